@@ -1,0 +1,1 @@
+"""What the doors (infer, evaluate, app) share: options, runs, error lines."""

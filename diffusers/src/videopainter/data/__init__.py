@@ -1,0 +1,1 @@
+"""Data: clips, video files, masks and benchmark records. Knows nothing of models."""

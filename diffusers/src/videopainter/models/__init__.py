@@ -1,0 +1,1 @@
+"""Models: context encoder, backbone that accepts its features, ID-resample attention."""

@@ -1,0 +1,1 @@
+"""Pipelines: pixels and masks in, inpainted video out, window by window."""
