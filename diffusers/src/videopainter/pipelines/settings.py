@@ -1,0 +1,112 @@
+"""Settings of one inpainting run. Imports nothing heavy, so that mistakes are found before torch is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TEMPORAL_COMPRESSION = 4  # of CogVideoX's VAE: 4k+1 frames become k+1 latent frames
+SIZE_MULTIPLE = 16  # VAE 8 × patch 2
+BLENDS = ("linear", "average")
+ID_RESAMPLE_CHOICES = ("auto", "off", "exact", "compact")
+
+
+def is_frame_count(frames: int) -> bool:
+    """Whether a count is 4k+1, what the VAE maps onto whole latent frames."""
+    return frames >= 1 and (frames - 1) % TEMPORAL_COMPRESSION == 0
+
+
+@dataclass(kw_only=True)
+class InpaintSettings:
+    """How a video is inpainted. Sizes in pixels, counts in frames.
+
+    Args:
+        height, width: Size the model works at, multiples of 16; both or none. None: the backbone's own area in the
+            video's aspect. Results come back at the video's size whatever this is.
+        num_frames: Frames of a window, 4k+1. Videos that are shorter use one shorter window.
+        overlap_frames: Frames shared by neighbouring windows: 0 (taken as 1) or 4k+1, less than `num_frames`.
+        num_inference_steps: Denoising steps of a window.
+        guidance_scale: Classifier-free guidance; 1 or less turns it off (half the work).
+        use_dynamic_cfg: Guidance that grows over the steps, as upstream CogVideoX does.
+        strength: 1 starts from noise; less starts from the noised input, and runs that share of the steps.
+        mask_add: Add branch features on background tokens only (the paper's "select").
+        add_first: Add features after the first blocks only.
+        replace_gt: Keep the background: in latents after every step, in pixels at full resolution at the end.
+        first_frame_gt: Take the filled first frame as known: its mask becomes empty.
+        prev_clip_weight: Weight of the previous window's ID memory; 0: each window resamples itself.
+        id_resample: ``auto`` (as the loaded adapter was trained; off without one), ``off``, ``exact`` or ``compact``.
+        blend: Overlapping latents: ``linear``, or ``average`` as the public release.
+        conditioning_scale: Factor on every branch feature.
+        feather: Width in pixels of the soft edge inside the hole where `replace_gt` pastes the background.
+        seed: Seed of the noise; the same seed and settings give the same video on the same machine.
+
+    Raises:
+        ValueError: in one line, for every value that does not fit.
+    """
+
+    height: int | None = None
+    width: int | None = None
+    num_frames: int = 49
+    overlap_frames: int = 0
+    num_inference_steps: int = 50
+    guidance_scale: float = 6.0
+    use_dynamic_cfg: bool = True
+    strength: float = 1.0
+    mask_add: bool = True
+    add_first: bool = False
+    replace_gt: bool = True
+    first_frame_gt: bool = False
+    prev_clip_weight: float = 0.0
+    id_resample: str = "auto"
+    blend: str = "linear"
+    conditioning_scale: float = 1.0
+    feather: int = 0
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        self._check_windows()
+        self._check_size()
+        _expect(self.num_inference_steps >= 1, "num_inference_steps", "1 or more", self.num_inference_steps)
+        _expect(0 < self.strength <= 1, "strength", "more than 0, at most 1", self.strength)
+        _expect(self.guidance_scale >= 0, "guidance_scale", "0 or more", self.guidance_scale)
+        _expect(self.prev_clip_weight >= 0, "prev_clip_weight", "0 or more", self.prev_clip_weight)
+        _expect(self.feather >= 0, "feather", "0 or more pixels", self.feather)
+        _expect(self.blend in BLENDS, "blend", " or ".join(BLENDS), self.blend)
+        _expect(self.id_resample in ID_RESAMPLE_CHOICES, "id_resample", " or ".join(ID_RESAMPLE_CHOICES), self.id_resample)
+
+    def _check_windows(self) -> None:
+        _expect(is_frame_count(self.num_frames), "frames of a window", "4k+1 (1, 5, 9, ..., 49)", self.num_frames)
+        overlap = self.overlap_frames
+        _expect(overlap == 0 or is_frame_count(overlap), "overlap_frames", "0 or 4k+1 (1, 5, 9, 13, ...)", overlap)
+        _expect(
+            overlap < self.num_frames or (overlap <= 1 and self.num_frames == 1),
+            "overlap_frames",
+            f"less than a window's {self.num_frames} frames",
+            overlap,
+        )
+
+    def _check_size(self) -> None:
+        if (self.height is None) != (self.width is None):
+            raise ValueError(f"size: expected both height and width or neither, got {self.height} x {self.width}")
+        for name, value in (("height", self.height), ("width", self.width)):
+            if value is not None:
+                _expect(value >= SIZE_MULTIPLE and value % SIZE_MULTIPLE == 0, name, f"a multiple of {SIZE_MULTIPLE}", value)
+
+    @property
+    def guidance(self) -> bool:
+        return self.guidance_scale > 1.0
+
+
+def _expect(condition: bool, name: str, expected: str, got: object) -> None:
+    if not condition:
+        raise ValueError(f"{name}: expected {expected}, got {got}")
+
+
+def working_size(video_height: int, video_width: int, area: int) -> tuple[int, int]:
+    """Height and width, multiples of 16, close to `area` pixels in the aspect of the video.
+
+    Example: a 960×540 video on a 480×720 backbone gives 448×784.
+    """
+    scale = (area / (video_height * video_width)) ** 0.5
+    height = max(1, round(video_height * scale / SIZE_MULTIPLE)) * SIZE_MULTIPLE
+    width = max(1, round(video_width * scale / SIZE_MULTIPLE)) * SIZE_MULTIPLE
+    return height, width

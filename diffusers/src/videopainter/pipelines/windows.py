@@ -1,0 +1,120 @@
+"""Which frames and latents each window covers, and how overlaps blend. Pure arithmetic.
+
+Windows start on multiples of 4 frames, the VAE's grid, so that window latents fall on the video's latents: latent 0 holds
+frame 0, latent j holds frames 4j−3..4j.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from videopainter.pipelines.settings import TEMPORAL_COMPRESSION, is_frame_count
+
+
+@dataclass(frozen=True)
+class Window:
+    """Frames [start, stop) of the padded video, latents [latent_start, latent_stop)."""
+
+    index: int
+    start: int
+    stop: int
+
+    @property
+    def num_frames(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def latent_start(self) -> int:
+        return self.start // TEMPORAL_COMPRESSION
+
+    @property
+    def latent_stop(self) -> int:
+        return self.latent_start + latent_count(self.num_frames)
+
+
+@dataclass(frozen=True)
+class WindowPlan:
+    """Windows that cover a video of `num_frames` frames, padded to `padded_frames` = 4k+1."""
+
+    num_frames: int
+    padded_frames: int
+    windows: tuple[Window, ...]
+
+    @property
+    def num_latents(self) -> int:
+        return latent_count(self.padded_frames)
+
+    def follows(self, window: Window) -> Window | None:
+        """The window after this one, if any."""
+        return self.windows[window.index + 1] if window.index + 1 < len(self.windows) else None
+
+
+def latent_count(frames: int) -> int:
+    """Latent frames of 4k+1 video frames: k+1."""
+    return (frames - 1) // TEMPORAL_COMPRESSION + 1
+
+
+def plan_windows(total_frames: int, num_frames: int = 49, overlap_frames: int = 0) -> WindowPlan:
+    """Cover `total_frames` with windows of `num_frames` that share `overlap_frames` with their neighbours.
+
+    The video is padded to 4k+1 frames (the padding is cut off again at the end). The last window is moved back so that it
+    ends with the video. A video shorter than a window gets one window of its own length.
+
+    Args:
+        overlap_frames: 0 or 4k+1. 0, the release's setting, means one shared frame, as its latent arithmetic assumed.
+
+    Raises:
+        ValueError: if there is no frame.
+    """
+    if total_frames < 1:
+        raise ValueError(f"expected a video of at least one frame, got {total_frames}")
+    assert is_frame_count(num_frames) and (overlap_frames == 0 or is_frame_count(overlap_frames))
+    padded = -(-(total_frames - 1) // TEMPORAL_COMPRESSION) * TEMPORAL_COMPRESSION + 1
+    if padded <= num_frames:
+        return WindowPlan(total_frames, padded, (Window(0, 0, padded),))
+    # Windows of one frame cannot share one; they stand on every fourth frame's latent.
+    stride = max(num_frames - max(overlap_frames, 1), TEMPORAL_COMPRESSION)
+    last = padded - num_frames
+    starts = [*range(0, last, stride), last]
+    windows = tuple(Window(index, start, start + num_frames) for index, start in enumerate(starts))
+    return WindowPlan(total_frames, padded, windows)
+
+
+def blend_weights(plan: WindowPlan, mode: str) -> list[np.ndarray]:
+    """Weights of every window's latents; at each latent of the video they add up to 1.
+
+    ``average``: all windows alike, as the public release. ``linear``: a ramp over the overlap that starts at 0, because the
+    first latent of a window holds one frame where its neighbours' latents at that place hold four.
+
+    Returns:
+        One float64 array (latents of the window,) per window.
+    """
+    weights = [_ramps(plan, window) if mode == "linear" else np.ones(_length(window)) for window in plan.windows]
+    total = np.zeros(plan.num_latents)
+    for window, weight in zip(plan.windows, weights):
+        total[window.latent_start : window.latent_stop] += weight
+    return [weight / total[window.latent_start : window.latent_stop] for window, weight in zip(plan.windows, weights)]
+
+
+def covering(windows: Sequence[Window], latent: int) -> list[Window]:
+    """The windows that hold this latent of the video."""
+    return [window for window in windows if window.latent_start <= latent < window.latent_stop]
+
+
+def _length(window: Window) -> int:
+    return window.latent_stop - window.latent_start
+
+
+def _ramps(plan: WindowPlan, window: Window) -> np.ndarray:
+    weight = np.ones(_length(window))
+    if window.index > 0:
+        shared = plan.windows[window.index - 1].latent_stop - window.latent_start
+        weight[:shared] *= np.arange(shared) / shared
+    following = plan.follows(window)
+    if following is not None:
+        shared = window.latent_stop - following.latent_start
+        weight[_length(window) - shared :] *= 1 - np.arange(shared) / shared
+    return weight
