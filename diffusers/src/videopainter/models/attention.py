@@ -1,4 +1,5 @@
-"""Joint text-video attention of CogVideoX through upstream's backend dispatcher, with an optional second key-value set."""
+"""Joint text-video attention of CogVideoX through upstream's backend dispatcher, with an optional second key-value
+set."""
 
 from __future__ import annotations
 
@@ -40,9 +41,7 @@ class VideoPainterAttnProcessor:
         if resample is not None:
             if attention_mask is not None:
                 raise ValueError("ID resampling does not take an attention mask of its own")
-            extra_key, extra_value = _second_set(
-                attn, raw_key, value, resample, text_length, image_rotary_emb
-            )
+            extra_key, extra_value = _second_set(attn, raw_key, value, resample, text_length, image_rotary_emb)
             key = torch.cat([key, extra_key], dim=1)
             value = torch.cat([value, extra_value], dim=1)
             attention_mask = resample.attention_mask(tokens.shape[1])
@@ -74,9 +73,7 @@ def _normalise(norm: torch.nn.Module | None, x: torch.Tensor) -> torch.Tensor:
     return x if norm is None else norm(x)
 
 
-def _rotate(
-    x: torch.Tensor, text_length: int, rotary: tuple[torch.Tensor, torch.Tensor] | None
-) -> torch.Tensor:
+def _rotate(x: torch.Tensor, text_length: int, rotary: tuple[torch.Tensor, torch.Tensor] | None) -> torch.Tensor:
     """Rotary positions on the video part of (B, S + L, heads, head_dim); text has none."""
     if rotary is None:
         return x

@@ -15,7 +15,8 @@ from videopainter.models.transformer import call_block, make_blocks
 class CogvideoXBranchModel(CogVideoXTransformer3DModel):
     """Context encoder of VideoPainter (arXiv 2503.05639), in the released checkpoint's format.
 
-    Blocks of the backbone's own kind see noisy latents, masked-video latents and the mask (2·out_channels + 1 channels).
+    Blocks of the backbone's own kind see noisy latents, masked-video latents and the mask (2·out_channels + 1
+    channels).
     After block i a zero-initialised linear layer gives feature i. `branch_x_embedder`, `norm_final`, `norm_out` and
     `proj_out` take no part in the forward pass; they belong to the released file and are kept.
 
@@ -69,9 +70,7 @@ class CogvideoXBranchModel(CogVideoXTransformer3DModel):
         self.transformer_blocks = make_blocks(self.config)
         replace_patch_embed(self, in_channels=2 * out_channels + 1)
         self.branch_x_embedder = _zero_linear(in_channels, inner_dim)
-        self.branch_blocks = torch.nn.ModuleList(
-            [_zero_linear(inner_dim, inner_dim) for _ in range(num_layers)]
-        )
+        self.branch_blocks = torch.nn.ModuleList([_zero_linear(inner_dim, inner_dim) for _ in range(num_layers)])
 
     @classmethod
     @torch.no_grad()

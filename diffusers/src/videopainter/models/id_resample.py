@@ -3,7 +3,8 @@
 Every backbone block attends to a second set of keys and values, made from the tokens inside the hole: the clip's own
 ones, or those of the previous clip of a long video. Two forms:
 
-- ``exact``, the public release's: the second set has the full length, with zero keys and values outside the hole, and the
+- ``exact``, the public release's: the second set has the full length, with zero keys and values outside the hole, and
+the
   zero keys take part in the softmax. It doubles the cost of attention.
 - ``compact``: the second set holds the hole's tokens alone. It costs what the hole is large.
 

@@ -58,9 +58,7 @@ class VideoPainterPatchEmbed(CogVideoXPatchEmbed):
             return tokens.unflatten(0, (batch, frames)).flatten(3).transpose(2, 3).flatten(1, 2)
         p, p_t = self.patch_size, self.patch_size_t
         if frames % p_t:
-            raise ValueError(
-                f"CogVideoX 1.5 joins {p_t} latent frames: expected a multiple of {p_t}, got {frames}"
-            )
+            raise ValueError(f"CogVideoX 1.5 joins {p_t} latent frames: expected a multiple of {p_t}, got {frames}")
         # Order of features inside a patch: channel, time, row, column.
         tokens = latents.reshape(batch, frames // p_t, p_t, channels, height // p, p, width // p, p)
         tokens = tokens.permute(0, 1, 4, 6, 3, 2, 5, 7).flatten(4).flatten(1, 3)
@@ -97,6 +95,4 @@ class VideoPainterPatchEmbed(CogVideoXPatchEmbed):
 def replace_patch_embed(model: nn.Module, *, in_channels: int) -> None:
     """Give a freshly built upstream transformer our patch embedding (its weights are not kept)."""
     embed_dim = model.config.num_attention_heads * model.config.attention_head_dim
-    model.patch_embed = VideoPainterPatchEmbed.from_config(
-        model.config, in_channels=in_channels, embed_dim=embed_dim
-    )
+    model.patch_embed = VideoPainterPatchEmbed.from_config(model.config, in_channels=in_channels, embed_dim=embed_dim)

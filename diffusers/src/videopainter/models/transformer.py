@@ -230,9 +230,7 @@ def _spread_features(
     if not features:
         return [None] * num_blocks
     if len(features) > num_blocks:
-        raise ValueError(
-            f"expected at most {num_blocks} branch features (one per block), got {len(features)}"
-        )
+        raise ValueError(f"expected at most {num_blocks} branch features (one per block), got {len(features)}")
     if background_mask is not None:
         features = [feature * background_mask[..., None].to(feature.dtype) for feature in features]
     if add_first:

@@ -1,3 +1,254 @@
-# INTERFACE FIRST (being filled in)
-# def check_filler(name: str) -> None: """Fast, imports no torch: InputError in one line."""
-# def make_filler(name: str, *, dtype=None, device=None) -> FirstFrameFiller
+"""Fillers for the first frame: what a window's image condition shows inside the hole.
+
+"opencv" needs no weights; any diffusers inpainting pipeline (FLUX.1-Fill, Stable Diffusion inpainting, ...) works by
+its folder or id; "none" leaves the hole to the video model. Importing this module loads neither torch nor diffusers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+import math
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from videopainter.data.errors import InputError
+
+# As the release calls FLUX.1-Fill.
+_FLUX_FILL = {"guidance_scale": 30.0, "num_inference_steps": 50, "max_sequence_length": 512}
+# Others: 50 steps, their own guidance, and a hole that is painted anew (some keep 40 % of it by default).
+_OTHERS = {"num_inference_steps": 50, "strength": 1.0}
+_MULTIPLE = 16
+# Image pipelines are made for about one megapixel and repeat themselves far above it.
+_MOST_PIXELS = 2**21
+
+
+class FirstFrameFiller(Protocol):
+    """Paints the hole of one image."""
+
+    def fill(self, image: np.ndarray, mask: np.ndarray, *, prompt: str, seed: int) -> np.ndarray | None:
+        """The image, uint8 RGB (H, W, 3), with `mask` (bool (H, W), True = hole) painted and the rest untouched.
+
+        None where this filler leaves the frame as it is.
+        """
+        ...
+
+    def close(self) -> None:
+        """Frees what the filler holds; a later `fill` loads it again."""
+        ...
+
+
+def check_filler(name: str) -> None:
+    """Whether `make_filler` can be expected to work: InputError, in one line, for what is missing. Loads no model."""
+    if name not in ("opencv", "none"):
+        _pipeline_class(name)
+
+
+def make_filler(name: str, *, dtype: Any = None, device: Any = None) -> FirstFrameFiller:
+    """A filler by name: "opencv", "none", or the folder or id of a diffusers inpainting pipeline.
+
+    `dtype` (torch.dtype) and `device` are those of the pipeline; None: bfloat16 on a GPU if there is one, else float32
+    on the CPU. The pipeline is loaded by the first `fill`. Raises InputError as `check_filler` does.
+    """
+    if name == "opencv":
+        return OpenCVFiller()
+    if name == "none":
+        return NoFiller()
+    return DiffusersFiller(name, dtype=dtype, device=device)
+
+
+class NoFiller:
+    """Leaves the first frame's hole to the video model."""
+
+    def fill(self, image: np.ndarray, mask: np.ndarray, *, prompt: str, seed: int) -> None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+class OpenCVFiller:
+    """Continues the surroundings into the hole (Telea's method, from coarse to fine); prompt and seed play no part.
+
+    Telea's method alone smears over large holes, so they are filled at a size where they are a few pixels wide; every
+    finer level takes that filling and redraws a thin seam, so that edges meet.
+    """
+
+    def fill(self, image: np.ndarray, mask: np.ndarray, *, prompt: str = "", seed: int = 0) -> np.ndarray:
+        _check_pair(image, mask)
+        if mask.all():
+            return np.full_like(image, 127)  # nothing to continue
+        return _only_hole(image, mask, _fill_coarse_to_fine(image, mask))
+
+    def close(self) -> None:
+        pass
+
+
+class DiffusersFiller:
+    """A diffusers inpainting pipeline as filler."""
+
+    def __init__(self, name: str, *, dtype: Any = None, device: Any = None) -> None:
+        self.name, self.dtype, self.device = name, dtype, device
+        self.class_name = _pipeline_class(name)
+        self._pipe: Any = None
+
+    def fill(self, image: np.ndarray, mask: np.ndarray, *, prompt: str, seed: int) -> np.ndarray:
+        _check_pair(image, mask)
+        if not mask.any():
+            return image.copy()
+        import torch
+
+        pipe = self._load()
+        width, height = _working_size(image.shape[1], image.shape[0])
+        options = _FLUX_FILL if type(pipe).__name__ == "FluxFillPipeline" else _OTHERS
+        accepted = inspect.signature(pipe.__call__).parameters
+        output = pipe(
+            prompt=prompt,
+            image=Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS),
+            mask_image=Image.fromarray(mask).convert("L").resize((width, height), Image.Resampling.NEAREST),
+            height=height,
+            width=width,
+            generator=torch.Generator("cpu").manual_seed(seed),
+            **{key: value for key, value in options.items() if key in accepted},
+        )
+        if any(getattr(output, "nsfw_content_detected", None) or ()):
+            raise InputError(f"the safety checker of {self.name} withheld the first frame; use another prompt or seed")
+        painted = output.images[0].convert("RGB").resize(image.shape[1::-1], Image.Resampling.LANCZOS)
+        return _only_hole(image, mask, np.asarray(painted))
+
+    def close(self) -> None:
+        if self._pipe is None:
+            return
+        import gc
+
+        import torch
+
+        self._pipe.maybe_free_model_hooks()
+        self._pipe = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _load(self) -> Any:
+        if self._pipe is not None:
+            return self._pipe
+        import torch
+
+        device = torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        dtype = self.dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
+        try:
+            pipe = _inpainting_class(self.class_name, self.name).from_pretrained(self.name, torch_dtype=dtype)
+        except (OSError, ValueError, KeyError, ImportError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise InputError(f"cannot load the first-frame pipeline {self.name}: {reason}") from error
+        pipe.set_progress_bar_config(desc="first frame", leave=False)
+        if device.type == "cpu":
+            pipe.to(device)
+        else:
+            # One part at a time on the GPU: FLUX would not fit beside what is loaded already.
+            pipe.enable_model_cpu_offload(device=device)
+        self._pipe = pipe
+        return pipe
+
+
+def _pipeline_class(name: str) -> str:
+    """The pipeline class a folder's (or id's) model_index.json names."""
+    folder = Path(name)
+    if folder.is_dir():
+        index = folder / "model_index.json"
+        if not index.is_file():
+            raise InputError(f"no diffusers pipeline (model_index.json is missing) in {name}")
+    elif folder.exists():
+        raise InputError(f"a first-frame pipeline is a folder or an id, {name} is a file")
+    elif name.count("/") == 1 and name[0] not in "./~":
+        index = _index_of_id(name)
+        if index is None:
+            return ""  # known to the hub; read when it is loaded
+    else:
+        raise InputError(f"no such first-frame filler: {name} is neither opencv, none nor a folder of a pipeline")
+    try:
+        class_name = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"model_index.json names no pipeline class: {index}") from None
+    if not isinstance(class_name, str) or not class_name.endswith("Pipeline"):
+        raise InputError(f"expected a diffusers pipeline, {index} names {class_name!r}")
+    return class_name
+
+
+def _index_of_id(name: str) -> Path | None:
+    """model_index.json in the local cache; None where only the hub has it; InputError where neither."""
+    from huggingface_hub import constants, get_session, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.utils import build_hf_headers
+
+    cached = try_to_load_from_cache(name, "model_index.json")
+    if isinstance(cached, str):
+        return Path(cached)
+    found = False
+    if not constants.HF_HUB_OFFLINE:
+        # One short try: the hub client's own would go on for half a minute without a network.
+        with contextlib.suppress(Exception):
+            url, headers = hf_hub_url(name, "model_index.json"), build_hf_headers()
+            found = get_session().head(url, headers=headers, timeout=10, follow_redirects=True).is_success
+    if not found:
+        raise InputError(f"no first-frame pipeline {name}: no such folder, and no such id can be reached")
+    return None
+
+
+def _inpainting_class(class_name: str, name: str) -> Any:
+    """The named class if it inpaints; otherwise the inpainting one for the same weights."""
+    import diffusers
+
+    if not class_name:
+        class_name = str(diffusers.DiffusionPipeline.load_config(name).get("_class_name", ""))
+    named = getattr(diffusers, class_name, None)
+    if named is None:
+        raise InputError(f"diffusers {diffusers.__version__} has no pipeline {class_name!r}, which {name} names")
+    if "mask_image" in inspect.signature(named.__call__).parameters:
+        return named
+    return diffusers.AutoPipelineForInpainting
+
+
+def _check_pair(image: np.ndarray, mask: np.ndarray) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or mask.dtype != np.bool_ or mask.shape != image.shape[:2]:
+        raise ValueError(
+            f"expected uint8 (H, W, 3) and bool (H, W), {image.dtype} {image.shape} and {mask.dtype} {mask.shape} came"
+        )
+
+
+def _only_hole(image: np.ndarray, mask: np.ndarray, painted: np.ndarray) -> np.ndarray:
+    return np.where(mask[..., None], painted, image)
+
+
+def _working_size(width: int, height: int) -> tuple[int, int]:
+    """The size to paint at: sides a multiple of 16, about the image's own, at most two megapixels."""
+    scale = min(1.0, math.sqrt(_MOST_PIXELS / (width * height)))
+    return (
+        max(_MULTIPLE, round(width * scale / _MULTIPLE) * _MULTIPLE),
+        max(_MULTIPLE, round(height * scale / _MULTIPLE) * _MULTIPLE),
+    )
+
+
+def _fill_coarse_to_fine(image: np.ndarray, mask: np.ndarray, *, depth: float = 6.0) -> np.ndarray:
+    """Fills the hole; `depth` is how far from its edge, in pixels, Telea's method is trusted to reach."""
+    hole = mask.astype(np.uint8)
+    reach = float(cv2.distanceTransform(hole, cv2.DIST_L2, 3).max())
+    height, width = mask.shape
+    if reach <= depth or min(height, width) < 8:
+        return cv2.inpaint(image, hole, 5, cv2.INPAINT_TELEA)
+    small = ((width + 1) // 2, (height + 1) // 2)
+    weight = (~mask).astype(np.float32)
+    # Averages of known pixels only; a coarse pixel is a hole where half of it or more is.
+    known = cv2.resize(weight, small, interpolation=cv2.INTER_AREA)
+    total = cv2.resize(image.astype(np.float32) * weight[..., None], small, interpolation=cv2.INTER_AREA)
+    coarse = np.clip(np.rint(total / np.maximum(known, 1e-6)[..., None]), 0, 255).astype(np.uint8)
+    if (known > 0.5).any():
+        coarse = _fill_coarse_to_fine(coarse, known <= 0.5, depth=depth)
+    fine = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    joined = _only_hole(image, mask, fine)
+    seam = hole - cv2.erode(hole, np.ones((5, 5), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=1)
+    return cv2.inpaint(joined, seam, 3, cv2.INPAINT_TELEA)

@@ -71,7 +71,9 @@ class InpaintSettings:
         _expect(self.prev_clip_weight >= 0, "prev_clip_weight", "0 or more", self.prev_clip_weight)
         _expect(self.feather >= 0, "feather", "0 or more pixels", self.feather)
         _expect(self.blend in BLENDS, "blend", " or ".join(BLENDS), self.blend)
-        _expect(self.id_resample in ID_RESAMPLE_CHOICES, "id_resample", " or ".join(ID_RESAMPLE_CHOICES), self.id_resample)
+        _expect(
+            self.id_resample in ID_RESAMPLE_CHOICES, "id_resample", " or ".join(ID_RESAMPLE_CHOICES), self.id_resample
+        )
 
     def _check_windows(self) -> None:
         _expect(is_frame_count(self.num_frames), "frames of a window", "4k+1 (1, 5, 9, ..., 49)", self.num_frames)
@@ -89,7 +91,9 @@ class InpaintSettings:
             raise ValueError(f"size: expected both height and width or neither, got {self.height} x {self.width}")
         for name, value in (("height", self.height), ("width", self.width)):
             if value is not None:
-                _expect(value >= SIZE_MULTIPLE and value % SIZE_MULTIPLE == 0, name, f"a multiple of {SIZE_MULTIPLE}", value)
+                _expect(
+                    value >= SIZE_MULTIPLE and value % SIZE_MULTIPLE == 0, name, f"a multiple of {SIZE_MULTIPLE}", value
+                )
 
     @property
     def guidance(self) -> bool:

@@ -1,12 +1,12 @@
 """Which frames and latents each window covers, and how overlaps blend. Pure arithmetic.
 
-Windows start on multiples of 4 frames, the VAE's grid, so that window latents fall on the video's latents: latent 0 holds
+Windows start on multiples of 4 frames, the VAE's grid, so that window latents fall on the video's latents: latent 0
+holds
 frame 0, latent j holds frames 4j−3..4j.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +47,12 @@ class WindowPlan:
     def num_latents(self) -> int:
         return latent_count(self.padded_frames)
 
+    def head(self, count: int) -> WindowPlan:
+        """The plan of the first `count` windows alone."""
+        windows = self.windows[:count]
+        stop = windows[-1].stop
+        return WindowPlan(min(self.num_frames, stop), stop, windows)
+
     def follows(self, window: Window) -> Window | None:
         """The window after this one, if any."""
         return self.windows[window.index + 1] if window.index + 1 < len(self.windows) else None
@@ -60,14 +66,15 @@ def latent_count(frames: int) -> int:
 def plan_windows(total_frames: int, num_frames: int = 49, overlap_frames: int = 0) -> WindowPlan:
     """Cover `total_frames` with windows of `num_frames` that share `overlap_frames` with their neighbours.
 
-    The video is padded to 4k+1 frames (the padding is cut off again at the end). The last window is moved back so that it
+    The video is padded to 4k+1 frames (the padding is cut off again at the end). The last window is moved back so
+    that it
     ends with the video. A video shorter than a window gets one window of its own length.
 
     Args:
         overlap_frames: 0 or 4k+1. 0, the release's setting, means one shared frame, as its latent arithmetic assumed.
 
     Raises:
-        ValueError: if there is no frame.
+        ValueError: if there is no frame, or if windows of a single frame are asked to cover more than one.
     """
     if total_frames < 1:
         raise ValueError(f"expected a video of at least one frame, got {total_frames}")
@@ -75,8 +82,9 @@ def plan_windows(total_frames: int, num_frames: int = 49, overlap_frames: int = 
     padded = -(-(total_frames - 1) // TEMPORAL_COMPRESSION) * TEMPORAL_COMPRESSION + 1
     if padded <= num_frames:
         return WindowPlan(total_frames, padded, (Window(0, 0, padded),))
-    # Windows of one frame cannot share one; they stand on every fourth frame's latent.
-    stride = max(num_frames - max(overlap_frames, 1), TEMPORAL_COMPRESSION)
+    if num_frames == 1:
+        raise ValueError(f"frames of a window: expected 5 or more for a video of {total_frames} frames, got 1")
+    stride = num_frames - max(overlap_frames, 1)
     last = padded - num_frames
     starts = [*range(0, last, stride), last]
     windows = tuple(Window(index, start, start + num_frames) for index, start in enumerate(starts))
@@ -86,7 +94,8 @@ def plan_windows(total_frames: int, num_frames: int = 49, overlap_frames: int = 
 def blend_weights(plan: WindowPlan, mode: str) -> list[np.ndarray]:
     """Weights of every window's latents; at each latent of the video they add up to 1.
 
-    ``average``: all windows alike, as the public release. ``linear``: a ramp over the overlap that starts at 0, because the
+    ``average``: all windows alike, as the public release. ``linear``: a ramp over the overlap that starts at 0,
+    because the
     first latent of a window holds one frame where its neighbours' latents at that place hold four.
 
     Returns:
@@ -97,11 +106,6 @@ def blend_weights(plan: WindowPlan, mode: str) -> list[np.ndarray]:
     for window, weight in zip(plan.windows, weights):
         total[window.latent_start : window.latent_stop] += weight
     return [weight / total[window.latent_start : window.latent_stop] for window, weight in zip(plan.windows, weights)]
-
-
-def covering(windows: Sequence[Window], latent: int) -> list[Window]:
-    """The windows that hold this latent of the video."""
-    return [window for window in windows if window.latent_start <= latent < window.latent_stop]
 
 
 def _length(window: Window) -> int:

@@ -1,0 +1,161 @@
+"""From pixels and masks to what the models see. Training and inference call the same functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers.models.embeddings import get_3d_rotary_pos_embed
+from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_region_for_grid
+from PIL import Image
+
+from videopainter.pipelines.windows import latent_count
+
+BASE_GRID = (45, 30)  # tokens across and down of 720×480 pixels
+
+
+def resize_frames(frames: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Lanczos resize of uint8 frames (T, H, W, 3); frames of that size come back as they are."""
+    if frames.shape[1:3] == (height, width):
+        return frames
+    size = (width, height)
+    return np.stack([np.asarray(Image.fromarray(f).resize(size, Image.Resampling.LANCZOS)) for f in frames])
+
+
+def resize_masks(masks: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize boolean masks (T, H, W): a pixel is in the hole if any part of it is.
+
+    So that shrinking never shows the branch a pixel of what is to be replaced.
+    """
+    if masks.shape[1:3] == (height, width):
+        return masks
+    stack = torch.from_numpy(masks)[:, None].float()
+    return F.adaptive_max_pool2d(stack, (height, width))[:, 0].numpy() > 0
+
+
+def to_video_tensor(frames: np.ndarray) -> torch.Tensor:
+    """uint8 frames (T, H, W, 3) to float32 (1, 3, T, H, W) in [−1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(frames)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1.0
+
+
+def to_uint8_frames(video_BCTHW: torch.Tensor) -> np.ndarray:
+    """(1, 3, T, H, W) in [−1, 1] to uint8 frames (T, H, W, 3), rounded to the nearest."""
+    pixels = (video_BCTHW[0].float().clamp(-1, 1) + 1.0) * 127.5
+    return pixels.round().to(torch.uint8).permute(1, 2, 3, 0).cpu().numpy()
+
+
+def fill_hole(video_BCTHW: torch.Tensor, mask_BCTHW: torch.Tensor, hole_fill: float = 0.0) -> torch.Tensor:
+    """The masked video: pixels kept where the mask is < 0.5, `hole_fill` in the hole (0: mid-grey)."""
+    return torch.where(mask_BCTHW < 0.5, video_BCTHW, hole_fill)
+
+
+def latent_mask(mask_BCTHW: torch.Tensor, latent_height: int, latent_width: int) -> torch.Tensor:
+    """Nearest-neighbour resize of a mask (B, 1, F, H, W) to latents: (B, T, 1, h, w), T = (F−1)//4+1."""
+    size = (latent_count(mask_BCTHW.shape[2]), latent_height, latent_width)
+    return F.interpolate(mask_BCTHW.float(), size=size, mode="nearest").permute(0, 2, 1, 3, 4)
+
+
+def encode_video(vae: Any, video_BCTHW: torch.Tensor, device: torch.device | None = None) -> torch.Tensor:
+    """Scaled latents (B, T, 16, h, w) of pixels in [−1, 1]: the mode of the VAE's posterior.
+
+    Args:
+        device: Where the VAE runs; under offloading that is not where its weights lie.
+    """
+    video = video_BCTHW.to(device=device or vae.device, dtype=vae.dtype)
+    posterior = vae.encode(video).latent_dist
+    return posterior.mode().permute(0, 2, 1, 3, 4) * vae.config.scaling_factor
+
+
+def as_image_condition(vae: Any, latents: torch.Tensor) -> torch.Tensor:
+    """Scaled latents as the backbone expects its image condition.
+
+    CogVideoX 1.5 was trained with the inverse of the VAE's scale there (`invert_scale_latents`).
+    """
+    if getattr(vae.config, "invert_scale_latents", False):
+        return latents / vae.config.scaling_factor**2
+    return latents
+
+
+def rotary_embedding(
+    config: Any, latent_height: int, latent_width: int, latent_frames: int, device: torch.device | str | None = None
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Rotary tables cos, sin (L, attention_head_dim) for latents of this size; None for backbones without them.
+
+    CogVideoX 1.0 stretches the token grid of 480×720 pixels over the frame, whatever the backbone's own size, as the
+    public
+    release does (for all published 1.0 weights that is the backbone's size); 1.5 counts on.
+    """
+    if not config.use_rotary_positional_embeddings:
+        return None
+    p, p_t = config.patch_size, config.patch_size_t
+    grid = (latent_height // p, latent_width // p)
+    options: dict[str, Any]
+    if p_t is None:
+        crop = get_resize_crop_region_for_grid(grid, *BASE_GRID)
+        options = {"crops_coords": crop, "temporal_size": latent_frames}
+    else:
+        # A grid larger than the trained one counts on, too.
+        largest = (max(config.sample_height // p, grid[0]), max(config.sample_width // p, grid[1]))
+        frames = -(-latent_frames // p_t)
+        options = {"crops_coords": None, "temporal_size": frames, "grid_type": "slice", "max_size": largest}
+    return get_3d_rotary_pos_embed(
+        embed_dim=config.attention_head_dim, grid_size=grid, device=torch.device(device or "cpu"), **options
+    )
+
+
+@dataclass
+class WindowConditions:
+    """What one window is denoised with; latents are (1, T, 16, h, w)."""
+
+    video_latents: torch.Tensor
+    masked_latents: torch.Tensor
+    mask: torch.Tensor  # (1, T, 1, h, w), 1 = hole
+    image_latents: torch.Tensor | None = None  # (1, T, 16, h, w): first latent, zeros behind; None: T2V backbones
+
+    @property
+    def branch_cond(self) -> torch.Tensor:
+        return torch.cat([self.masked_latents, self.mask], dim=2)
+
+    @property
+    def empty(self) -> bool:
+        """Whether no latent pixel lies in the hole."""
+        return not bool((self.mask > 0).any())
+
+
+def make_conditions(
+    vae: Any,
+    frames: np.ndarray,
+    masks: np.ndarray,
+    *,
+    hole_fill: float = 0.0,
+    dtype: torch.dtype | None = None,
+    device: torch.device | None = None,
+) -> WindowConditions:
+    """Conditions of one window, without an image condition.
+
+    Args:
+        frames: uint8 (F, H, W, 3) at the working size, F = 4k+1.
+        masks: bool (F, H, W), True = hole.
+        dtype: Of the latents; None: the VAE's.
+    """
+    video = to_video_tensor(frames)
+    mask = torch.from_numpy(np.ascontiguousarray(masks))[None, None].float()
+    dtype = dtype or vae.dtype
+    video_latents = encode_video(vae, video, device).to(dtype)
+    # Without a hole both encodings are the same.
+    masked = video_latents
+    if masks.any():
+        masked = encode_video(vae, fill_hole(video, mask, hole_fill), device).to(dtype)
+    small_mask = latent_mask(mask, *video_latents.shape[-2:]).to(video_latents)
+    return WindowConditions(video_latents, masked, small_mask)
+
+
+def with_image(conditions: WindowConditions, first_latent: torch.Tensor | None) -> WindowConditions:
+    """Add the image condition: `first_latent` (1, 1, 16, h, w) in front, zeros behind; None: zeros alone."""
+    image_latents = torch.zeros_like(conditions.video_latents)
+    if first_latent is not None:
+        image_latents[:, :1] = first_latent.to(image_latents)
+    return replace(conditions, image_latents=image_latents)

@@ -1,0 +1,225 @@
+"""Denoising of one window: noise and conditions in, latents out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from diffusers import CogVideoXDPMScheduler
+from diffusers.utils.torch_utils import randn_tensor
+
+from videopainter.models.id_resample import ClipMemory, HoleTokens, IDResample
+from videopainter.models.transformer import token_mask
+from videopainter.pipelines.conditioning import WindowConditions, rotary_embedding
+from videopainter.pipelines.settings import InpaintSettings
+
+
+@dataclass
+class WindowRun:
+    """What a window's denoising needs beside its conditions and what it leaves behind."""
+
+    prompt_embeds: torch.Tensor  # (1, S, E), or (2, S, E) negative first under guidance
+    generator: torch.Generator | None = None
+    noise: torch.Tensor | None = None  # (1, T, 16, h, w); drawn from `generator` when None
+    form: str | None = None  # of ID resampling; None: off
+    previous: ClipMemory | None = None
+    remember: bool = False
+    on_step: Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor] | None = None  # (step, t, latents) -> latents
+    interrupted: Callable[[], bool] = lambda: False
+
+
+class Interrupted(Exception):
+    """The caller asked to stop; windows that were finished before are kept."""
+
+
+@torch.no_grad()
+def denoise_window(
+    pipe: Any, conditions: WindowConditions, settings: InpaintSettings, run: WindowRun
+) -> tuple[torch.Tensor, ClipMemory | None]:
+    """Denoise one window.
+
+    Returns:
+        Latents (1, T, 16, h, w), and the memory for the next window where `run.remember` asks for it.
+    """
+    num_latents = conditions.video_latents.shape[1]
+    conditions, added = _pad_for_patches(conditions, pipe.transformer.config.patch_size_t)
+    timesteps = schedule(pipe.scheduler, settings, pipe._execution_device)
+    noise = _initial_noise(conditions, run, added)
+    latents = _start(pipe.scheduler, conditions, noise, timesteps, settings)
+    predict = _Predictor(pipe, conditions, settings, run)
+
+    previous_x0 = None
+    for step, t in enumerate(timesteps):
+        if run.interrupted():
+            raise Interrupted
+        last = step == len(timesteps) - 1
+        output = predict(latents, t, remember=last and run.remember)
+        latents, previous_x0 = _scheduler_step(
+            pipe.scheduler, output, previous_x0, t, timesteps[step - 1] if step else None, latents, run.generator
+        )
+        if settings.replace_gt:
+            following = None if last else timesteps[step + 1]
+            latents = _keep_background(pipe.scheduler, latents, conditions, noise, following)
+        latents = latents.to(conditions.video_latents.dtype)
+        if run.on_step is not None:
+            latents = run.on_step(step, t, latents)
+    return latents[:, -num_latents:], predict.memory
+
+
+def schedule(scheduler: Any, settings: InpaintSettings, device: torch.device) -> torch.Tensor:
+    """Timesteps of a run, largest first; `strength` < 1 leaves out the first ones."""
+    scheduler.set_timesteps(settings.num_inference_steps, device=device)
+    steps = max(1, min(round(settings.num_inference_steps * settings.strength), settings.num_inference_steps))
+    return scheduler.timesteps[len(scheduler.timesteps) - steps :]
+
+
+def dynamic_guidance(scale: float, num_inference_steps: int, t: float) -> float:
+    """1 + g·(1 − cos(π·((S − t)/S)^5))/2, with t the timestep's value, as upstream CogVideoX does."""
+    return 1 + scale * (1 - math.cos(math.pi * ((num_inference_steps - t) / num_inference_steps) ** 5.0)) / 2
+
+
+def _pad_for_patches(conditions: WindowConditions, patch_size_t: int | None) -> tuple[WindowConditions, int]:
+    """CogVideoX 1.5 joins latent frames in pairs: odd windows get a copy of their first latent in front."""
+    added = -conditions.video_latents.shape[1] % (patch_size_t or 1)
+    if not added:
+        return conditions, 0
+
+    def pad(x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x[:, :1]] * added + [x], dim=1)
+
+    padded = replace(
+        conditions,
+        video_latents=pad(conditions.video_latents),
+        masked_latents=pad(conditions.masked_latents),
+        mask=pad(conditions.mask),
+        image_latents=None if conditions.image_latents is None else pad(conditions.image_latents),
+    )
+    return padded, added
+
+
+def _initial_noise(conditions: WindowConditions, run: WindowRun, added: int) -> torch.Tensor:
+    like = conditions.video_latents
+    if run.noise is None:
+        return randn_tensor(like.shape, generator=run.generator, device=like.device, dtype=like.dtype)
+    noise = run.noise.to(like)
+    if added and noise.shape[1] == like.shape[1] - added:
+        noise = torch.cat([noise[:, :1]] * added + [noise], dim=1)
+    if noise.shape != like.shape:
+        raise ValueError(f"latents: expected noise of shape {tuple(like.shape)}, got {tuple(noise.shape)}")
+    return noise
+
+
+def _start(
+    scheduler: Any,
+    conditions: WindowConditions,
+    noise: torch.Tensor,
+    timesteps: torch.Tensor,
+    settings: InpaintSettings,
+) -> torch.Tensor:
+    if settings.strength < 1:
+        return scheduler.add_noise(conditions.video_latents, noise, timesteps[:1])
+    return noise * scheduler.init_noise_sigma
+
+
+def _scheduler_step(
+    scheduler: Any,
+    output: torch.Tensor,
+    previous_x0: torch.Tensor | None,
+    t: torch.Tensor,
+    t_back: torch.Tensor | None,
+    latents: torch.Tensor,
+    generator: torch.Generator | None,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    if isinstance(scheduler, CogVideoXDPMScheduler):
+        return scheduler.step(output, previous_x0, t, t_back, latents, generator=generator, return_dict=False)
+    return scheduler.step(output, t, latents, return_dict=False)[0], None
+
+
+def _keep_background(
+    scheduler: Any,
+    latents: torch.Tensor,
+    conditions: WindowConditions,
+    noise: torch.Tensor,
+    next_timestep: torch.Tensor | None,
+) -> torch.Tensor:
+    """Set background latents to the original ones at the next timestep's noise level (clean after the last)."""
+    original = conditions.video_latents
+    if next_timestep is not None:
+        original = scheduler.add_noise(original, noise, next_timestep[None])
+    return torch.where(conditions.mask > 0, latents, original.to(latents.dtype))
+
+
+class _Predictor:
+    """The guided model output of one window: what does not change over the steps is made once."""
+
+    def __init__(self, pipe: Any, conditions: WindowConditions, settings: InpaintSettings, run: WindowRun) -> None:
+        self.pipe, self.settings, self.run = pipe, settings, run
+        self.batch = 2 if settings.guidance else 1
+        config = pipe.transformer.config
+        latents = conditions.video_latents
+        self.rotary = rotary_embedding(config, *latents.shape[-2:], latents.shape[1], latents.device)
+        hole = token_mask(conditions.mask, config.patch_size, config.patch_size_t).expand(self.batch, -1)
+        self.background = ~hole if settings.mask_add else None
+        self.hole = HoleTokens.from_mask(hole) if run.form else None
+        self.branch_cond = self._double(conditions.branch_cond)
+        self.image_latents = None if conditions.image_latents is None else self._double(conditions.image_latents)
+        self.ofs = latents.new_full((1,), 2.0) if config.ofs_embed_dim else None
+        self.memory: ClipMemory | None = None
+
+    def _double(self, x: torch.Tensor) -> torch.Tensor:
+        return x.expand(self.batch, *x.shape[1:])
+
+    def __call__(self, latents: torch.Tensor, t: torch.Tensor, *, remember: bool) -> torch.Tensor:
+        """Guided output (1, T, 16, h, w) in float32 at timestep t."""
+        scheduler, transformer = self.pipe.scheduler, self.pipe.transformer
+        noisy = self._double(scheduler.scale_model_input(latents, t))
+        timestep = t.expand(self.batch).to(latents.device)
+        common = {"timestep": timestep, "image_rotary_emb": self.rotary, "ofs": self.ofs}
+        features = None
+        if self.pipe.branch is not None:
+            features = self.pipe.branch(
+                noisy,
+                self.run.prompt_embeds,
+                self.branch_cond,
+                conditioning_scale=self.settings.conditioning_scale,
+                **common,
+            )
+        resample = self._resample(remember)
+        model_input = noisy if self.image_latents is None else torch.cat([noisy, self.image_latents], dim=2)
+        with transformer.cache_context("cond_uncond"):
+            output = transformer(
+                model_input,
+                self.run.prompt_embeds,
+                branch_features=features,
+                background_mask=self.background,
+                add_first=self.settings.add_first,
+                id_resample=resample,
+                return_dict=False,
+                **common,
+            )[0].float()
+        if remember and resample is not None:
+            self.memory = resample.finished_memory()
+        return self._guide(output, t)
+
+    def _resample(self, remember: bool) -> IDResample | None:
+        if self.hole is None or self.run.form is None:
+            return None
+        return IDResample(
+            self.hole,
+            self.run.form,
+            previous=self.run.previous,
+            prev_clip_weight=self.settings.prev_clip_weight,
+            remember=remember,
+        )
+
+    def _guide(self, output: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        if not self.settings.guidance:
+            return output
+        scale = self.settings.guidance_scale
+        if self.settings.use_dynamic_cfg:
+            scale = dynamic_guidance(scale, self.settings.num_inference_steps, t.item())
+        unconditional, conditional = output.chunk(2)
+        return unconditional + scale * (conditional - unconditional)

@@ -1,0 +1,334 @@
+"""The only place that loads models: checks first, without torch; then builds a pipeline for the memory at hand."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from videopainter.pipelines.inpaint import VideoPainterPipeline
+
+MEMORY_MODES = ("auto", "full", "model_offload", "group_offload", "sequential")
+QUANTIZATIONS = ("none", "int8", "fp8", "nf4")
+SCHEDULERS = {"dpm": "CogVideoXDPMScheduler", "ddim": "CogVideoXDDIMScheduler"}
+BACKBONE_PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
+BRANCH_CLASS = "CogvideoXBranchModel"
+# Of branch and backbone: what must be alike for features to fit.
+SHARED_CONFIG = (
+    "num_attention_heads",
+    "attention_head_dim",
+    "out_channels",
+    "patch_size",
+    "patch_size_t",
+    "text_embed_dim",
+)
+
+
+def check_checkpoints(
+    model_path: str | Path, inpainting_branch: str | Path | None = None, id_adapter: str | Path | None = None
+) -> None:
+    """Find out in milliseconds whether these folders can be loaded together.
+
+    Raises:
+        ValueError: in one line, for a missing folder or part, a truncated weight file, or a branch or adapter of
+        another
+            backbone.
+    """
+    backbone = _check_backbone(Path(model_path))
+    if inpainting_branch is not None:
+        _check_branch(Path(inpainting_branch), backbone, Path(model_path))
+    if id_adapter is not None:
+        _check_adapter(Path(id_adapter), backbone)
+
+
+def _check_backbone(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise ValueError(
+            f"model: expected a folder with a CogVideoX checkpoint, found none at {folder}; "
+            "the README says how to download one"
+        )
+    if not (folder / "model_index.json").is_file():
+        raise ValueError(f"{folder}: expected a CogVideoX checkpoint, model_index.json is missing")
+    missing = [part for part in BACKBONE_PARTS if not (folder / part).is_dir()]
+    if missing:
+        raise ValueError(f"{folder}: expected the parts {', '.join(BACKBONE_PARTS)}; missing: {', '.join(missing)}")
+    for part in ("text_encoder", "vae"):
+        read_config(folder / part)
+        _check_weights(folder / part)
+    config = read_config(folder / "transformer")
+    if not config.get("_class_name", "").endswith("Transformer3DModel") or "num_layers" not in config:
+        raise ValueError(f"{folder}/transformer: expected a CogVideoX transformer, got {config.get('_class_name')}")
+    _check_weights(folder / "transformer")
+    return config
+
+
+def _check_branch(folder: Path, backbone: dict[str, Any], model_path: Path) -> None:
+    if not folder.is_dir():
+        raise ValueError(f"inpainting branch: expected a folder with {BRANCH_CLASS} weights, found none at {folder}")
+    config = read_config(folder)
+    if config.get("_class_name") != BRANCH_CLASS:
+        raise ValueError(f"{folder}: expected a {BRANCH_CLASS}, got {config.get('_class_name')}")
+    for name in SHARED_CONFIG:
+        if config.get(name) != backbone.get(name):
+            raise ValueError(
+                f"{folder}: expected a branch for {model_path} ({name} {backbone.get(name)}), got {name} {config.get(name)}"
+            )
+    if config["num_layers"] > backbone["num_layers"]:
+        raise ValueError(f"{folder}: expected at most {backbone['num_layers']} layers, got {config['num_layers']}")
+    _check_weights(folder)
+
+
+def _check_adapter(path: Path, backbone: dict[str, Any]) -> None:
+    name = "pytorch_lora_weights.safetensors"
+    file = path / name if path.is_dir() else path
+    if not file.is_file():
+        raise ValueError(f"ID adapter: expected {name} in a folder or such a file, found none at {path}")
+    header = read_safetensors_header(file)
+    downs = [entry["shape"] for key, entry in header.items() if key.endswith("lora_A.weight")]
+    width = backbone["num_attention_heads"] * backbone["attention_head_dim"]
+    if not downs:
+        raise ValueError(f"{file}: expected LoRA weights of a backbone's attention, got none")
+    if downs[0][1] != width:
+        raise ValueError(f"{file}: expected an ID adapter for a backbone {width} wide, got one {downs[0][1]} wide")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{folder}: expected a model folder, config.json is missing")
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: expected JSON, got {error}") from None
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a model folder: one, or the shards that its index names.
+
+    Raises:
+        ValueError: if there is none, or a shard is missing.
+    """
+    indices = sorted(folder.glob("*.safetensors.index.json"))
+    if not indices:
+        files = [path for path in sorted(folder.glob("*.safetensors")) if "lora" not in path.name]
+        if not files:
+            raise ValueError(f"{folder}: expected weights in .safetensors files, found none")
+        return files
+    names = sorted(set(json.loads(indices[0].read_text())["weight_map"].values()))
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(f"{folder}: {indices[0].name} names weights that are missing: {', '.join(missing)}")
+    return [folder / name for name in names]
+
+
+def _check_weights(folder: Path) -> None:
+    for path in weight_files(folder):
+        read_safetensors_header(path)
+
+
+def read_safetensors_header(path: Path) -> dict[str, Any]:
+    """Names, shapes and places of a file's tensors, without metadata.
+
+    Raises:
+        ValueError: if it is not a safetensors file, or shorter than its header says (a broken download, a git-lfs
+        pointer).
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if not 0 < length <= size - 8:
+            raise ValueError(f"{path}: expected a safetensors file, got {size} bytes that are not (git-lfs pointer?)")
+        try:
+            header = json.loads(file.read(length))
+        except ValueError:
+            raise ValueError(f"{path}: expected a safetensors file, its header is damaged") from None
+    header.pop("__metadata__", None)
+    end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+    if end != size:
+        raise ValueError(f"{path}: expected {end} bytes of weights, got {size}; is the download complete?")
+    return header
+
+
+def load_pipeline(
+    model_path: str | Path,
+    *,
+    inpainting_branch: str | Path | None = None,
+    id_adapter: str | Path | None = None,
+    dtype: torch.dtype | None = None,
+    memory: str = "auto",
+    quantization: str | None = None,
+    compile: bool = False,
+    device: str | torch.device | None = None,
+    scheduler: str = "dpm",
+) -> VideoPainterPipeline:
+    """Load a backbone with its branch and ID adapter.
+
+    Args:
+        dtype: None: bfloat16 on a GPU, float32 on a CPU.
+        memory: ``full`` keeps everything on the device, ``model_offload`` one model at a time, ``group_offload`` a
+        few blocks
+            at a time (overlapped with compute), ``sequential`` one layer at a time; ``auto`` chooses by free memory.
+        quantization: Weights of backbone and text encoder: ``int8`` or ``fp8`` (torchao), ``nf4`` (bitsandbytes, GPU).
+        compile: Compile the repeated blocks.
+        device: None: the GPU if there is one.
+        scheduler: ``dpm`` (the release's) or ``ddim``.
+
+    Raises:
+        ValueError: see `check_checkpoints`; for unknown names; for weights that do not match exactly.
+    """
+    check_checkpoints(model_path, inpainting_branch, id_adapter)
+    _check_choice("memory", memory, MEMORY_MODES)
+    _check_choice("quantization", quantization or "none", QUANTIZATIONS)
+    _check_choice("scheduler", scheduler, tuple(SCHEDULERS))
+
+    import torch
+
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
+    pipe = _build(Path(model_path), inpainting_branch, dtype, quantization or "none", scheduler)
+    if id_adapter is not None:
+        pipe.load_id_adapter(id_adapter)
+        _check_hole_fill(pipe, id_adapter)
+    place(pipe, device, memory)
+    if compile:
+        pipe.transformer.compile_repeated_blocks()
+        if pipe.branch is not None:
+            pipe.branch.compile_repeated_blocks()
+    return pipe
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}: expected {', '.join(choices)}, got {value!r}")
+
+
+def _build(
+    folder: Path, branch_path: str | Path | None, dtype: torch.dtype, quantization: str, scheduler: str
+) -> VideoPainterPipeline:
+    import diffusers
+    from diffusers import AutoencoderKLCogVideoX
+    from transformers import AutoTokenizer, T5EncoderModel
+
+    from videopainter.models.context_branch import CogvideoXBranchModel
+    from videopainter.models.transformer import VideoPainterTransformer3DModel
+    from videopainter.pipelines.inpaint import VideoPainterPipeline
+
+    quantized = _quantization_options(quantization)
+    transformer = load_strictly(VideoPainterTransformer3DModel, folder / "transformer", dtype, **quantized("diffusers"))
+    branch = load_strictly(CogvideoXBranchModel, Path(branch_path), dtype) if branch_path is not None else None
+    vae = load_strictly(AutoencoderKLCogVideoX, folder / "vae", dtype)
+    text_encoder = T5EncoderModel.from_pretrained(
+        folder / "text_encoder", dtype=dtype, local_files_only=True, **quantized("transformers")
+    )
+    return VideoPainterPipeline(
+        tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
+        text_encoder=text_encoder.eval(),
+        vae=vae.eval(),
+        transformer=transformer.eval(),
+        scheduler=getattr(diffusers, SCHEDULERS[scheduler]).from_pretrained(folder / "scheduler"),
+        branch=None if branch is None else branch.eval(),
+    )
+
+
+def load_strictly(cls: Any, folder: Path, dtype: torch.dtype, **options: Any) -> Any:
+    """`from_pretrained` of a diffusers model that refuses missing or unknown weights.
+
+    Raises:
+        ValueError: naming the first of them.
+    """
+    model, info = cls.from_pretrained(
+        folder, torch_dtype=dtype, output_loading_info=True, local_files_only=True, use_safetensors=True, **options
+    )
+    for kind, names in (("missing", info["missing_keys"]), ("unknown", info["unexpected_keys"])):
+        if names:
+            raise ValueError(
+                f"{folder}: expected exactly the weights of {cls.__name__}, {len(names)} {kind}, such as {sorted(names)[0]}"
+            )
+    return model
+
+
+def _quantization_options(quantization: str) -> Any:
+    """A function from library ("diffusers", "transformers") to the keyword for its `from_pretrained`."""
+    if quantization == "none":
+        return lambda library: {}
+    try:
+        return lambda library: {"quantization_config": _quantization_config(quantization, library)}
+    except ImportError as error:
+        raise ValueError(f"quantization {quantization}: expected the extra `quant` to be installed ({error})") from None
+
+
+def _quantization_config(quantization: str, library: str) -> Any:
+    import importlib
+
+    module = importlib.import_module(library)
+    if quantization == "nf4":
+        import torch
+
+        importlib.import_module("bitsandbytes")
+        return module.BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
+        )
+    torchao = importlib.import_module("torchao.quantization")
+    kind = torchao.Int8WeightOnlyConfig() if quantization == "int8" else torchao.Float8WeightOnlyConfig()
+    return module.TorchAoConfig(kind)
+
+
+def _check_hole_fill(pipe: VideoPainterPipeline, id_adapter: str | Path) -> None:
+    assert pipe.id_adapter is not None
+    if pipe.branch is not None and pipe.branch.config.hole_fill != pipe.id_adapter.hole_fill:
+        raise ValueError(
+            f"{id_adapter}: expected an ID adapter trained with holes filled with {pipe.branch.config.hole_fill} "
+            f"as the branch, got {pipe.id_adapter.hole_fill}"
+        )
+
+
+def place(pipe: VideoPainterPipeline, device: torch.device, memory: str) -> str:
+    """Put the models where `memory` says; returns the mode that was chosen."""
+    mode = choose_memory(pipe, device) if memory == "auto" else memory
+    if mode != "full":
+        # Whole 480×720 frames through the VAE take more than a block of the backbone.
+        pipe.vae.enable_tiling()
+    if mode == "full":
+        pipe.to(device)
+    elif mode == "model_offload":
+        pipe.enable_model_cpu_offload(device=device)
+    elif mode == "sequential":
+        pipe.enable_sequential_cpu_offload(device=device)
+    else:
+        pipe.enable_group_offload(
+            onload_device=device,
+            offload_type="block_level",
+            num_blocks_per_group=2,
+            use_stream=device.type == "cuda",
+            exclude_modules=["vae", "branch"],
+        )
+    return mode
+
+
+# Room for activations at 480×720×49 with guidance, in bytes; measured figures belong here once there are some.
+ACTIVATION_ROOM = 10 * 2**30
+
+
+def choose_memory(pipe: VideoPainterPipeline, device: torch.device) -> str:
+    """The fastest mode that fits into the device's free memory."""
+    import torch
+
+    if device.type != "cuda":
+        return "full"
+    free, _ = torch.cuda.mem_get_info(device)
+    sizes = {name: _bytes(model) for name, model in pipe.components.items() if isinstance(model, torch.nn.Module)}
+    if sum(sizes.values()) + ACTIVATION_ROOM <= free:
+        return "full"
+    if max(sizes.values()) + sizes.get("branch", 0) + ACTIVATION_ROOM <= free:
+        return "model_offload"
+    return "group_offload"
+
+
+def _bytes(model: torch.nn.Module) -> int:
+    tensors = [*model.parameters(), *model.buffers()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

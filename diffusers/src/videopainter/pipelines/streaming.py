@@ -1,0 +1,289 @@
+"""Read → denoise → decode → write, window by window: memory does not depend on the video's length.
+
+Denoising comes first, for all windows; their latents (small) go to a store. Then all latents are decoded in one pass,
+so
+that the decoder's temporal cache runs through the whole video. A killed run finds its finished windows in the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from videopainter.data.clip import FrameSource, MaskSource
+from videopainter.pipelines.conditioning import (
+    as_image_condition,
+    encode_video,
+    make_conditions,
+    resize_frames,
+    resize_masks,
+    to_video_tensor,
+    with_image,
+)
+from videopainter.pipelines.decoding import decode_stream
+from videopainter.pipelines.denoise import WindowRun, denoise_window
+from videopainter.pipelines.prompts import PromptTrack
+from videopainter.pipelines.settings import InpaintSettings, working_size
+from videopainter.pipelines.store import WindowStore
+from videopainter.pipelines.windows import Window, WindowPlan, blend_weights, plan_windows
+
+
+@dataclass
+class Job:
+    """One video to inpaint. `first_frame` is a filled first frame, uint8 (H, W, 3) at the video's size, or None."""
+
+    frames: FrameSource
+    masks: MaskSource
+    prompts: PromptTrack
+    settings: InpaintSettings
+    plan: WindowPlan
+    height: int
+    width: int
+    seeds: list[int]
+    first_frame: np.ndarray | None = None
+    noise: Sequence[torch.Tensor] | None = None  # of each window
+    on_step: Callable[[Window, int, torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+    interrupted: Callable[[], bool] = field(default=lambda: False)
+
+
+def make_job(
+    pipe: Any,
+    frames: FrameSource,
+    masks: MaskSource,
+    *,
+    settings: InpaintSettings,
+    prompts: PromptTrack,
+    first_frame: np.ndarray | None = None,
+    generator: torch.Generator | None = None,
+    noise: Sequence[torch.Tensor] | None = None,
+) -> Job:
+    """Check the parts against each other and plan the windows.
+
+    Raises:
+        ValueError: for parts that do not fit (lengths, sizes, number of noises, image condition for a T2V backbone).
+    """
+    size, mask_size = (frames.height, frames.width), (masks.height, masks.width)
+    if len(frames) != len(masks) or size != mask_size:
+        raise ValueError(
+            f"masks: expected {len(frames)} of {size[1]}x{size[0]} pixels as the frames, "
+            f"got {len(masks)} of {mask_size[1]}x{mask_size[0]}"
+        )
+    if first_frame is not None and first_frame.shape != (*size, 3):
+        raise ValueError(f"first frame: expected {size[1]}x{size[0]} pixels, got shape {first_frame.shape}")
+    if settings.first_frame_gt and first_frame is None:
+        raise ValueError("first_frame_gt: expected a filled first frame to take as known, got none")
+    plan = plan_windows(len(frames), settings.num_frames, settings.overlap_frames)
+    if noise is not None and len(noise) != len(plan.windows):
+        raise ValueError(f"latents: expected noise for each of {len(plan.windows)} windows, got {len(noise)}")
+    height, width = _working_size(pipe, settings, frames)
+    return Job(
+        frames,
+        masks,
+        prompts,
+        settings,
+        plan,
+        height,
+        width,
+        _window_seeds(settings, generator, plan),
+        first_frame,
+        noise,
+    )
+
+
+def _working_size(pipe: Any, settings: InpaintSettings, frames: FrameSource) -> tuple[int, int]:
+    if settings.height is not None and settings.width is not None:
+        return settings.height, settings.width
+    config, scale = pipe.transformer.config, pipe.vae_scale_factor_spatial
+    return working_size(frames.height, frames.width, config.sample_height * config.sample_width * scale**2)
+
+
+def _window_seeds(settings: InpaintSettings, generator: torch.Generator | None, plan: WindowPlan) -> list[int]:
+    """A seed for every window, so that a resumed run draws what the uninterrupted one would have drawn."""
+    generator = generator or torch.Generator().manual_seed(settings.seed)
+    draws = torch.randint(2**62, (len(plan.windows),), generator=generator, device=generator.device)
+    return draws.tolist()
+
+
+def denoise_windows(pipe: Any, job: Job, store: WindowStore) -> Iterator[Window]:
+    """Denoise the windows that the store does not hold yet; yields each window when its latents are stored."""
+    form = resample_form(pipe, job.settings)
+    for window in job.plan.windows:
+        if window.index not in store:
+            _denoise_one(pipe, job, store, window, form)
+        yield window
+
+
+def resample_form(pipe: Any, settings: InpaintSettings) -> str | None:
+    """The form of ID resampling of a run: ``auto`` follows the adapter, and is off without one."""
+    if settings.id_resample == "auto":
+        adapter = getattr(pipe, "id_adapter", None)
+        return adapter.form if adapter is not None else None
+    return None if settings.id_resample == "off" else settings.id_resample
+
+
+def _denoise_one(pipe: Any, job: Job, store: WindowStore, window: Window, form: str | None) -> None:
+    frames, masks = read_window(job, window)
+    branch, transformer = pipe.branch, pipe.transformer
+    conditions = make_conditions(
+        pipe.vae,
+        frames,
+        masks,
+        hole_fill=branch.config.hole_fill if branch is not None else 0.0,
+        dtype=transformer.dtype,
+        device=pipe._execution_device,
+    )
+    if job.settings.replace_gt and conditions.empty:
+        # Nothing to paint: the original latents are the result, and the memory of earlier windows stays.
+        store.save(window.index, conditions.video_latents, None)
+        return
+    if pipe.image_conditioned:
+        conditions = with_image(conditions, _first_latent(pipe, job, store, window, frames))
+    run = WindowRun(
+        prompt_embeds=job.prompts.at(window),
+        generator=torch.Generator().manual_seed(job.seeds[window.index]),
+        noise=None if job.noise is None else job.noise[window.index],
+        form=form,
+        previous=store.memory(before=window.index) if job.settings.prev_clip_weight > 0 else None,
+        remember=form is not None and job.settings.prev_clip_weight > 0 and job.plan.follows(window) is not None,
+        on_step=None if job.on_step is None else lambda step, t, x: job.on_step(window, step, t, x),
+        interrupted=job.interrupted,
+    )
+    latents, memory = denoise_window(pipe, conditions, job.settings, run)
+    # An object that has left keeps the memory of when it was last seen.
+    seen = memory is not None and memory.hole.index.shape[1] > 0
+    store.save(window.index, latents, memory if seen else None)
+
+
+def read_window(job: Job, window: Window) -> tuple[np.ndarray, np.ndarray]:
+    """A window's frames (F, H, W, 3) and masks (F, H, W) at the working size; the last frame fills what is missing."""
+    stop = min(window.stop, len(job.frames))
+    frames, masks = read_range(job, window.start, stop)
+    frames, masks = resize_frames(frames, job.height, job.width), resize_masks(masks, job.height, job.width)
+    missing = window.stop - stop
+    if missing:
+        frames = np.concatenate([frames, np.repeat(frames[-1:], missing, axis=0)])
+        masks = np.concatenate([masks, np.repeat(masks[-1:], missing, axis=0)])
+    return frames, masks
+
+
+def read_range(job: Job, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+    """Frames and masks [start, stop) at the video's size, with the filled first frame in its place."""
+    frames, masks = job.frames.read(start, stop), job.masks.read(start, stop)
+    if start == 0 and job.first_frame is not None:
+        frames = np.concatenate([job.first_frame[None], frames[1:]])
+        if job.settings.first_frame_gt:
+            masks = np.concatenate([np.zeros_like(masks[:1]), masks[1:]])
+    return frames, masks
+
+
+def _first_latent(pipe: Any, job: Job, store: WindowStore, window: Window, frames: np.ndarray) -> torch.Tensor | None:
+    """The image condition: the filled first frame, later the previous window's latent at this window's first frame."""
+    if window.index == 0:
+        if job.first_frame is None:
+            return None
+        latent = encode_video(pipe.vae, to_video_tensor(frames[:1]), pipe._execution_device)
+    else:
+        previous = job.plan.windows[window.index - 1]
+        place = window.latent_start - previous.latent_start
+        latent = store.latents(previous.index)[:, place : place + 1]
+    return as_image_condition(pipe.vae, latent)
+
+
+def blended_latents(plan: WindowPlan, store: WindowStore, mode: str) -> Iterator[torch.Tensor]:
+    """The video's latents in order, one latent frame (1, 1, 16, h, w) at a time, overlaps blended in float32."""
+    weights = blend_weights(plan, mode)
+    loaded: dict[int, torch.Tensor] = {}
+    first = 0
+    for latent in range(plan.num_latents):
+        while plan.windows[first].latent_stop <= latent:
+            loaded.pop(first, None)
+            first += 1
+        total = None
+        for window in plan.windows[first:]:
+            if window.latent_start > latent:
+                break
+            if window.index not in loaded:
+                loaded[window.index] = store.latents(window.index)
+            place = latent - window.latent_start
+            part = loaded[window.index][:, place : place + 1].float() * float(weights[window.index][place])
+            total = part if total is None else total + part
+        assert total is not None
+        yield total
+
+
+def finished_frames(pipe: Any, job: Job, store: WindowStore) -> Iterator[np.ndarray]:
+    """Decode the stored windows: uint8 (t, H, W, 3) in order, at the video's size, as many as the video has."""
+    latents = blended_latents(job.plan, store, job.settings.blend)
+    start = 0
+    for decoded in decode_stream(pipe.vae, latents, job.plan.num_latents, pipe._execution_device):
+        stop = min(start + len(decoded), job.plan.num_frames)
+        if stop > start:
+            yield paste_background(job, decoded[: stop - start], start)
+        start = stop
+
+
+def paste_background(job: Job, decoded: np.ndarray, start: int) -> np.ndarray:
+    """Bring decoded frames to the video's size; with `replace_gt`, pixels outside the hole are the input's own.
+
+    A feathered edge lies inside the hole.
+    """
+    if not job.settings.replace_gt:
+        return resize_frames(decoded, job.frames.height, job.frames.width)
+    original, masks = read_range(job, start, start + len(decoded))
+    if not masks.any():
+        return original
+    result = resize_frames(decoded, job.frames.height, job.frames.width)
+    if job.settings.feather == 0:
+        return np.where(masks[..., None], result, original)
+    return np.stack([_feathered(r, o, m, job.settings.feather) for r, o, m in zip(result, original, masks)])
+
+
+def _feathered(result: np.ndarray, original: np.ndarray, mask: np.ndarray, feather: int) -> np.ndarray:
+    depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)  # pixels from the hole's edge
+    alpha = np.clip(depth / (feather + 1), 0.0, 1.0)[..., None]
+    return np.rint(alpha * result + (1 - alpha) * original).astype(np.uint8)
+
+
+def inpaint_stream(
+    pipe: Any,
+    frames: FrameSource,
+    masks: MaskSource,
+    *,
+    settings: InpaintSettings,
+    prompt: str | Mapping[int, str],
+    negative_prompt: str = "",
+    first_frame: np.ndarray | None = None,
+    work_dir: Path | None = None,
+    fingerprint: str = "",
+    on_window: Callable[[Window, WindowPlan], None] | None = None,
+) -> Iterator[np.ndarray]:
+    """Inpaint a video of any length.
+
+    Args:
+        prompt: For the whole video, or a mapping from the frame on which a prompt comes into force.
+        first_frame: Filled first frame, uint8 (H, W, 3) at the video's size. None drops the image condition.
+        work_dir: Keeps finished windows; the same call started again goes on with the first unfinished one.
+        fingerprint: Names inputs and settings; a work folder with another one is refused.
+        on_window: Called after each finished window.
+
+    Yields:
+        uint8 (t, H, W, 3), in order, together as many frames as came in.
+
+    Raises:
+        ValueError: see `make_job` and `WindowStore`.
+    """
+    store = WindowStore(work_dir, fingerprint)
+    prompts = PromptTrack.encode(pipe, prompt, negative_prompt, guidance=settings.guidance)
+    job = make_job(pipe, frames, masks, settings=settings, prompts=prompts, first_frame=first_frame)
+    with pipe.denoising_progress(job, store) as progress:
+        job.on_step = progress
+        for window in denoise_windows(pipe, job, store):
+            if on_window is not None:
+                on_window(window, job.plan)
+    yield from finished_frames(pipe, job, store)
