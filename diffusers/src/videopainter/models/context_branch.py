@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from diffusers import ModelMixin  # noqa: F401 - upstream's pipeline loader looks for it beside a saved class
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXTransformer3DModel
 
@@ -92,7 +93,7 @@ class CogvideoXBranchModel(CogVideoXTransformer3DModel):
         known = cls._get_init_keys(cls)
         config = {name: value for name, value in transformer.config.items() if name in known}
         branch = cls(**{**config, "num_layers": num_layers, **overrides})
-        branch.to(device=transformer.device, dtype=transformer.dtype)
+        torch.nn.Module.to(branch, device=transformer.device, dtype=transformer.dtype)
         branch.time_embedding.load_state_dict(transformer.time_embedding.state_dict())
         if branch.ofs_embedding is not None and transformer.ofs_embedding is not None:
             branch.ofs_embedding.load_state_dict(transformer.ofs_embedding.state_dict())

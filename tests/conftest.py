@@ -1,0 +1,107 @@
+"""Small real models with random weights, shared by the tests."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXDPMScheduler
+
+from videopainter import CogvideoXBranchModel, VideoPainterPipeline, VideoPainterTransformer3DModel
+
+TEXT_DIM, TEXT_LENGTH = 24, 12
+
+
+def make_transformer(seed=0, **changes):
+    """A 3-block backbone, 32 wide, for 32×48 pixels."""
+    torch.manual_seed(seed)
+    options = {
+        "num_attention_heads": 2,
+        "attention_head_dim": 16,
+        "in_channels": 32,
+        "out_channels": 16,
+        "time_embed_dim": 16,
+        "text_embed_dim": TEXT_DIM,
+        "num_layers": 3,
+        "sample_width": 6,
+        "sample_height": 4,
+        "sample_frames": 9,
+        "max_text_seq_length": TEXT_LENGTH,
+        "use_rotary_positional_embeddings": True,
+    }
+    return VideoPainterTransformer3DModel(**{**options, **changes}).eval()
+
+
+def make_branch(transformer, seed=1, **changes):
+    """A 2-block branch whose features are not zero, as if it had been trained."""
+    torch.manual_seed(seed)
+    branch = CogvideoXBranchModel.from_transformer(transformer, num_layers=2, **changes).eval()
+    for layer in branch.branch_blocks:
+        torch.nn.init.normal_(layer.weight, std=0.2)
+    return branch
+
+
+def make_vae(seed=2):
+    torch.manual_seed(seed)
+    return AutoencoderKLCogVideoX(
+        down_block_types=("CogVideoXDownBlock3D",) * 4,
+        up_block_types=("CogVideoXUpBlock3D",) * 4,
+        block_out_channels=(8, 8, 8, 8),
+        latent_channels=16,
+        layers_per_block=1,
+        norm_num_groups=2,
+        sample_height=480,
+        sample_width=720,
+    ).eval()
+
+
+def make_scheduler(kind="dpm"):
+    cls = CogVideoXDPMScheduler if kind == "dpm" else CogVideoXDDIMScheduler
+    return cls(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        prediction_type="v_prediction",
+        timestep_spacing="trailing",
+        rescale_betas_zero_snr=True,
+        snr_shift_scale=1.0,
+    )
+
+
+def make_pipeline(transformer=None, scheduler="dpm", with_branch=True):
+    """A pipeline without text encoder: it takes prompt embeddings."""
+    transformer = transformer or make_transformer()
+    branch = make_branch(transformer) if with_branch else None
+    pipe = VideoPainterPipeline(None, None, make_vae(), transformer, make_scheduler(scheduler), branch)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture
+def pipe():
+    return make_pipeline()
+
+
+@pytest.fixture
+def embeds():
+    """Prompt embeddings as keywords of the pipeline's call."""
+    generator = torch.Generator().manual_seed(3)
+    draw = torch.randn(2, 1, TEXT_LENGTH, TEXT_DIM, generator=generator)
+    return {"prompt_embeds": draw[0], "negative_prompt_embeds": draw[1]}
+
+
+def noise_video(frames, height=32, width=48, seed=0):
+    """White noise, uint8 (T, H, W, 3)."""
+    return np.random.default_rng(seed).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
+
+
+def moving_mask(frames, height=32, width=48):
+    """A box that moves to the right, bool (T, H, W)."""
+    masks = np.zeros((frames, height, width), dtype=bool)
+    for t in range(frames):
+        x = 4 + t % (width // 2)
+        masks[t, height // 4 : height // 2, x : x + width // 4] = True
+    return masks
