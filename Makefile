@@ -1,0 +1,53 @@
+# `make demo` and `make test` work on a fresh machine: both set up what they need in .venv first.
+PYTHON ?= python3
+VENV ?= .venv
+# Extras to install: quant train app eval data.
+EXTRAS ?=
+# For a CPU-only PyTorch on Linux: make setup TORCH_ARGS="--index-url https://download.pytorch.org/whl/cpu"
+TORCH_ARGS ?=
+
+BIN := $(VENV)/bin
+comma := ,
+empty :=
+space := $(empty) $(empty)
+WITH_EXTRAS = $(if $(EXTRAS),[$(subst $(space),$(comma),$(EXTRAS))],)
+
+.PHONY: setup dev demo test check format clean-demo
+
+setup: $(BIN)/.installed
+
+$(BIN)/.installed: diffusers/pyproject.toml requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
+	$(BIN)/python -m pip install --quiet "torch==2.13.0" $(TORCH_ARGS)
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet -e "diffusers$(WITH_EXTRAS)"
+	touch $@
+
+dev: $(BIN)/.installed-dev
+
+$(BIN)/.installed-dev: $(BIN)/.installed
+	$(BIN)/python -m pip install --quiet -e "diffusers[dev]"
+	touch $@
+
+# A clip of our own, on the tiny checkpoint, on a CPU: the video, a comparison and a contact sheet in outputs/demo.
+demo: setup
+	$(BIN)/python infer/inpaint.py \
+		--video data/demo/video.mp4 --mask data/demo/mask.mp4 \
+		--prompt "$$(cat data/demo/prompt.txt)" \
+		--num_inference_steps 20 --inpainting_frames 17 --overlap_frames 5 \
+		--output_path outputs/demo/result.mp4 --save_comparison --contact_sheet --overwrite
+	@echo "Look at outputs/demo/: result.mp4, its comparison and its contact sheet."
+
+test: dev
+	$(BIN)/python -m pytest -q -n 2
+
+check: dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+format: dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
