@@ -12,11 +12,10 @@ import pytest
 from videopainter.data.errors import InputError
 from videopainter.data.masks import check_not_empty
 from videopainter.data.records import (
+    RecordTable,
     open_clip,
     open_record,
     parse_sample_ids,
-    read_table,
-    record_name,
     record_paths,
 )
 from videopainter.data.sampling import resample
@@ -94,9 +93,9 @@ def test_masks_may_lie_elsewhere_than_videos(bench: Path, tmp_path: Path) -> Non
 
 
 def test_captions_and_ends_that_are_missing(bench: Path) -> None:
-    table = read_table(bench / "inpaint.csv")
+    table = RecordTable(bench / "inpaint.csv")
     clip = table.open(1)
-    assert (len(table), record_name(table, 1), clip.name) == (2, "000005000000", "000005000000")
+    assert (len(table), table.name(1), clip.name) == (2, "000005000000", "000005000000")
     assert (len(clip), clip.prompt, clip.image_prompt) == (20, "Ein Café", "")
     (bench / "edit.csv").write_text(
         "path,start_frame,end_frame,fps,mask_id,Original_video_caption,Edited_video_caption,Edited_image_caption,"
@@ -152,13 +151,13 @@ def test_files_that_are_no_such_csv(tmp_path: Path) -> None:
     for text, expected in cases.items():
         (tmp_path / "t.csv").write_text(text)
         with pytest.raises(InputError, match=expected) as error:
-            read_table(tmp_path / "t.csv")
+            RecordTable(tmp_path / "t.csv")
         assert "t.csv" in str(error.value)
         assert "\n" not in str(error.value)
     (tmp_path / "b.csv").write_bytes(bytes(range(128, 256)) * 20)
     for name in ("b.csv", "missing.csv", "."):
         with pytest.raises(InputError):
-            read_table(tmp_path / name)
+            RecordTable(tmp_path / name)
 
 
 def test_sample_ids() -> None:
@@ -190,7 +189,7 @@ def test_davis_rows(tmp_path: Path) -> None:
     (tmp_path / "davis_caption.csv").write_text(
         "Video_Index,Video_Name,Video_Caption,Masked_Target_Caption\n1,cat,A cat.,Grass.\n2,../cat,A,B\n3,dog,A,B\n"
     )
-    table = read_table(tmp_path / "davis_caption.csv")
+    table = RecordTable(tmp_path / "davis_caption.csv")
     clip = table.open(0, data_root=tmp_path / "JPEGImages_432_240")
     assert (clip.name, len(clip), clip.fps, clip.prompt, clip.image_prompt) == ("cat", 5, 24, "A cat.", "Grass.")
     y, x = np.mgrid[:24, :40]
@@ -223,7 +222,7 @@ def test_own_files(tmp_path: Path) -> None:
 
 @real_clips
 def test_real_vpbench_rows() -> None:
-    table = read_table(CLIPS / "vpbench" / "our_video_inpaint.csv")
+    table = RecordTable(CLIPS / "vpbench" / "our_video_inpaint.csv")
     seen = {}
     for row in range(len(table)):
         clip = table.open(row, data_root=CLIPS / "vpbench" / "videovo" / "raw_video")
@@ -242,7 +241,7 @@ def test_real_vpbench_rows() -> None:
 
 @real_clips
 def test_real_davis_and_own_files() -> None:
-    table = read_table(CLIPS / "davis" / "davis_caption.csv")
+    table = RecordTable(CLIPS / "davis" / "davis_caption.csv")
     for row, name in enumerate(("bmx-trees", "tennis")):
         clip = table.open(row)
         assert (clip.name, len(clip), clip.frames.height, clip.frames.width) == (name, 57, 240, 432)

@@ -26,6 +26,8 @@ _OTHERS = {"num_inference_steps": 50, "strength": 1.0}
 _MULTIPLE = 16
 # Image pipelines are made for about one megapixel and repeat themselves far above it.
 _MOST_PIXELS = 2**21
+# Passes of a 3x3 mean at every size: enough that no trace of the coarser grid is left.
+_SMOOTHING = 24
 
 
 class FirstFrameFiller(Protocol):
@@ -73,17 +75,18 @@ class NoFiller:
 
 
 class OpenCVFiller:
-    """Continues the surroundings into the hole (Telea's method, from coarse to fine); prompt and seed play no part.
+    """Continues the surrounding colours into the hole, smoothly; prompt and seed play no part.
 
-    Telea's method alone smears over large holes, so they are filled at a size where they are a few pixels wide; every
-    finer level takes that filling and redraws a thin seam, so that edges meet.
+    From coarse to fine, because OpenCV's own methods (Telea, Navier-Stokes) draw streaks through large holes and
+    overshoot in brightness.
     """
 
     def fill(self, image: np.ndarray, mask: np.ndarray, *, prompt: str = "", seed: int = 0) -> np.ndarray:
         _check_pair(image, mask)
         if mask.all():
             return np.full_like(image, 127)  # nothing to continue
-        return _only_hole(image, mask, _fill_coarse_to_fine(image, mask))
+        filled = _continue_colours(image.astype(np.float32), mask)
+        return _only_hole(image, mask, np.rint(filled).astype(np.uint8))
 
     def close(self) -> None:
         pass
@@ -159,11 +162,11 @@ class DiffusersFiller:
 def _pipeline_class(name: str) -> str:
     """The pipeline class a folder's (or id's) model_index.json names."""
     folder = Path(name)
-    if folder.is_dir():
+    if name and folder.is_dir():
         index = folder / "model_index.json"
         if not index.is_file():
             raise InputError(f"no diffusers pipeline (model_index.json is missing) in {name}")
-    elif folder.exists():
+    elif name and folder.exists():
         raise InputError(f"a first-frame pipeline is a folder or an id, {name} is a file")
     elif name.count("/") == 1 and name[0] not in "./~":
         index = _index_of_id(name)
@@ -204,7 +207,8 @@ def _inpainting_class(class_name: str, name: str) -> Any:
     import diffusers
 
     if not class_name:
-        class_name = str(diffusers.DiffusionPipeline.load_config(name).get("_class_name", ""))
+        config: Any = diffusers.DiffusionPipeline.load_config(name)
+        class_name = str(config.get("_class_name", ""))
     named = getattr(diffusers, class_name, None)
     if named is None:
         raise InputError(f"diffusers {diffusers.__version__} has no pipeline {class_name!r}, which {name} names")
@@ -233,22 +237,27 @@ def _working_size(width: int, height: int) -> tuple[int, int]:
     )
 
 
-def _fill_coarse_to_fine(image: np.ndarray, mask: np.ndarray, *, depth: float = 6.0) -> np.ndarray:
-    """Fills the hole; `depth` is how far from its edge, in pixels, Telea's method is trusted to reach."""
-    hole = mask.astype(np.uint8)
-    reach = float(cv2.distanceTransform(hole, cv2.DIST_L2, 3).max())
+def _continue_colours(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Fills the hole of a float image: averages of what is known, from coarse to fine, smoothed inside the hole."""
+    if not mask.any():
+        return image
     height, width = mask.shape
-    if reach <= depth or min(height, width) < 8:
-        return cv2.inpaint(image, hole, 5, cv2.INPAINT_TELEA)
-    small = ((width + 1) // 2, (height + 1) // 2)
+    half = ((width + 1) // 2, (height + 1) // 2)
     weight = (~mask).astype(np.float32)
-    # Averages of known pixels only; a coarse pixel is a hole where half of it or more is.
-    known = cv2.resize(weight, small, interpolation=cv2.INTER_AREA)
-    total = cv2.resize(image.astype(np.float32) * weight[..., None], small, interpolation=cv2.INTER_AREA)
-    coarse = np.clip(np.rint(total / np.maximum(known, 1e-6)[..., None]), 0, 255).astype(np.uint8)
-    if (known > 0.5).any():
-        coarse = _fill_coarse_to_fine(coarse, known <= 0.5, depth=depth)
-    fine = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-    joined = _only_hole(image, mask, fine)
-    seam = hole - cv2.erode(hole, np.ones((5, 5), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=1)
-    return cv2.inpaint(joined, seam, 3, cv2.INPAINT_TELEA)
+    known = cv2.resize(weight, half, interpolation=cv2.INTER_AREA)
+    total = cv2.resize(image * weight[..., None], half, interpolation=cv2.INTER_AREA)
+    coarse = _continue_colours(total / np.maximum(known, 1e-6)[..., None], known <= 0)
+    fine = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+    filled = np.where(mask[..., None], fine, image)
+    rows, columns = _box(mask)
+    part, hole = filled[rows, columns], mask[rows, columns, None]
+    for _ in range(_SMOOTHING):
+        part = np.where(hole, cv2.blur(part, (3, 3)), part)
+    filled[rows, columns] = part
+    return filled
+
+
+def _box(mask: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns of the hole and two pixels around it."""
+    ys, xs = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
+    return slice(max(0, ys[0] - 2), ys[-1] + 3), slice(max(0, xs[0] - 2), xs[-1] + 3)

@@ -1,0 +1,139 @@
+"""Masks stored as ids of objects: `all_masks.npz` of VPData, streamed, since one can be several GB."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pandas as pd
+
+from videopainter.data.clip import check_range
+from videopainter.data.errors import InputError
+
+ARRAY_SUFFIXES = (".npz", ".npy")
+
+
+class PackedMasks:
+    """Masks in a temporary file on disk, one bit per pixel; it goes when the object does."""
+
+    def __init__(self, height: int, width: int) -> None:
+        self.height, self.width = height, width
+        self._file = tempfile.TemporaryFile(prefix="videopainter-masks-")  # noqa: SIM115 (lives as long as the object)
+        self._bytes = (height * width + 7) // 8
+        self._length = 0
+
+    def append(self, mask: np.ndarray) -> None:
+        """Adds one mask, bool (H, W)."""
+        self._file.write(np.packbits(mask).tobytes())
+        self._length += 1
+
+    def __len__(self) -> int:
+        return self._length
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Masks `start` to `stop` (exclusive), bool (T, H, W)."""
+        check_range(start, stop, self._length)
+        self._file.flush()
+        # pread: processes that share the file do not move each other's position.
+        data = os.pread(self._file.fileno(), (stop - start) * self._bytes, start * self._bytes)
+        bits = np.unpackbits(np.frombuffer(data, np.uint8).reshape(-1, self._bytes), axis=1)
+        return bits[:, : self.height * self.width].reshape(-1, self.height, self.width).astype(bool)
+
+
+def open_id_array(path: Path, mask_id: int | None) -> PackedMasks:
+    """Masks `ids == mask_id` of an .npz (array `arr_0`, or the only one) or .npy of integer ids (T, H, W).
+
+    Without `mask_id` the only id that there is (0 is background) is taken. The array is read frame by frame.
+    """
+    if mask_id is None:
+        mask_id = pick_id(None, _all_ids(path), path)
+    masks: PackedMasks | None = None
+    found = False
+    for frame in _frames(path):
+        masks = masks or PackedMasks(*frame.shape)
+        mask = frame == mask_id
+        found = found or bool(mask.any())
+        masks.append(mask)
+    if not found:
+        pick_id(mask_id, _all_ids(path), path)
+    assert masks is not None
+    return masks
+
+
+def pick_id(mask_id: int | None, ids: set[int], path: Path) -> int:
+    """`mask_id` if it is among `ids`, the only one if it is None; InputError that lists them otherwise."""
+    objects = sorted(ids - {0})
+    if not objects:
+        raise InputError(f"mask is empty, it holds no id but 0 (background): {path}")
+    names = ", ".join(map(str, objects[:20])) + (", ..." if len(objects) > 20 else "")
+    if mask_id is None:
+        if len(objects) > 1:
+            raise InputError(f"mask_id is needed, one of {names}: {path}")
+        return objects[0]
+    if mask_id not in ids:
+        raise InputError(f"mask_id {mask_id} does not occur, there are {names}: {path}")
+    return mask_id
+
+
+def unique_ids(pixels: np.ndarray) -> set[int]:
+    """The ids in an array of any shape."""
+    return {int(i) for i in pd.unique(pixels.ravel())}
+
+
+def _all_ids(path: Path) -> set[int]:
+    ids: set[int] = set()
+    for frame in _frames(path):
+        ids |= unique_ids(frame)
+    return ids
+
+
+def _frames(path: Path) -> Iterator[np.ndarray]:
+    """The (H, W) arrays of ids, one after the other, never the whole."""
+    try:
+        if path.suffix.lower() == ".npy":
+            with open(path, "rb") as file:
+                yield from _array_frames(file, path)
+        else:
+            with zipfile.ZipFile(path) as archive, archive.open(_member(archive, path)) as file:
+                yield from _array_frames(file, path)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        raise InputError(f"not an array file that can be read, or cut off: {path} ({error})") from None
+
+
+def _member(archive: zipfile.ZipFile, path: Path) -> str:
+    names = archive.namelist()
+    if "arr_0.npy" in names:
+        return "arr_0.npy"
+    if len(names) == 1 and names[0].endswith(".npy"):
+        return names[0]
+    held = ", ".join(name.removesuffix(".npy") for name in names[:8]) or "nothing"
+    raise InputError(f"masks are expected as array arr_0, {path} holds {held}")
+
+
+def _array_frames(file: IO[bytes], path: Path) -> Iterator[np.ndarray]:
+    shape, dtype = _header(file, path)
+    size = shape[1] * shape[2] * dtype.itemsize
+    for number in range(shape[0]):
+        data = file.read(size)
+        if len(data) < size:
+            raise InputError(f"array is cut off at frame {number} of {shape[0]}: {path}")
+        yield np.frombuffer(data, dtype).reshape(shape[1:]).astype(dtype.newbyteorder("="), copy=False)
+
+
+def _header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], np.dtype]:
+    try:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran_order, dtype = read(file)
+    except ValueError as error:
+        raise InputError(f"not a numpy array: {path} ({' '.join(str(error).split())})") from None
+    if len(shape) != 3 or 0 in shape or dtype.kind not in "iub" or fortran_order:
+        order = ", Fortran order" if fortran_order else ""
+        raise InputError(f"masks are integer ids (T, H, W), row by row; {path} holds {dtype} {shape}{order}")
+    return shape, dtype

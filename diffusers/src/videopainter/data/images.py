@@ -1,0 +1,74 @@
+"""Images on disk: single ones, and folders of them in the order of their names."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from videopainter.data.errors import InputError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+
+def read_image(file: Path | str) -> np.ndarray:
+    """An image as displayed, uint8 RGB (H, W, 3); InputError where it cannot be read."""
+    return np.array(load_image(file).convert("RGB"))
+
+
+def write_image(file: Path | str, pixels: np.ndarray) -> None:
+    """Writes uint8 (H, W, 3) or (H, W) in the format of the suffix; the file appears whole or not at all."""
+    file = Path(file)
+    partial = file.with_name(f".{file.stem}.partial-{os.getpid()}{file.suffix}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(partial)
+        os.replace(partial, file)
+    except OSError as error:
+        raise InputError(f"cannot write {file}: {error.strerror or error}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def list_images(path: Path) -> list[Path]:
+    """The images of a folder, by name with numbers in their order (2 before 10); or the image itself."""
+    if path.is_file():
+        return [path]
+    files = [f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith(".")]
+    if not files:
+        raise InputError(f"folder holds no frames ({', '.join(IMAGE_SUFFIXES[:3])}, ...): {path}")
+    return sorted(files, key=lambda f: [(int(p), "") if p.isdigit() else (-1, p) for p in _split_name(f.name)])
+
+
+def _split_name(name: str) -> list[str]:
+    return [part for part in re.split(r"([0-9]+)", name) if part]
+
+
+def image_size(file: Path) -> tuple[int, int]:
+    """(width, height) as displayed, from the header alone."""
+    try:
+        with Image.open(file) as image:
+            turned = image.getexif().get(0x0112, 1) >= 5
+            width, height = image.size
+            return (height, width) if turned else (width, height)
+    except (OSError, ValueError) as error:
+        raise InputError(f"not an image that can be read: {file} ({_one_line(error)})") from None
+
+
+def load_image(file: Path | str) -> Image.Image:
+    """An image as displayed (EXIF rotation applied), in its own mode; InputError where it cannot be read."""
+    try:
+        with Image.open(file) as image:
+            image.load()
+            return ImageOps.exif_transpose(image)
+    except FileNotFoundError:
+        raise InputError(f"no such image: {file}") from None
+    except (OSError, ValueError, SyntaxError) as error:
+        raise InputError(f"not an image that can be read: {file} ({_one_line(error)})") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,231 @@
+"""Masks: which pixels of every frame are to be painted (True = hole), from whatever file holds them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from videopainter.data.clip import FrameSource, MaskSource, check_range
+from videopainter.data.errors import InputError
+from videopainter.data.id_maps import ARRAY_SUFFIXES, open_id_array, pick_id, unique_ids
+from videopainter.data.images import IMAGE_SUFFIXES, list_images, load_image
+from videopainter.data.video_io import VideoFrames
+
+# A hole is what is lighter than mid-grey.
+_THRESHOLD = 127
+# Masks of another size must have the frames' shape but for rounding.
+_ASPECT_TOLERANCE = 0.02
+_SCAN = 16
+
+
+def open_masks(
+    path: Path | str, *, frames: FrameSource, mask_id: int | None = None, any_id: bool = False
+) -> MaskSource:
+    """Opens the masks of `frames`.
+
+    - a video, or a folder of images, or one image for all frames: lighter than mid-grey = hole;
+    - indexed PNGs (DAVIS annotations), or grey ones where `mask_id` is given: pixel == `mask_id` = hole;
+    - `all_masks.npz` (`arr_0`: integer ids (T, H, W)), or .npy: id == `mask_id` = hole.
+    Where ids are needed and none is given, the only one there is (0 is background) is taken;
+    `any_id` takes all of them, as images of DAVIS are read.
+
+    Raises InputError where their number is not that of the frames (one image is for all), where their shape
+    differs from the frames' by more than 2 % (other sizes are resized, nearest), where `mask_id` does not
+    occur, or the file cannot be read.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"no such mask: {path}")
+    suffix = path.suffix.lower()
+    if path.is_dir() or suffix in IMAGE_SUFFIXES:
+        masks: MaskSource = ImageMasks(path, mask_id, any_id=any_id)
+    elif suffix in ARRAY_SUFFIXES:
+        masks = open_id_array(path, mask_id)
+    elif mask_id is not None:
+        raise InputError(f"mask_id {mask_id} needs a mask of ids (npz, npy, png); a mask video has none: {path}")
+    else:
+        masks = VideoMasks(path)
+    if isinstance(masks, ImageMasks) and path.is_file():
+        masks = RepeatedMask(masks, len(frames))
+    if len(masks) != len(frames):
+        raise InputError(f"{len(frames)} frames need as many masks, {path} has {len(masks)}")
+    return _fitted(masks, frames, path)
+
+
+def check_not_empty(masks: MaskSource, what: str) -> None:
+    """InputError where no mask has a hole; stops reading at the first one. `what` names them in the message."""
+    for start in range(0, len(masks), _SCAN):
+        if masks.read(start, min(start + _SCAN, len(masks))).any():
+            return
+    raise InputError(f"mask is empty in all {len(masks)} frames, a hole is white (above {_THRESHOLD} of 255): {what}")
+
+
+def _fitted(masks: MaskSource, frames: FrameSource, path: Path) -> MaskSource:
+    if (masks.height, masks.width) == (frames.height, frames.width):
+        return masks
+    ratio = masks.width * frames.height / (masks.height * frames.width)
+    if abs(ratio - 1) > _ASPECT_TOLERANCE:
+        raise InputError(
+            f"masks of {masks.width}x{masks.height} do not fit frames of {frames.width}x{frames.height}: {path}"
+        )
+    return ResizedMasks(masks, frames.height, frames.width)
+
+
+class VideoMasks:
+    """A video whose light pixels are the hole."""
+
+    def __init__(self, path: Path) -> None:
+        self.frames = VideoFrames(path)
+        self.height, self.width = self.frames.height, self.frames.width
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        out = np.empty((stop - start, self.height, self.width), bool)
+        for k in range(start, stop):
+            out[k - start] = cv2.cvtColor(self.frames.read(k, k + 1)[0], cv2.COLOR_RGB2GRAY) > _THRESHOLD
+        return out
+
+
+class ImageMasks:
+    """A folder of mask images, or one; light pixels, or those of one id, are the hole."""
+
+    def __init__(self, path: Path, mask_id: int | None, *, any_id: bool = False) -> None:
+        self.files = list_images(path)
+        first = load_image(self.files[0])
+        self.width, self.height = first.size
+        self.any_id = any_id
+        self.mask_id = mask_id
+        if not any_id and (first.mode == "P" or mask_id is not None):
+            self.mask_id = pick_id(mask_id, self._ids(mask_id), path)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        check_range(start, stop, len(self))
+        out = np.empty((stop - start, self.height, self.width), bool)
+        for k, file in enumerate(self.files[start:stop]):
+            mask = self._mask(file)
+            if mask.shape != (self.height, self.width):
+                raise InputError(
+                    f"masks must be of one size: {self.files[0].name} is {self.width}x{self.height}, "
+                    f"{file.name} is {mask.shape[1]}x{mask.shape[0]} in {file.parent}"
+                )
+            out[k] = mask
+        return out
+
+    def _mask(self, file: Path) -> np.ndarray:
+        if self.any_id:
+            return self._ids_of(file) > 0
+        if self.mask_id is not None:
+            return self._ids_of(file) == self.mask_id
+        return _light(file)
+
+    def _ids(self, wanted: int | None) -> set[int]:
+        """The ids in the images, read until the wanted one turns up."""
+        ids: set[int] = set()
+        for file in self.files:
+            ids |= unique_ids(self._ids_of(file))
+            if wanted in ids:
+                break
+        return ids
+
+    @staticmethod
+    def _ids_of(file: Path) -> np.ndarray:
+        pixels = np.asarray(load_image(file))
+        if pixels.ndim != 2:
+            raise InputError(f"a mask of ids has one number per pixel, {file} has colours")
+        return pixels
+
+
+def _light(file: Path) -> np.ndarray:
+    """Which pixels of an image are lighter than the middle of its range; bool (H, W)."""
+    image = load_image(file)
+    if image.mode == "P":
+        raise InputError(f"masks must be of one kind, {file} is indexed and the first one is not")
+    if image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255:  # type: ignore[index]
+        raise InputError(f"a mask has no transparency, white = hole: {file}")
+    if image.mode.startswith("I"):
+        return np.asarray(image) > _THRESHOLD * 257
+    return np.asarray(image.convert("L")) > _THRESHOLD
+
+
+class RepeatedMask:
+    """One mask for `length` frames."""
+
+    def __init__(self, mask: MaskSource, length: int) -> None:
+        self.height, self.width = mask.height, mask.width
+        self._mask, self._length = mask.read(0, 1), length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        check_range(start, stop, self._length)
+        return np.repeat(self._mask, stop - start, axis=0)
+
+
+class ResizedMasks:
+    """Masks brought to another size; every pixel takes the nearest one's value."""
+
+    def __init__(self, masks: MaskSource, height: int, width: int) -> None:
+        self._masks, self.height, self.width = masks, height, width
+
+    def __len__(self) -> int:
+        return len(self._masks)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        return _map(self._masks, start, stop, self._resize, (self.height, self.width))
+
+    def _resize(self, mask: np.ndarray) -> np.ndarray:
+        return cv2.resize(mask, (self.width, self.height), interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+class DilatedMasks:
+    """Masks grown by a `size` x `size` square (or "cross"), `times` times; size 0 or less leaves them as they are."""
+
+    def __init__(self, masks: MaskSource, size: int, *, shape: str = "square", times: int = 1) -> None:
+        self._masks = masks
+        self.height, self.width = masks.height, masks.width
+        self._times = times
+        self._kernel = None
+        if size > 0:
+            kind = {"square": cv2.MORPH_RECT, "cross": cv2.MORPH_CROSS}[shape]
+            self._kernel = cv2.getStructuringElement(kind, (size, size))
+
+    def __len__(self) -> int:
+        return len(self._masks)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        if self._kernel is None:
+            return self._masks.read(start, stop)
+        return _map(self._masks, start, stop, self._dilate, (self.height, self.width))
+
+    def _dilate(self, mask: np.ndarray) -> np.ndarray:
+        assert self._kernel is not None
+        return cv2.dilate(mask, self._kernel, iterations=self._times)
+
+
+class InvertedMasks:
+    """Everything else is the hole (`mask_background`)."""
+
+    def __init__(self, masks: MaskSource) -> None:
+        self._masks = masks
+        self.height, self.width = masks.height, masks.width
+
+    def __len__(self) -> int:
+        return len(self._masks)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        return ~self._masks.read(start, stop)
+
+
+def _map(masks: MaskSource, start: int, stop: int, change, size: tuple[int, int]) -> np.ndarray:
+    out = np.empty((stop - start, *size), bool)
+    for k, mask in enumerate(masks.read(start, stop)):
+        out[k] = change(mask.astype(np.uint8)).astype(bool)
+    return out

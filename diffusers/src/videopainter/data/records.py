@@ -1,0 +1,248 @@
+"""Clips from disk: a user's own files, and rows of a benchmark's CSV (VPBench, VPData, DAVIS)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import pandas as pd
+
+from videopainter.data.clip import Clip, FrameSource
+from videopainter.data.errors import InputError
+from videopainter.data.images import list_images
+from videopainter.data.masks import DilatedMasks, open_masks
+from videopainter.data.video_io import FolderFrames, open_video, sound_of
+
+# What a row must have, and the columns that may hold the prompts, best first.
+_CLIP_COLUMNS = ("path", "start_frame", "end_frame", "fps", "mask_id")
+_PROMPTS = ("video_inpainting_prompt", "Edited_video_caption", "caption")
+_IMAGE_PROMPTS = ("image_inpainting_prompt", "Edited_image_caption")
+_DAVIS_COLUMNS = ("Video_Index", "Video_Name", "Video_Caption", "Masked_Target_Caption")
+# DAVIS masks are grown by a 3x3 cross, four times, when they are read.
+_DAVIS_GROWTH = 4
+# How far up from `data_root` the data folder is looked for (`pexels/pexels/raw_video` is three down).
+_LEVELS_UP = 3
+
+
+def open_clip(
+    video: Path | str,
+    mask: Path | str,
+    *,
+    mask_id: int | None = None,
+    prompt: str = "",
+    image_prompt: str = "",
+    folder_fps: str | float | Fraction | None = None,
+) -> Clip:
+    """The clip of a user's own video (file or folder) and mask (see `open_masks`); InputError for what does not fit."""
+    video, mask = Path(video), Path(mask)
+    frames = open_video(video, folder_fps=folder_fps)
+    return Clip(
+        name=video.name if video.is_dir() else video.stem,
+        frames=frames,
+        masks=open_masks(mask, frames=frames, mask_id=mask_id),
+        prompt=prompt,
+        image_prompt=image_prompt,
+        sound=sound_of(frames),
+        files=(*_files(frames, video), *_mask_files(mask)),
+        details={} if mask_id is None else {"mask_id": str(mask_id)},
+    )
+
+
+def open_record(
+    csv: Path | str, row: int, *, data_root: Path | str | None = None, folder_fps: str | float | Fraction | None = None
+) -> Clip:
+    """The clip of one row (from 0) of a benchmark's CSV. For several rows, make one `RecordTable`."""
+    return RecordTable(csv).open(row, data_root=data_root, folder_fps=folder_fps)
+
+
+def parse_sample_ids(sample_ids: str | int | Iterable[str | int], total: int) -> list[int]:
+    """Row numbers from "all", "0 5 7-12", "0,5", 3, or a list of such; each once, in the order given.
+
+    InputError for what is no number or range, or is not among 0 .. `total` - 1.
+    """
+    items = [sample_ids] if isinstance(sample_ids, (str, int)) else sample_ids
+    words = [word for item in items for word in str(item).replace(",", " ").split()]
+    if not words:
+        raise InputError("no sample id given; expected numbers, ranges like 7-12, or all")
+    found: dict[int, None] = {}
+    for word in words:
+        found.update(dict.fromkeys(_rows_of(word, total)))
+    return list(found)
+
+
+def _rows_of(word: str, total: int) -> Sequence[int]:
+    if word == "all":
+        return range(total)
+    first, dash, last = word.partition("-")
+    if not (first.isdecimal() and (last.isdecimal() or not dash)):
+        raise InputError(f"a sample id is a number, a range like 7-12, or all; {word!r} came")
+    start, end = int(first), int(last or first)
+    if end < start:
+        raise InputError(f"a range of sample ids rises, {word!r} came")
+    if end >= total:
+        raise InputError(f"sample id {word} is out of range, the rows are 0..{total - 1}")
+    return range(start, end + 1)
+
+
+class RecordTable:
+    """A benchmark's CSV: VPBench / VPData (a row is a clip of a video), or DAVIS, by its columns.
+
+    Cells are text. Raises InputError for what is no CSV, has no rows, or lacks a column.
+    """
+
+    def __init__(self, csv: Path | str) -> None:
+        self.csv = Path(csv)
+        self.rows = _read(self.csv)
+        self.is_davis = "Video_Name" in self.rows.columns
+        wanted = _DAVIS_COLUMNS if self.is_davis else _CLIP_COLUMNS
+        missing = [name for name in wanted if name not in self.rows.columns]
+        if missing:
+            raise InputError(f"CSV lacks the column {', '.join(missing)}: {self.csv}")
+        if not self.is_davis and not any(name in self.rows.columns for name in _PROMPTS):
+            raise InputError(f"CSV lacks a caption, one of {', '.join(_PROMPTS)}: {self.csv}")
+        if not len(self.rows):
+            raise InputError(f"CSV has no rows: {self.csv}")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def row(self, number: int) -> dict[str, str]:
+        """One row as text by column; InputError where there is none of that number."""
+        if not 0 <= number < len(self):
+            raise InputError(f"row {number} is out of range, the rows are 0..{len(self) - 1}: {self.csv}")
+        return {str(key): str(value) for key, value in self.rows.iloc[number].items()}
+
+    def name(self, number: int) -> str:
+        """The name that the clip of row `number` has."""
+        row = self.row(number)
+        if self.is_davis:
+            return row["Video_Name"]
+        return record_paths(row["path"], where=f"row {number} of {self.csv}")[1].parent.name
+
+    def open(
+        self, number: int, *, data_root: Path | str | None = None, folder_fps: str | float | Fraction | None = None
+    ) -> Clip:
+        """The clip of row `number`; `details` holds the row, and its number as "row".
+
+        `data_root` is the data folder or one inside it (the release passes `data/videovo/raw_video` whatever
+        the subset); None: the CSV's own folder. The CSV's folder is looked in anyway.
+
+        A row's frames are `start_frame` up to, without, `end_frame`, as the release slices them (a row that
+        ends at 173 leaves the last of 174 frames out), or up to the file's end if that comes first; an empty
+        `end_frame` is the file's end. The frame rate is the file's: the CSV's is rounded. `folder_fps` is
+        that of DAVIS, whose frames have none.
+        """
+        roots = self._roots(data_root)
+        row = self.row(number)
+        clip = self._davis(row, roots, folder_fps) if self.is_davis else self._vpbench(row, number, roots)
+        return replace(clip, details={**row, "row": str(number)})
+
+    def _vpbench(self, row: dict[str, str], number: int, roots: list[Path]) -> Clip:
+        video_path, mask_path = record_paths(row["path"], where=f"row {number} of {self.csv}")
+        video = _find(video_path, roots, f"video of row {number}")
+        mask = _find(mask_path, roots, f"mask of row {number}")
+        mask_id = self._integer(row, number, "mask_id")
+        frames = open_video(video)
+        clip = Clip(
+            name=mask_path.parent.name,
+            frames=frames,
+            masks=open_masks(mask, frames=frames, mask_id=mask_id),
+            prompt=_first(row, _PROMPTS),
+            image_prompt=_first(row, _IMAGE_PROMPTS),
+            sound=sound_of(frames),
+            files=(video, mask),
+        )
+        start = self._integer(row, number, "start_frame")
+        end = self._integer(row, number, "end_frame") if row["end_frame"] else len(clip)
+        if not 0 <= start < min(end, len(clip)):
+            raise InputError(
+                f"row {number} asks for frames {start} to {end} (exclusive), {video.name} has {len(clip)}: {self.csv}"
+            )
+        return clip if (start, min(end, len(clip))) == (0, len(clip)) else clip.cut(start, min(end, len(clip)))
+
+    def _davis(self, row: dict[str, str], roots: list[Path], folder_fps: str | float | Fraction | None) -> Clip:
+        name = row["Video_Name"]
+        if Path(name).name != name:
+            raise InputError(f"Video_Name is a folder's name, {name!r} came: {self.csv}")
+        images = _find(Path("JPEGImages_432_240", name), roots, f"frames of {name}")
+        mask = _find(Path("test_masks", name), roots, f"masks of {name}")
+        frames = open_video(images, folder_fps=folder_fps)
+        masks = open_masks(mask, frames=frames, any_id=True)
+        return Clip(
+            name=name,
+            frames=frames,
+            masks=DilatedMasks(masks, 3, shape="cross", times=_DAVIS_GROWTH),
+            prompt=row["Video_Caption"],
+            image_prompt=row["Masked_Target_Caption"],
+            files=(*_files(frames, images), *_mask_files(mask)),
+        )
+
+    def _roots(self, data_root: Path | str | None) -> list[Path]:
+        roots = []
+        if data_root is not None:
+            given = Path(data_root)
+            if not given.is_dir():
+                raise InputError(f"no such data folder: {given}")
+            # resolve: `..` has no parents to look in.
+            given = given.resolve()
+            roots = [given, *given.parents][: _LEVELS_UP + 1]
+        return [*roots, self.csv.parent]
+
+    def _integer(self, row: dict[str, str], number: int, column: str) -> int:
+        try:
+            value = float(row[column])
+            if not math.isfinite(value) or value != int(value):
+                raise ValueError
+        except ValueError:
+            raise InputError(
+                f"{column} is a whole number, {row[column]!r} came in row {number} of {self.csv}"
+            ) from None
+        return int(value)
+
+
+def record_paths(path: str, *, where: str = "CSV") -> tuple[Path, Path]:
+    """(video, masks) of a row's `path`, relative to the data folder.
+
+    `{base}.0.mp4` is of the videovo subset, any other `{base}.mp4` of pexels.
+    """
+    if Path(path).name != path or not path.endswith(".mp4"):
+        raise InputError(f"path is the name of an .mp4, {path!r} came in {where}")
+    if path.endswith(".0.mp4"):
+        base = path.removesuffix(".0.mp4")
+        video = Path("videovo", "raw_video", base[:-3], path)
+        return video, Path("video_inpainting", "videovo", base, "all_masks.npz")
+    base = path.removesuffix(".mp4")
+    video = Path("pexels", "pexels", "raw_video", base[:9], path)
+    return video, Path("video_inpainting", "pexels", base, "all_masks.npz")
+
+
+def _read(csv: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(csv, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"no such CSV: {csv}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"not a CSV that can be read: {csv} ({' '.join(str(error).split())})") from None
+
+
+def _find(relative: Path, roots: list[Path], what: str) -> Path:
+    for root in roots:
+        if (root / relative).exists():
+            return root / relative
+    places = ", ".join(map(str, dict.fromkeys(roots)))
+    raise InputError(f"{what} not found: {relative}, looked for in {places}")
+
+
+def _first(row: dict[str, str], columns: tuple[str, ...]) -> str:
+    return next((row[name] for name in columns if row.get(name)), "")
+
+
+def _files(frames: FrameSource, path: Path) -> list[Path]:
+    return frames.files if isinstance(frames, FolderFrames) else [path]
+
+
+def _mask_files(path: Path) -> list[Path]:
+    return list_images(path) if path.is_dir() else [path]

@@ -1,0 +1,55 @@
+"""Frame rates, exactly: which source frames make a video of another rate."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+
+from videopainter.data.clip import Clip
+from videopainter.data.errors import InputError
+
+# Rates of the NTSC family, which people and files round to three digits.
+_NTSC = tuple(Fraction(n * 1000, 1001) for n in (24, 30, 48, 60, 120))
+
+
+def parse_fps(value: str | float | Fraction) -> Fraction:
+    """A frame rate from "24", "24000/1001", 23.976, ...: the NTSC rates are taken exactly, InputError otherwise."""
+    try:
+        fps = Fraction(value) if not isinstance(value, float) else Fraction(str(value))
+    except (ValueError, ZeroDivisionError, TypeError):
+        raise InputError(f"a frame rate is a number or a fraction like 24000/1001, {value!r} came") from None
+    if fps < 0:
+        raise InputError(f"a frame rate is not negative, {value!r} came")
+    for exact in _NTSC:
+        if fps.denominator != 1 and abs(fps - exact) < Fraction(1, 100):
+            return exact
+    return fps
+
+
+def resample_indices(num_frames: int, fps: Fraction, target_fps: str | float | Fraction) -> tuple[np.ndarray, Fraction]:
+    """Which frames of a video of `num_frames` at `fps` show it at `target_fps`.
+
+    Output frame k is the source frame nearest to the time k / target (the earlier one of two equally near),
+    in exact rational arithmetic; there are as many as have a nearest frame in the source, so that the duration
+    stays within one frame. 0, or a target at or above the source's rate, keeps every frame and the source's
+    own rate: no frame is invented or shown twice.
+
+    Returns (indices, int64 and rising; the rate that they are to be shown at).
+    """
+    target = parse_fps(target_fps)
+    if target == 0 or target >= fps:
+        return np.arange(num_frames), fps
+    step, half = fps / target, Fraction(1, 2)
+    count = math.floor((num_frames - half) / step) + 1
+    # ceil(x - 1/2) rounds to the nearest, halves down.
+    return np.array([math.ceil(k * step - half) for k in range(count)], dtype=np.int64), target
+
+
+def resample(clip: Clip, target_fps: str | float | Fraction) -> Clip:
+    """The clip at another frame rate (see `resample_indices`): one index array for frames and masks."""
+    indices, fps = resample_indices(len(clip), clip.fps, target_fps)
+    if fps == clip.fps:
+        return clip
+    return clip.pick(indices, fps)

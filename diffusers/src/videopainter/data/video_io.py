@@ -1,0 +1,308 @@
+"""Reading video: files, folders of frames, single images. Writing is in `video_writer.py`.
+
+Files are decoded with PyAV. decord is not used: of the same files it returns wrong frames where H.264 has
+open GOPs or an AVI has B-frames, cannot open AV1 or MPEG-TS, and once imported makes PyAV's VP9 encoder fail.
+Where both are right, their pixels are equal.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.error import FFmpegError
+
+from videopainter.data.clip import FrameSource, Sound, VideoTags, check_range
+from videopainter.data.containers import check_whole
+from videopainter.data.errors import InputError
+from videopainter.data.images import IMAGE_SUFFIXES, image_size, list_images, read_image, write_image
+from videopainter.data.sampling import parse_fps
+from videopainter.data.video_writer import VideoWriter
+
+__all__ = ["FolderFrames", "VideoFrames", "VideoWriter", "open_video", "read_image", "sound_of", "write_image"]
+
+DEFAULT_FPS = 24
+# libav turns any text into a video of a terminal.
+_NOT_VIDEO = {"tty"}
+# Reading on through this many frames is cheaper than a seek.
+_READ_ON = 8
+_COLORS = {1: "bt709", 2: "unspecified", 5: "smpte170m", 6: "smpte170m"}
+
+
+def open_video(path: Path | str, *, folder_fps: str | float | Fraction | None = None) -> FrameSource:
+    """Opens a video file (what PyAV decodes), a folder of images in the order of their names, or one image.
+
+    `folder_fps` is the rate of what has none of its own (folder, image); None is 24, that of DAVIS.
+    Raises InputError for what is missing, is no video, has no frames, or was cut off.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"no such video: {path}")
+    if not path.is_dir() and not path.is_file():
+        raise InputError(f"a video is a file or a folder of frames: {path} is neither")
+    if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
+        return FolderFrames(path, parse_fps(DEFAULT_FPS if folder_fps is None else folder_fps))
+    return VideoFrames(path)
+
+
+def sound_of(frames: FrameSource) -> Sound | None:
+    """The sound that belongs to an opened video file; None where it has none, or the frames are no file's."""
+    return frames.sound() if isinstance(frames, VideoFrames) else None
+
+
+class VideoFrames:
+    """The frames of a video file, as displayed (rotation is applied), by number.
+
+    Timestamps are indexed once, without decoding; a read seeks to the key frame before it, or reads on where
+    the last one ended. `fps` is the mean rate: a file of variable rate keeps all its frames, evenly spaced.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self._container: InputContainer | None = None
+        self._decoder: Iterator[av.VideoFrame] | None = None
+        self._stream: av.VideoStream | None = None
+        self._next = 0  # number of the frame that the decoder gives next
+        self._lock = threading.RLock()
+        _READERS.add(self)
+        check_whole(self.path)
+        try:
+            self._index()
+            self._check_ends()
+        except FFmpegError as error:
+            raise InputError(f"not a video that can be read: {self.path} ({error.strerror})") from None
+
+    # -- what the file holds
+
+    def _index(self) -> None:
+        """Frame times and key frames from the packets: exact, and as fast as reading the file."""
+        container, stream = self._open()
+        times: list[int | None] = []
+        keys: list[int | None] = []
+        for packet in container.demux(stream):
+            if packet.size == 0 or packet.is_discard:
+                continue
+            times.append(packet.pts)
+            if packet.is_keyframe:
+                keys.append(packet.pts)
+        # Without times of their own (AVI), frames can only be counted from the start.
+        self._times = None if None in times or len(set(times)) < len(times) else np.array(times, np.int64)
+        self._keys = np.zeros(0, np.int64)
+        if self._times is not None:
+            self._times.sort()
+            self._keys = np.searchsorted(self._times, np.sort(np.array(keys, np.int64)))
+        self._length = len(times) if self._times is not None else self._count()
+        if not self._length:
+            raise InputError(f"video has no frames: {self.path}")
+        self.has_sound = bool(container.streams.audio)
+        self._aspect = stream.sample_aspect_ratio
+        self._rate = stream.average_rate or stream.guessed_rate
+        self._time_base = stream.time_base or Fraction(1, 1000)
+
+    def _count(self) -> int:
+        self._restart()
+        return sum(1 for _ in self._decoder or ())
+
+    def _check_ends(self) -> None:
+        """Decodes the first and the last frame: sizes, colours, and whether the file is whole."""
+        frame = self._first_shown()
+        turned = frame.rotation % 180 != 0
+        self._quarter_turns = (frame.rotation // 90) % 4
+        size = (frame.height, frame.width)
+        self._stored_size = size
+        self.height, self.width = size[::-1] if turned else size
+        aspect = Fraction(self._aspect or 1) or Fraction(1)
+        self.tags = VideoTags(
+            color=_COLORS.get(int(frame.colorspace), "bt709"), pixel_aspect=1 / aspect if turned else aspect
+        )
+        self.fps = self._exact_rate()
+        self._fetch(self._length - 1)
+
+    def _first_shown(self) -> av.VideoFrame:
+        """The first frame that decodes; what a stream cut before its first key frame holds ahead is not shown."""
+        self._restart()
+        frame = next(self._decoder, None) if self._decoder is not None else None
+        if frame is None:
+            raise InputError(f"video has no frame that can be decoded: {self.path}")
+        if self._times is not None and frame.pts is not None:
+            skipped = int(np.searchsorted(self._times, frame.pts))
+            self._times = self._times[skipped:]
+            self._keys = self._keys[self._keys >= skipped] - skipped
+            self._length = len(self._times)
+        self._next = 1
+        return frame
+
+    def _exact_rate(self) -> Fraction:
+        """The container's mean rate, or the one its times show where it says otherwise."""
+        rate = Fraction(self._rate) if self._rate else None
+        if self._times is not None and self._length > 1:
+            span = int(self._times[-1] - self._times[0]) * self._time_base
+            measured = (self._length - 1) / span
+            if rate is None or abs(rate / measured - 1) > Fraction(2, 100):
+                rate = measured
+        if not rate:
+            rate = Fraction(DEFAULT_FPS)  # one frame without a rate: any will do
+        return parse_fps(rate.limit_denominator(1001))
+
+    def sound(self) -> Sound | None:
+        """The sound beside these frames; None where the file has none."""
+        if not self.has_sound:
+            return None
+        start = int(self._times[0]) * self._time_base if self._times is not None else Fraction(0)
+        return Sound(file=self.path, start=start, duration=len(self) / self.fps)
+
+    def __len__(self) -> int:
+        return self._length
+
+    # -- decoding
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Frames `start` to `stop` (exclusive), uint8 RGB (T, H, W, 3)."""
+        check_range(start, stop, self._length)
+        out = np.empty((stop - start, self.height, self.width, 3), np.uint8)
+        with self._lock:
+            for number in range(start, stop):
+                out[number - start] = self._pixels(self._fetch(number), number)
+        return out
+
+    def close(self) -> None:
+        """Closes the file; a later read opens it again."""
+        with self._lock:
+            if self._container is not None:
+                self._container.close()
+            self._container = self._decoder = self._stream = None
+
+    def __getstate__(self) -> dict:
+        gone = dict.fromkeys(("_container", "_decoder", "_stream", "_lock"))
+        return {**self.__dict__, **gone}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state, _lock=threading.RLock())
+        _READERS.add(self)
+
+    def _open(self) -> tuple[InputContainer, av.VideoStream]:
+        # Only local files: a playlist must not send the reader to the network.
+        container = av.open(str(self.path), options={"protocol_whitelist": "file"})
+        self._container = container
+        stream = container.streams.best("video")
+        if not isinstance(stream, av.VideoStream) or container.format.name in _NOT_VIDEO:
+            raise InputError(f"not a video: {self.path} holds no video stream")
+        stream.thread_type = "AUTO"
+        self._stream = stream
+        return container, stream
+
+    def _restart(self) -> None:
+        self.close()
+        container, stream = self._open()
+        self._decoder, self._next = container.decode(stream), 0
+
+    def _fetch(self, number: int) -> av.VideoFrame:
+        try:
+            if self._reads_on(number) and (frame := self._advance(number)) is not None:
+                return frame
+            for entry in self._entries(number):
+                self._seek(entry)
+                if (frame := self._advance(number)) is not None:
+                    return frame
+        except FFmpegError as error:
+            reason = f": {error.strerror}"
+        else:
+            reason = ""
+        self._decoder = None
+        raise InputError(f"frame {number} of {self._length} cannot be decoded{reason} in {self.path}")
+
+    def _reads_on(self, number: int) -> bool:
+        """Whether the frame is best reached from where the decoder stands."""
+        if self._decoder is None or number < self._next:
+            return False
+        return number - self._next <= _READ_ON or self._entries(number)[0] <= self._next
+
+    def _entries(self, number: int) -> list[int]:
+        """Frames to start decoding from, nearest first: some key frames do not lead to every frame after them."""
+        if self._times is None:
+            return [0]
+        before = [int(k) for k in self._keys[self._keys <= number][-2:]]
+        return [*dict.fromkeys([*reversed(before), 0])]
+
+    def _seek(self, entry: int) -> None:
+        if entry == 0 or self._times is None or self._container is None:
+            self._restart()
+        container, stream = self._container, self._stream
+        if entry and self._times is not None and container is not None and stream is not None:
+            container.seek(int(self._times[entry]), stream=stream)
+            self._decoder = container.decode(stream)
+
+    def _advance(self, number: int) -> av.VideoFrame | None:
+        """Decodes up to frame `number`; None where the stream goes past it or ends."""
+        for frame in self._decoder or ():
+            at = self._number_of(frame)
+            self._next = at + 1
+            if at == number:
+                return frame
+            if at > number:
+                break
+        self._decoder = None
+        return None
+
+    def _number_of(self, frame: av.VideoFrame) -> int:
+        if self._times is None or frame.pts is None:
+            return self._next
+        return int(np.searchsorted(self._times, frame.pts))
+
+    def _pixels(self, frame: av.VideoFrame, number: int) -> np.ndarray:
+        if (frame.height, frame.width) != self._stored_size:
+            raise InputError(
+                f"video changes its size at frame {number}, from {self._stored_size[1]}x{self._stored_size[0]} "
+                f"to {frame.width}x{frame.height}: {self.path}"
+            )
+        return np.rot90(frame.to_ndarray(format="rgb24"), self._quarter_turns)
+
+
+_READERS: weakref.WeakSet[VideoFrames] = weakref.WeakSet()
+
+
+def _close_readers() -> None:
+    """Before a fork: a child that frees a decoder would wait for threads that only the parent has."""
+    for reader in list(_READERS):
+        reader.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_close_readers)
+
+
+class FolderFrames:
+    """A folder of equally large images, or one image, as frames of a video at `fps`."""
+
+    def __init__(self, path: Path | str, fps: Fraction) -> None:
+        self.path = Path(path)
+        self.fps = Fraction(fps)
+        if self.fps <= 0:
+            raise InputError(f"a folder of frames needs a frame rate above 0, {fps} came")
+        self.files = list_images(self.path)
+        sizes = [image_size(file) for file in self.files]
+        self.width, self.height = sizes[0]
+        for file, size in zip(self.files, sizes):
+            if size != sizes[0]:
+                raise InputError(
+                    f"frames must be of one size: {self.files[0].name} is {self.width}x{self.height}, "
+                    f"{file.name} is {size[0]}x{size[1]} in {self.path}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Images `start` to `stop` (exclusive), uint8 RGB (T, H, W, 3)."""
+        check_range(start, stop, len(self))
+        out = np.empty((stop - start, self.height, self.width, 3), np.uint8)
+        for k, file in enumerate(self.files[start:stop]):
+            out[k] = read_image(file)
+        return out
