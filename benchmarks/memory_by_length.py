@@ -28,8 +28,8 @@ def write_clip(folder: Path, frames: int) -> tuple[Path, Path]:
     video, mask = folder / "video.mp4", folder / "mask.mp4"
     ramp = np.add.outer(np.arange(HEIGHT), np.arange(WIDTH))
     with (
-        VideoWriter(video, 8, height=HEIGHT, width=WIDTH) as pixels,
-        VideoWriter(mask, 8, height=HEIGHT, width=WIDTH) as holes,
+        VideoWriter(video, fps=8) as pixels,
+        VideoWriter(mask, fps=8) as holes,
     ):
         for t in range(frames):
             frame = np.stack([ramp + 3 * t, ramp - t, ramp + 90], axis=-1) % 256
@@ -57,7 +57,7 @@ def run_one(arguments: argparse.Namespace) -> None:
         pipe.set_progress_bar_config(disable=True)
         settings = InpaintSettings(height=HEIGHT, width=WIDTH, num_inference_steps=1, overlap_frames=13)
         started, count = time.perf_counter(), 0
-        with VideoWriter(Path(folder) / "out.mp4", 8, height=HEIGHT, width=WIDTH) as writer:
+        with VideoWriter(Path(folder) / "out.mp4", fps=8) as writer:
             for chunk in inpaint_stream(
                 pipe, frames, masks, settings=settings, prompt="a box", work_dir=Path(folder) / "work"
             ):
@@ -81,7 +81,7 @@ def main() -> None:
     peaks = []
     for frames in (49, 490):
         command = [sys.executable, __file__, *sys.argv[1:], "--frames", str(frames)]
-        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1]
         print(output)
         peaks.append(json.loads(output)["peak_MiB"])
     print(f"ratio of the peaks: {peaks[1] / peaks[0]:.3f} (at most 1.10)")

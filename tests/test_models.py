@@ -79,7 +79,7 @@ def test_branch_starts_without_effect_and_leaves_the_backbone_alone():
     assert all(not feature.any() for feature in features)
     assert torch.equal(run(model, inputs), run(model, inputs, branch_features=features))
     assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in before.items())
-    with pytest.raises(ValueError, match="expected 1..3 layers"):
+    with pytest.raises(ValueError, match=r"expected 1\.\.3 layers"):
         CogvideoXBranchModel.from_transformer(model, num_layers=4)
 
 

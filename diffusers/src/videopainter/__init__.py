@@ -19,7 +19,7 @@ _EXPORTS = {
     "InputError": "videopainter.data.errors",
 }
 
-__all__ = ["__version__", *_EXPORTS]  # noqa: PLE0604
+__all__ = ["__version__", *_EXPORTS]
 
 if TYPE_CHECKING:
     from videopainter.data.clip import Clip as Clip

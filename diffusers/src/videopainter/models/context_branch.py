@@ -174,6 +174,6 @@ def _zero_linear(in_features: int, out_features: int) -> torch.nn.Linear:
     return layer
 
 
-def _patch_shape(patch_embed: torch.nn.Module) -> tuple[int, ...]:
+def _patch_shape(patch_embed: Any) -> tuple[int, ...]:
     p, p_t = patch_embed.patch_size, patch_embed.patch_size_t
     return (p, p) if p_t is None else (p_t, p, p)

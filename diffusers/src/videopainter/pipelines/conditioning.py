@@ -101,9 +101,10 @@ def rotary_embedding(
         largest = (max(config.sample_height // p, grid[0]), max(config.sample_width // p, grid[1]))
         frames = -(-latent_frames // p_t)
         options = {"crops_coords": None, "temporal_size": frames, "grid_type": "slice", "max_size": largest}
-    return get_3d_rotary_pos_embed(
+    cos, sin = get_3d_rotary_pos_embed(
         embed_dim=config.attention_head_dim, grid_size=grid, device=torch.device(device or "cpu"), **options
     )
+    return cos, sin
 
 
 @dataclass

@@ -134,7 +134,8 @@ def _scheduler_step(
     generator: torch.Generator | None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     if isinstance(scheduler, CogVideoXDPMScheduler):
-        return scheduler.step(output, previous_x0, t, t_back, latents, generator=generator, return_dict=False)
+        step: Any = scheduler.step
+        return step(output, previous_x0, t, t_back, latents, generator=generator, return_dict=False)
     return scheduler.step(output, t, latents, return_dict=False)[0], None
 
 

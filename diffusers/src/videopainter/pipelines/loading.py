@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import struct
 from pathlib import Path
@@ -75,7 +76,8 @@ def _check_branch(folder: Path, backbone: dict[str, Any], model_path: Path) -> N
     for name in SHARED_CONFIG:
         if config.get(name) != backbone.get(name):
             raise ValueError(
-                f"{folder}: expected a branch for {model_path} ({name} {backbone.get(name)}), got {name} {config.get(name)}"
+                f"{folder}: expected a branch for {model_path} ({name} {backbone.get(name)}), "
+                f"got {name} {config.get(name)}"
             )
     if config["num_layers"] > backbone["num_layers"]:
         raise ValueError(f"{folder}: expected at most {backbone['num_layers']} layers, got {config['num_layers']}")
@@ -183,7 +185,7 @@ def load_pipeline(
     """
     check_checkpoints(model_path, inpainting_branch, id_adapter)
     _check_choice("memory", memory, MEMORY_MODES)
-    _check_choice("quantization", quantization or "none", QUANTIZATIONS)
+    check_quantization(quantization or "none")
     _check_choice("scheduler", scheduler, tuple(SCHEDULERS))
 
     import torch
@@ -247,29 +249,34 @@ def load_strictly(cls: Any, folder: Path, dtype: torch.dtype, **options: Any) ->
     for kind, names in (("missing", info["missing_keys"]), ("unknown", info["unexpected_keys"])):
         if names:
             raise ValueError(
-                f"{folder}: expected exactly the weights of {cls.__name__}, {len(names)} {kind}, such as {sorted(names)[0]}"
+                f"{folder}: expected exactly the weights of {cls.__name__}, "
+                f"{len(names)} {kind}, such as {sorted(names)[0]}"
             )
     return model
+
+
+def check_quantization(quantization: str) -> None:
+    """Whether the name is known and its library installed; ValueError otherwise. Imports nothing heavy."""
+    _check_choice("quantization", quantization, QUANTIZATIONS)
+    library = {"none": None, "nf4": "bitsandbytes"}.get(quantization, "torchao")
+    if library is not None and importlib.util.find_spec(library) is None:
+        raise ValueError(
+            f"quantization {quantization}: expected {library} to be installed: pip install -e 'diffusers[quant]'"
+        )
 
 
 def _quantization_options(quantization: str) -> Any:
     """A function from library ("diffusers", "transformers") to the keyword for its `from_pretrained`."""
     if quantization == "none":
         return lambda library: {}
-    try:
-        return lambda library: {"quantization_config": _quantization_config(quantization, library)}
-    except ImportError as error:
-        raise ValueError(f"quantization {quantization}: expected the extra `quant` to be installed ({error})") from None
+    return lambda library: {"quantization_config": _quantization_config(quantization, library)}
 
 
 def _quantization_config(quantization: str, library: str) -> Any:
-    import importlib
-
     module = importlib.import_module(library)
     if quantization == "nf4":
         import torch
 
-        importlib.import_module("bitsandbytes")
         return module.BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
         )
@@ -298,7 +305,8 @@ def place(pipe: VideoPainterPipeline, device: torch.device, memory: str) -> str:
     elif mode == "model_offload":
         pipe.enable_model_cpu_offload(device=device)
     elif mode == "sequential":
-        pipe.enable_sequential_cpu_offload(device=device)
+        # Not upstream's `enable_sequential_cpu_offload`: that breaks on T5's tied embedding (accelerate 1.15).
+        pipe.enable_group_offload(onload_device=device, offload_type="leaf_level")
     else:
         pipe.enable_group_offload(
             onload_device=device,

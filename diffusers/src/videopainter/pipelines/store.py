@@ -37,7 +37,7 @@ class WindowStore:
             _write(path, lambda temporary: temporary.write_text(self.fingerprint))
         elif path.read_text() != self.fingerprint:
             raise ValueError(
-                f"{folder}: expected windows made with the same inputs and settings, got those of another run; remove it"
+                f"{folder}: expected windows of the same inputs and settings, got those of another run; remove it"
             )
 
     def __contains__(self, window: int) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,7 @@ def _denoise_one(pipe: Any, job: Job, store: WindowStore, window: Window, form: 
         form=form,
         previous=store.memory(before=window.index) if job.settings.prev_clip_weight > 0 else None,
         remember=form is not None and job.settings.prev_clip_weight > 0 and job.plan.follows(window) is not None,
-        on_step=None if job.on_step is None else lambda step, t, x: job.on_step(window, step, t, x),
+        on_step=None if job.on_step is None else partial(job.on_step, window),
         interrupted=job.interrupted,
     )
     latents, memory = denoise_window(pipe, conditions, job.settings, run)

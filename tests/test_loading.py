@@ -1,0 +1,147 @@
+"""Loading: checks without torch, memory modes, quantization, strictness. On the checkpoint that the project ships."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import moving_mask, noise_video
+
+from videopainter import load_pipeline
+from videopainter.pipelines.loading import check_checkpoints, check_quantization
+
+TINY = Path(__file__).parents[1] / "ckpt" / "tiny"
+MODEL, BRANCH = TINY / "CogVideoX-5b-I2V", TINY / "VideoPainter" / "checkpoints" / "branch"
+ADAPTER = TINY / "VideoPainterID" / "checkpoints"
+
+
+def inpaint(pipe, **options):
+    pipe.set_progress_bar_config(disable=True)
+    fast = {"num_inference_steps": 1, "num_frames": 5, "height": 32, "width": 48, "output_type": "np"}
+    return pipe(prompt="a red ball", video=noise_video(5), masks=moving_mask(5), **{**fast, **options}).frames[0]
+
+
+@pytest.fixture(scope="module")
+def expected():
+    return inpaint(load_pipeline(MODEL, inpainting_branch=BRANCH, memory="full"))
+
+
+@pytest.mark.parametrize("memory", ["auto", "model_offload", "group_offload", "sequential"])
+def test_memory_modes_give_the_same_video(memory, expected):
+    pipe = load_pipeline(MODEL, inpainting_branch=BRANCH, memory=memory, device="cpu")
+    pipe.vae.disable_tiling()
+    for _ in range(2):
+        assert np.array_equal(inpaint(pipe), expected)
+
+
+def test_upstream_loads_the_backbone():
+    from diffusers import CogVideoXImageToVideoPipeline
+
+    CogVideoXImageToVideoPipeline.from_pretrained(MODEL)
+
+
+def test_id_adapter_and_ddim():
+    pipe = load_pipeline(MODEL, inpainting_branch=BRANCH, id_adapter=ADAPTER, scheduler="ddim")
+    assert pipe.id_adapter is not None
+    assert inpaint(pipe).shape == (5, 32, 48, 3)
+
+
+def test_quantized_weights_stay_close(expected):
+    pytest.importorskip("torchao", reason="the extra `quant` is not installed")
+    pipe = load_pipeline(MODEL, inpainting_branch=BRANCH, quantization="int8")
+    assert np.abs(inpaint(pipe).astype(int) - expected).mean() < 3
+
+
+def test_a_missing_quantization_library_is_one_line(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="quantization int8: expected torchao"):
+        check_quantization("int8")
+
+
+def copy_of(folder, tmp_path):
+    return Path(shutil.copytree(folder, tmp_path / folder.name))
+
+
+def edit_config(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def break_backbone(folder):
+    shutil.rmtree(folder / "vae")
+
+
+def break_weights(folder):
+    path = next((folder / "transformer").glob("*.safetensors"))
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def make_lfs_pointer(folder):
+    path = next((folder / "vae").glob("*.safetensors"))
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 430000000\n")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (break_backbone, "missing: vae"),
+        (break_weights, "download complete"),
+        (make_lfs_pointer, "git-lfs pointer"),
+        (lambda folder: (folder / "model_index.json").unlink(), "model_index.json is missing"),
+        (lambda folder: (folder / "transformer" / "config.json").unlink(), "config.json is missing"),
+        (lambda folder: edit_config(folder / "transformer", _class_name="FluxPipeline"), "CogVideoX transformer"),
+        (lambda folder: (folder / "transformer" / "config.json").write_text("{"), "expected JSON"),
+    ],
+)
+def test_damaged_backbones(damage, message, tmp_path):
+    folder = copy_of(MODEL, tmp_path)
+    damage(folder)
+    with pytest.raises(ValueError, match=message) as error:
+        check_checkpoints(folder, BRANCH)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_folders():
+    for arguments in (("nowhere",), (MODEL, "nowhere"), (MODEL, BRANCH, "nowhere")):
+        with pytest.raises(ValueError, match="nowhere"):
+            check_checkpoints(*arguments)
+
+
+def test_parts_of_other_models(tmp_path):
+    branch = copy_of(BRANCH, tmp_path)
+    edit_config(branch, num_attention_heads=48)
+    with pytest.raises(ValueError, match="num_attention_heads"):
+        check_checkpoints(MODEL, branch)
+    with pytest.raises(ValueError, match="expected a CogvideoXBranchModel"):
+        check_checkpoints(MODEL, MODEL / "transformer")
+    with pytest.raises(ValueError, match="expected LoRA weights"):
+        check_checkpoints(MODEL, BRANCH, next((MODEL / "vae").glob("*.safetensors")))
+
+
+def test_weights_must_match_exactly(tmp_path):
+    branch = copy_of(BRANCH, tmp_path)
+    edit_config(branch, num_layers=3)
+    with pytest.raises(ValueError, match="missing"):
+        load_pipeline(MODEL, inpainting_branch=branch)
+
+
+def test_unknown_names():
+    for name in ("memory", "quantization", "scheduler"):
+        with pytest.raises(ValueError, match=f"{name}: expected"):
+            load_pipeline(MODEL, inpainting_branch=BRANCH, **{name: "much"})
+
+
+def test_importing_and_checking_need_no_torch():
+    code = (
+        "import sys, videopainter; from videopainter.pipelines.loading import check_checkpoints;"
+        "from videopainter.pipelines.settings import InpaintSettings;"
+        f"check_checkpoints({str(MODEL)!r}, {str(BRANCH)!r}, {str(ADAPTER)!r});"
+        "assert 'torch' not in sys.modules and 'diffusers' not in sys.modules"
+    )
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert time.perf_counter() - started < 15
