@@ -113,9 +113,8 @@ def main() -> None:
         "image_rotary_emb": rotary_embedding(model.config, height, width, frames, model.device),
     }
     tokens = frames * (height // 2) * (width // 2)
-    print(
-        f"{arguments.layers} blocks, {arguments.width} wide, {tokens} video tokens, {arguments.device} {arguments.dtype}"
-    )
+    where = f"{arguments.device} {arguments.dtype}"
+    print(f"{arguments.layers} blocks, {arguments.width} wide, {tokens} video tokens, {where}")
     print("| ID resampling | s per step | ratio | MiB above weights | ratio |\n| --- | --- | --- | --- | --- |")
     base: tuple[float, float] | None = None
     for name, make in variants(model, tokens, arguments.batch).items():

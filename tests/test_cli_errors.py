@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from videopainter.cli.door import run_door
 from videopainter.cli.inpaint import inpaint, read_options
@@ -63,6 +64,8 @@ def files(tmp_path_factory) -> Path:
     (root / "not_a_model" / "config.json").write_text("{}")
     write_image(root / "wide.png", np.zeros((20, 90, 3), np.uint8))
     (root / "regular_file").touch()
+    narrow = {"transformer.transformer_blocks.0.attn1.to_q.lora_A.weight": np.zeros((4, 3), np.float32)}
+    save_file(narrow, root / "narrow.safetensors")
     return root
 
 
@@ -148,6 +151,7 @@ MORE_MISTAKES = {
     "id adapter missing": ((*OWN, "--id_adapter_resample_learnable_path", "{f}/not_a_model"), "not_a_model"),
     "lora missing": ((*OWN, "--lora_path", "{f}/gone.safetensors"), "gone.safetensors"),
     "lora no safetensors": ((*OWN, "--lora_path", "{f}/text.mp4"), "text.mp4"),
+    "lora of another width": ((*OWN, "--lora_path", "{f}/narrow.safetensors"), "3 wide"),
     "rank of nothing": ((*OWN, "--lora_rank", "256"), "--lora_rank"),
     "weight of no memory": ((*OWN, "--prev_clip_weight", "0.5"), "--prev_clip_weight"),
     "filler missing": ((*OWN, "--img_inpainting_model", "{f}/no_filler"), "no_filler"),

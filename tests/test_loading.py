@@ -22,7 +22,8 @@ ADAPTER = TINY / "VideoPainterID" / "checkpoints"
 def inpaint(pipe, **options):
     pipe.set_progress_bar_config(disable=True)
     fast = {"num_inference_steps": 1, "num_frames": 5, "height": 32, "width": 48, "output_type": "np"}
-    return pipe(prompt="a red ball", video=noise_video(5), masks=moving_mask(5), **{**fast, **options}).frames[0]
+    inputs = {"video": noise_video(5), "masks": moving_mask(5)}
+    return pipe(prompt="a red ball", **{**inputs, **fast, **options}).frames[0]
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +34,14 @@ def expected():
 @pytest.mark.parametrize("memory", ["auto", "model_offload", "group_offload", "sequential"])
 def test_memory_modes_give_the_same_video(memory, expected):
     pipe = load_pipeline(MODEL, inpainting_branch=BRANCH, memory=memory, device="cpu")
-    pipe.vae.disable_tiling()
     for _ in range(2):
         assert np.array_equal(inpaint(pipe), expected)
+
+
+def test_tiles_of_offloaded_vaes_are_whole_latents():
+    pipe = load_pipeline(MODEL, inpainting_branch=BRANCH, memory="model_offload", device="cpu")
+    video, masks = noise_video(5, 256, 400), moving_mask(5, 256, 400)
+    assert inpaint(pipe, video=video, masks=masks, height=256, width=400).shape == video.shape
 
 
 def test_upstream_loads_the_backbone():

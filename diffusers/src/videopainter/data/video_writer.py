@@ -121,7 +121,9 @@ class VideoWriter:
 
     def _open(self, height: int, width: int) -> None:
         suffix = self.path.suffix.lower()
-        options = {"movflags": "+faststart"} if suffix in (".mp4", ".mov") else {}
+        options = {"fflags": "+bitexact"}  # no random ids: the same frames give the same file
+        if suffix in (".mp4", ".mov"):
+            options["movflags"] = "+faststart"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._container = av.open(str(self._partial), "w", format=_FORMATS[suffix], options=options)
@@ -144,7 +146,8 @@ class VideoWriter:
             stream.pix_fmt = "bgr0"
             return stream
         stream.pix_fmt = "yuv420p" if height % 2 == 0 and width % 2 == 0 else "yuv444p"
-        stream.options = {"crf": str(self.crf), "preset": "medium"}
+        # x264's macroblock tree is not deterministic in a process that has imported torch.
+        stream.options = {"crf": str(self.crf), "preset": "medium", "x264-params": "mbtree=0"}
         context = stream.codec_context
         context.color_range = 1  # limited
         context.colorspace = _MATRIX[self.tags.color][0]

@@ -115,8 +115,8 @@ class VideoPainterPipeline(CogVideoXImageToVideoPipeline):
             settings, options: An `InpaintSettings`, or its fields as keywords.
 
         Returns:
-            `.frames[0]`: the result, as many frames as came in. After `pipe.interrupt = True` the frames of the windows
-            that were finished.
+            `.frames[0]`: the result, as many frames as came in. After `pipe._interrupt = True` the frames of the
+            windows that were finished.
 
         Raises:
             ValueError: in one line, for whatever does not fit.

@@ -298,8 +298,9 @@ def place(pipe: VideoPainterPipeline, device: torch.device, memory: str) -> str:
     """Put the models where `memory` says; returns the mode that was chosen."""
     mode = choose_memory(pipe, device) if memory == "auto" else memory
     if mode != "full":
-        # Whole 480×720 frames through the VAE take more than a block of the backbone.
-        pipe.vae.enable_tiling()
+        # Whole 480×720 frames through the VAE take more than a block of the backbone. The tile is upstream's for that
+        # size whatever the VAE's own: its overlaps, 1/6 and 1/5, must be whole latents.
+        pipe.vae.enable_tiling(tile_sample_min_height=240, tile_sample_min_width=360)
     if mode == "full":
         pipe.to(device)
     elif mode == "model_offload":

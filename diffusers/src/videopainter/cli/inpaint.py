@@ -1,0 +1,55 @@
+"""One inpainting run: check everything, fill first frames, load the model once, make each result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from videopainter.cli.door import parse_options
+from videopainter.cli.options import INPAINT_OPTIONS, InpaintOptions
+from videopainter.cli.plan import Job, Plan, check_clip, make_plan
+from videopainter.cli.report import Report
+from videopainter.cli.shards import Shard
+
+DESCRIPTION = "Inpaint videos: your own (--video, --mask), or rows of a benchmark CSV (--inpainting_mask_meta)."
+
+
+def read_options(argv: Sequence[str] | None = None) -> InpaintOptions:
+    """The flags of `infer/inpaint.py`, from `argv` or the command line."""
+    clip, prompts, model, sampling, output = parse_options(INPAINT_OPTIONS, argv, description=DESCRIPTION)
+    return InpaintOptions(clip=clip, prompts=prompts, model=model, sampling=sampling, output=output)
+
+
+def inpaint(options: InpaintOptions) -> int:
+    """Make every result that is not there yet; returns the exit code.
+
+    Raises:
+        InputError, ValueError: nothing could start, or the only job failed.
+    """
+    started = time.perf_counter()
+    plan, shard = make_plan(options), Shard.from_env()
+    report = Report(several=len(plan.jobs) > 1)
+    checked = openable_jobs(plan, shard.own(plan.jobs), report)
+    if checked:
+        seconds = {"check": time.perf_counter() - started}
+        # Only now: these import torch, which takes seconds.
+        from videopainter.cli.devices import resolve_precision
+        from videopainter.cli.results import Studio
+
+        precision = resolve_precision(options.model, shard)
+        studio = Studio(plan=plan, precision=precision, position=shard.local_rank, seconds=seconds)
+        studio.make(checked, report)
+    return report.exit_code(shard)
+
+
+def openable_jobs(plan: Plan, jobs: Sequence[Job], report: Report) -> list[Job]:
+    """The jobs whose clip opens and has a hole; a clip is opened once, whatever the number of its seeds."""
+    opens: dict[int, bool] = {}
+    for job in jobs:
+        key = id(job.sample)
+        if key not in opens:
+            opens[key] = False
+            with report.attempt(job):
+                check_clip(plan, job.sample.open())
+                opens[key] = True
+    return [job for job in jobs if opens[id(job.sample)]]

@@ -1,0 +1,186 @@
+"""The flags of `infer/inpaint.py`: one keyword-only dataclass per question a user has.
+
+Names keep the public release's spelling. Reading them needs neither torch nor diffusers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+
+def flag(default: Any, help: str, **metadata: Any) -> Any:
+    """A dataclass field with its `--help` text (`%` is escaped for argparse)."""
+    return field(default=default, metadata={"help": help.replace("%", "%%"), **metadata})
+
+
+def switch(default: bool | None, help: str) -> Any:
+    """A flag that may stand alone (`--x`) or carry a value (`--x false`); `None` lets the program decide."""
+    # HfArgumentParser does this itself for True and False.
+    return flag(default, help, nargs="?", const=True) if default is None else flag(default, help)
+
+
+@dataclass(kw_only=True)
+class ClipOptions:
+    """What is inpainted: one's own files, or rows of a benchmark CSV."""
+
+    _argument_group_name: ClassVar[str] = "what to inpaint (your own files, or rows of a benchmark CSV)"
+
+    video: str | None = flag(None, "Your own video: a file, or a folder of images. Every frame is processed.")
+    mask: str | None = flag(
+        None,
+        "Its mask, white = hole: a video, a folder of PNGs (one per frame), one image for all frames, "
+        "or all_masks.npz.",
+    )
+    mask_id: int | None = flag(None, "Which id of an all_masks.npz (or of a mask of ids) is the hole.")
+    video_fps: str = flag("24", "Frames per second of a --video (or DAVIS row) that is a folder of images.")
+    inpainting_mask_meta: str | None = flag(
+        None, "Benchmark CSV with the columns path, start_frame, end_frame, fps, mask_id, caption."
+    )
+    inpainting_sample_id: list[str] | None = flag(  # noqa: RUF009
+        None, "Rows of that CSV, from 0: numbers, ranges and lists (0 5 7-12), or `all`."
+    )
+    image_or_video_path: str | None = flag(
+        None,
+        "Where the rows' videos lie: .../videovo/raw_video as in the release, or the data folder itself. "
+        "Default: the CSV's folder.",
+    )
+    inpainting_frames: int = flag(49, "Frames in one window, 4k+1; without --long_video a row is cut to as many.")
+    long_video: bool = switch(False, "Process every frame of a benchmark row, not only the first window.")
+    down_sample_fps: str | None = flag(
+        None,
+        "Resample to this rate (8, 23.976, 24000/1001); 0 keeps the source's. Lower rates are kept. "
+        "Default: 8 for benchmark rows, 0 for --video.",
+    )
+    dilate_size: int = flag(0, "Grow the hole by a square of this many pixels (release: 32 to inpaint, 48 to edit).")
+
+
+@dataclass(kw_only=True)
+class PromptOptions:
+    """What the result shows, and who fills the first frame."""
+
+    _argument_group_name: ClassVar[str] = "prompts and first frame"
+
+    prompt: str | None = flag(
+        None, "Describes the whole resulting video. Default: the row's video_inpainting_prompt or caption."
+    )
+    negative_prompt: str = flag("", "What the result should not show.")
+    prompt_at: list[str] | None = flag(  # noqa: RUF009
+        None,
+        'Another prompt from a frame on: "FRAME:text" (frames of the result, from 0); as often as you like.',
+        action="extend",
+    )
+    image_prompt: str | None = flag(
+        None,
+        "Describes what belongs in the hole of the first frame. Default: the row's image_inpainting_prompt, "
+        "else the video prompt.",
+    )
+    llm_model: str | None = flag(
+        None,
+        "Model that would write image prompts; None, or a name if the CSV or --image_prompt has them already.",
+    )
+    img_inpainting_model: str = flag(
+        "opencv",
+        "Fills the hole of the first frame: a diffusers inpainting pipeline (folder or id, such as "
+        "../ckpt/flux_inp), `opencv` (built in, no weights), or `none` (left to the video model).",
+    )
+    first_frame: str | None = flag(None, "Your own filled first frame (an image), taken as it is.")
+    first_frame_gt: bool | None = switch(
+        None,
+        "The filled first frame is final: it replaces frame 0 and the mask there becomes empty. "
+        "Default: yes where a first frame is filled or given.",
+    )
+
+
+@dataclass(kw_only=True)
+class ModelOptions:
+    """Which weights, and how they are held in memory."""
+
+    _argument_group_name: ClassVar[str] = "models and memory"
+
+    model_path: str | None = flag(
+        None, "Backbone folder (CogVideoX-5b-I2V). Default: ckpt/tiny of the repository, with its branch."
+    )
+    inpainting_branch: str | None = flag(None, "Context encoder folder (VideoPainter/checkpoints/branch).")
+    id_adapter_resample_learnable_path: str | None = flag(
+        None, "ID-resample adapter: its folder (VideoPainterID/checkpoints) or its safetensors file."
+    )
+    lora_path: str | None = flag(None, "One more LoRA for the backbone: its folder or safetensors file.")
+    lora_rank: int | None = flag(None, "Rank those adapters are expected to have; checked against the files.")
+    dtype: Literal["bfloat16", "float16", "float32"] | None = flag(
+        None, "Precision of the weights. Default: bfloat16 on a GPU, float32 on a CPU."
+    )
+    device: str | None = flag(None, "cpu, cuda or cuda:N. Default: a GPU if there is one (one per process).")
+    memory: Literal["auto", "full", "model_offload", "group_offload", "sequential"] = flag(
+        "auto", "Where weights wait: all on the GPU, or offloaded by model, by group of layers, or layer by layer."
+    )
+    quantization: Literal["none", "int8", "fp8", "nf4"] = flag(
+        "none", "Weights of backbone and text encoder: int8, fp8 (torchao), or nf4 (bitsandbytes, GPU)."
+    )
+    compile: bool = switch(False, "Compile the repeated blocks (slow first step, faster ones after).")
+
+
+@dataclass(kw_only=True)
+class SamplingOptions:
+    """How the denoising runs."""
+
+    _argument_group_name: ClassVar[str] = "sampling"
+
+    generate_type: Literal["i2v_inpainting"] = flag("i2v_inpainting", "Kind of generation; there is this one.")
+    num_inference_steps: int = flag(50, "Denoising steps per window.")
+    guidance_scale: float = flag(6.0, "Classifier-free guidance; 1 turns it off (and halves the work).")
+    constant_guidance: bool = switch(
+        False, "Keep the guidance constant over the steps; without it, it grows as in CogVideoX."
+    )
+    scheduler: Literal["dpm", "ddim"] = flag("dpm", "Sampler.")
+    strength: float = flag(1.0, "Below 1 the hole starts from its own noised content, and fewer steps run.")
+    seed: int = flag(42, "Same seed, same result.")
+    num_videos_per_prompt: int = flag(1, "Results per clip, with the seeds seed, seed+1, ...")
+    height: int | None = flag(
+        None, "Model height, a multiple of 16. Default: the backbone's area at the video's aspect."
+    )
+    width: int | None = flag(None, "Model width, a multiple of 16.")
+    overlap_frames: int = flag(0, "Frames neighbouring windows share, 4k+1; 0 means 1.")
+    blend: Literal["linear", "average"] = flag("linear", "How overlapping windows are joined (release: average).")
+    mask_add: bool = switch(True, "Add branch features to background tokens only.")
+    add_first: bool = switch(False, "Add branch features after the first blocks only.")
+    replace_gt: bool = switch(True, "Keep the background: the input's own pixels outside the hole, to the bit.")
+    mask_background: bool = switch(False, "Paint the background and keep what the mask shows, instead.")
+    feather: int = flag(0, "Width in pixels, inside the hole, over which the result fades into the background.")
+    conditioning_scale: float = flag(1.0, "Weight of the branch's features.")
+    prev_clip_weight: float = flag(0.0, "Weight of the previous window's identity tokens (needs an ID adapter).")
+    id_resample: Literal["auto", "off", "exact", "compact"] = flag(
+        "auto", "Form of ID resampling; auto: as the adapter was trained, off without one."
+    )
+
+
+@dataclass(kw_only=True)
+class OutputOptions:
+    """Where results go and what is written beside them."""
+
+    _argument_group_name: ClassVar[str] = "output"
+
+    output_path: str | None = flag(
+        None,
+        "A file for one result; for several a folder, or a file name with {name}, {id} or {seed} in it. "
+        "Default: output.mp4, for several the folder outputs.",
+    )
+    lossless: bool = switch(False, "Write FFV1 in .mkv, equal to the bit, instead of H.264.")
+    overwrite: bool = switch(False, "Replace results that were made with other settings.")
+    save_comparison: bool = switch(False, "Also write original | masked | mask | result side by side.")
+    contact_sheet: bool = switch(False, "Also write a PNG with a few frames of all four.")
+    quiet: bool = switch(False, "No progress bars.")
+
+
+INPAINT_OPTIONS = (ClipOptions, PromptOptions, ModelOptions, SamplingOptions, OutputOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InpaintOptions:
+    """All flags of `infer/inpaint.py`, by group."""
+
+    clip: ClipOptions
+    prompts: PromptOptions
+    model: ModelOptions
+    sampling: SamplingOptions
+    output: OutputOptions

@@ -1,0 +1,102 @@
+"""Where results go: one file, or one per sample and seed."""
+
+from __future__ import annotations
+
+import string
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from videopainter.data.errors import InputError
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv")
+FIELDS = {"name", "id", "seed"}
+
+
+def output_paths(
+    output_path: str | None, names: Sequence[tuple[int | None, str]], seeds: Sequence[int], *, lossless: bool = False
+) -> dict[tuple[int, int], Path]:
+    """{(index in `names`, seed): result file}; `names` are (row of the CSV or None, clip name).
+
+    Raises:
+        InputError: one file for several results, an unknown field, no video suffix, or two results in one file.
+    """
+    several_clips, several_seeds = len(names) > 1, len(seeds) > 1
+    pattern = _pattern(output_path, several_clips, several_seeds, ".mkv" if lossless else ".mp4")
+    if lossless and not pattern.lower().endswith(".mkv"):
+        raise InputError(f"--lossless writes .mkv: --output_path {output_path}")
+    _check_pattern(pattern, several_clips, several_seeds)
+    paths: dict[tuple[int, int], Path] = {}
+    for index, (row, name) in enumerate(names):
+        for seed in seeds:
+            paths[index, seed] = Path(_fill(pattern, name=name, id=row if row is not None else index, seed=seed))
+    if len(set(paths.values())) < len(paths):
+        raise InputError(f"--output_path {output_path}: two results would go to one file; use {{id}} and {{seed}}")
+    return paths
+
+
+def _pattern(output_path: str | None, several_clips: bool, several_seeds: bool, suffix: str) -> str:
+    """A file name with `{name}`, `{id}` and `{seed}` where they are needed."""
+    if output_path is None:
+        output_path = "outputs" if several_clips or several_seeds else f"output{suffix}"
+    path = Path(output_path)
+    if path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir():
+        return output_path
+    is_folder = several_clips or several_seeds or path.is_dir() or output_path.endswith("/")
+    if path.suffix and not is_folder:
+        raise InputError(f"--output_path: expected a folder or a file ending in {_list(VIDEO_SUFFIXES)}: {output_path}")
+    name = "{id}_{name}" if several_clips else "{name}"
+    folder = str(path).replace("{", "{{").replace("}", "}}")
+    return f"{folder}/{name}{'_seed{seed}' if several_seeds else ''}{suffix}"
+
+
+def _check_pattern(pattern: str, several_clips: bool, several_seeds: bool) -> None:
+    try:
+        used = {field for _, field, _, _ in string.Formatter().parse(pattern) if field is not None}
+    except ValueError as error:
+        raise InputError(f"--output_path {pattern}: {error}") from None
+    if used - FIELDS:
+        raise InputError(f"--output_path {pattern}: expected {{name}}, {{id}} or {{seed}}, got {used - FIELDS}")
+    if several_clips and not used & {"name", "id"}:
+        raise InputError(f"--output_path {pattern} is one file for several samples: give a folder, or use {{id}}")
+    if several_seeds and "seed" not in used:
+        raise InputError(f"--output_path {pattern} is one file for several seeds: give a folder, or use {{seed}}")
+
+
+def _fill(pattern: str, **values: object) -> str:
+    try:
+        return pattern.format(**values)
+    except (ValueError, KeyError, IndexError) as error:
+        raise InputError(f"--output_path {pattern}: {error}") from None
+
+
+def check_writable(results: Sequence[Path], inputs: Sequence[Path]) -> None:
+    """Make the folders of `results` and try to write there.
+
+    Raises:
+        InputError: a folder cannot be made or written, or a result would replace one of the `inputs`.
+    """
+    for result in results:
+        if result.is_dir():
+            raise InputError(f"--output_path: expected a file, got a folder: {result}")
+        if any(_same(result, file) for file in inputs):
+            raise InputError(f"--output_path would replace an input: {result}")
+    for folder in sorted({result.parent for result in results}):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise InputError(f"cannot write to the output folder {folder}: {error.strerror}") from None
+
+
+def companion(result: Path, kind: str, suffix: str | None = None) -> Path:
+    """A file beside a result: `x.mp4` -> `x_comparison.mp4`."""
+    return result.with_name(f"{result.stem}_{kind}{suffix or result.suffix}")
+
+
+def _same(a: Path, b: Path) -> bool:
+    return a.resolve() == b.resolve()
+
+
+def _list(values: Sequence[str]) -> str:
+    return ", ".join(values)

@@ -1,0 +1,188 @@
+"""From flags to jobs: everything that can be checked before a model library is imported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from videopainter.cli.options import InpaintOptions, PromptOptions, SamplingOptions
+from videopainter.cli.outputs import check_writable, output_paths
+from videopainter.cli.samples import Sample, list_samples
+from videopainter.cli.weights import Weights, check_lora_fits, resolve_weights
+from videopainter.data.clip import Clip
+from videopainter.data.errors import InputError
+from videopainter.data.images import read_image
+from videopainter.pipelines.first_frame import check_filler
+from videopainter.pipelines.loading import check_checkpoints, check_quantization
+from videopainter.pipelines.settings import InpaintSettings
+
+# As for masks: another size is accepted where the shape differs by rounding only.
+ASPECT_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One result: a sample, a seed, a file."""
+
+    sample: Sample
+    seed: int
+    output: Path
+    label: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A checked command line."""
+
+    options: InpaintOptions
+    weights: Weights
+    jobs: list[Job]
+    prompts_at: dict[int, str]
+
+    def settings(self, seed: int) -> InpaintSettings:
+        """How a job with this seed is sampled."""
+        return build_settings(self.options, seed)
+
+
+def make_plan(options: InpaintOptions) -> Plan:
+    """Check all flags and name every result.
+
+    Raises:
+        InputError, ValueError: in one line, for the first thing that does not fit. No video has been opened then.
+    """
+    build_settings(options, options.sampling.seed)
+    _check_counts(options)
+    check_quantization(options.model.quantization)
+    _check_prompts(options.prompts)
+    prompts_at = parse_prompts_at(options.prompts.prompt_at or [])
+    samples = list_samples(options.clip, options.prompts, options.sampling)
+    weights = resolve_weights(options.model)
+    check_checkpoints(weights.model_path, weights.inpainting_branch, weights.id_adapter)
+    check_lora_fits(weights)
+    return Plan(options=options, weights=weights, jobs=_jobs(samples, options), prompts_at=prompts_at)
+
+
+def build_settings(options: InpaintOptions, seed: int) -> InpaintSettings:
+    """The pipeline's settings from the flags; ValueError where a value does not fit."""
+    sampling = options.sampling
+    return InpaintSettings(
+        height=sampling.height,
+        width=sampling.width,
+        num_frames=options.clip.inpainting_frames,
+        overlap_frames=sampling.overlap_frames,
+        num_inference_steps=sampling.num_inference_steps,
+        guidance_scale=sampling.guidance_scale,
+        use_dynamic_cfg=not sampling.constant_guidance,
+        strength=sampling.strength,
+        mask_add=sampling.mask_add,
+        add_first=sampling.add_first,
+        replace_gt=sampling.replace_gt,
+        first_frame_gt=takes_first_frame(options.prompts),
+        prev_clip_weight=sampling.prev_clip_weight,
+        id_resample=sampling.id_resample,
+        blend=sampling.blend,
+        conditioning_scale=sampling.conditioning_scale,
+        feather=sampling.feather,
+        seed=seed,
+    )
+
+
+def has_first_frame(prompts: PromptOptions) -> bool:
+    """Whether the hole of frame 0 is filled before the video model runs."""
+    return prompts.first_frame is not None or prompts.img_inpainting_model != "none"
+
+
+def takes_first_frame(prompts: PromptOptions) -> bool:
+    """`--first_frame_gt`, by default wherever there is a filled first frame."""
+    return has_first_frame(prompts) if prompts.first_frame_gt is None else prompts.first_frame_gt
+
+
+def _check_counts(options: InpaintOptions) -> None:
+    sampling = options.sampling
+    if sampling.num_videos_per_prompt < 1:
+        raise InputError(f"--num_videos_per_prompt: expected 1 or more, got {sampling.num_videos_per_prompt}")
+    adapter = options.model.id_adapter_resample_learnable_path
+    if sampling.prev_clip_weight > 0 and (
+        sampling.id_resample == "off" or (sampling.id_resample == "auto" and not adapter)
+    ):
+        raise InputError(
+            f"--prev_clip_weight {sampling.prev_clip_weight} needs ID resampling: "
+            "--id_adapter_resample_learnable_path, or --id_resample exact or compact"
+        )
+
+
+def _check_prompts(prompts: PromptOptions) -> None:
+    if prompts.first_frame is not None:
+        read_image(Path(prompts.first_frame))
+    else:
+        check_filler(prompts.img_inpainting_model)
+    if prompts.first_frame_gt and not has_first_frame(prompts):
+        raise InputError(
+            "--first_frame_gt needs a filled first frame: --first_frame FILE, or an --img_inpainting_model"
+        )
+
+
+def check_clip(plan: Plan, clip: Clip) -> None:
+    """InputError where an opened clip does not go with the prompts or the first frame of the command line."""
+    prompts = plan.options.prompts
+    late = [frame for frame in plan.prompts_at if frame >= len(clip)]
+    if late:
+        raise InputError(f"--prompt_at {late[0]}: {clip.name} has {len(clip)} frames")
+    if prompts.first_frame is not None:
+        fitting_image(Path(prompts.first_frame), clip)
+    if prompts.llm_model not in (None, "", "None", "none") and not clip.image_prompt:
+        raise InputError(
+            f"{clip.name} has no image prompt, and --llm_model {prompts.llm_model} cannot write one yet: image prompts "
+            "come from --image_prompt or the CSV column image_inpainting_prompt (--llm_model None: the video prompt)"
+        )
+
+
+def fitting_image(path: Path, clip: Clip) -> np.ndarray:
+    """An image at the clip's size, uint8 (H, W, 3); InputError where its shape is another."""
+    image = read_image(path)
+    height, width = clip.frames.height, clip.frames.width
+    ratio = image.shape[1] * height / (image.shape[0] * width)
+    if abs(ratio - 1) > ASPECT_TOLERANCE:
+        raise InputError(
+            f"first frame of {image.shape[1]}x{image.shape[0]} does not fit a video of {width}x{height}: {path}"
+        )
+    if image.shape[:2] == (height, width):
+        return image
+    smaller = image.shape[0] > height
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
+
+
+def parse_prompts_at(texts: list[str]) -> dict[int, str]:
+    """{frame: prompt} from `FRAME:text`."""
+    prompts: dict[int, str] = {}
+    for text in texts:
+        frame, colon, prompt = text.partition(":")
+        if not colon or not frame.strip().isdecimal() or int(frame) < 1:
+            raise InputError(f'--prompt_at: expected "FRAME:text" with a frame from 1 on, got {text!r}')
+        prompts[int(frame)] = prompt.strip()
+    return prompts
+
+
+def _jobs(samples: list[Sample], options: InpaintOptions) -> list[Job]:
+    sampling: SamplingOptions = options.sampling
+    seeds = [sampling.seed + i for i in range(sampling.num_videos_per_prompt)]
+    names = [(sample.row, sample.name) for sample in samples]
+    paths = output_paths(options.output.output_path, names, seeds, lossless=options.output.lossless)
+    check_writable(list(paths.values()), _input_files(options))
+    return [
+        Job(
+            sample=samples[index],
+            seed=seed,
+            output=path,
+            label=samples[index].label if len(seeds) == 1 else f"{samples[index].label} seed {seed}",
+        )
+        for (index, seed), path in paths.items()
+    ]
+
+
+def _input_files(options: InpaintOptions) -> list[Path]:
+    given = (options.clip.video, options.clip.mask, options.clip.inpainting_mask_meta, options.prompts.first_frame)
+    return [Path(path) for path in given if path is not None]

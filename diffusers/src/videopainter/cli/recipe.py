@@ -1,0 +1,172 @@
+"""What decides a result's pixels (its recipe), and the record that is written beside it."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import resource
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from videopainter.cli.manifest import Hasher, fingerprint, versions
+from videopainter.cli.options import InpaintOptions
+from videopainter.cli.plan import Job, Plan, has_first_frame
+from videopainter.cli.weights import file_digests, weight_digests
+from videopainter.data.clip import Clip
+
+# Raised when the same recipe would give other pixels than before.
+RECIPE_VERSION = 1
+# What a row says about the clip beside its prompts.
+ROW_KEYS = ("path", "Video_Name", "start_frame", "end_frame", "mask_id")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Precision:
+    """Where and in which type the models run."""
+
+    device: str
+    dtype: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stamp:
+    """A job's recipe, its fingerprint, and the hashes of the input files."""
+
+    recipe: dict[str, Any]
+    fingerprint: str
+    files: dict[str, str]
+
+
+def make_stamp(plan: Plan, job: Job, clip: Clip, precision: Precision, hasher: Hasher) -> Stamp:
+    """Hash the inputs and weights of a job (weights are remembered between runs)."""
+    prompts, files = plan.options.prompts, [*clip.files]
+    if prompts.first_frame is not None:
+        files.append(Path(prompts.first_frame))
+    digests = hasher.files(files)
+    recipe = {
+        "version": RECIPE_VERSION,
+        "inputs": _joint_digest(digests),
+        "clip": clip_facts(clip, plan.options),
+        "prompts": all_prompts(plan, clip),
+        "first_frame": _first_frame_recipe(plan, hasher),
+        "settings": asdict(plan.settings(job.seed)),
+        "scheduler": plan.options.sampling.scheduler,
+        "dtype": precision.dtype,
+        "quantization": plan.options.model.quantization,
+        "weights": weight_digests(plan.weights.roles(), hasher),
+        "lossless": plan.options.output.lossless,
+    }
+    return Stamp(recipe=recipe, fingerprint=fingerprint(recipe), files=digests)
+
+
+def all_prompts(plan: Plan, clip: Clip) -> dict[str, Any]:
+    """The texts a clip is made with, by use."""
+    return {
+        "video": clip.prompt,
+        "at": {str(frame): text for frame, text in sorted(plan.prompts_at.items())},
+        "negative": plan.options.prompts.negative_prompt,
+        "image": image_prompt(clip),
+    }
+
+
+def image_prompt(clip: Clip) -> str:
+    """What the first frame's hole is filled by: the image prompt, else the video prompt."""
+    return clip.image_prompt or clip.prompt
+
+
+def clip_facts(clip: Clip, options: InpaintOptions) -> dict[str, Any]:
+    """How the clip was cut out of its files."""
+    return {
+        "frames": len(clip),
+        "fps": str(clip.fps),
+        "height": clip.frames.height,
+        "width": clip.frames.width,
+        "sound": clip.sound is not None,
+        "dilate_size": options.clip.dilate_size,
+        "mask_background": options.sampling.mask_background,
+        "mask_id": options.clip.mask_id,
+        "down_sample_fps": options.clip.down_sample_fps,
+        "row": {key: clip.details[key] for key in ROW_KEYS if key in clip.details},
+    }
+
+
+def _first_frame_recipe(plan: Plan, hasher: Hasher) -> dict[str, Any]:
+    prompts = plan.options.prompts
+    if prompts.first_frame is not None or not has_first_frame(prompts):
+        return {"filler": "none" if prompts.first_frame is None else "file"}
+    model = prompts.img_inpainting_model
+    return {"filler": weight_digests({"filler": model}, hasher)["filler"], "seed": plan.options.sampling.seed}
+
+
+def _joint_digest(digests: Mapping[str, str]) -> str:
+    """One digest for files wherever they lie."""
+    return hashlib.sha256("\n".join(sorted(digests.values())).encode()).hexdigest()
+
+
+def make_record(
+    plan: Plan, job: Job, clip: Clip, stamp: Stamp, precision: Precision, seconds: Mapping[str, float], hasher: Hasher
+) -> dict[str, Any]:
+    """The JSON beside a result; its first keys are the public release's."""
+    options = plan.options
+    return {
+        **release_keys(options, clip),
+        "result": job.output.name,
+        "frames": len(clip),
+        "result_fps": str(clip.fps),
+        "height": clip.frames.height,
+        "width": clip.frames.width,
+        "fingerprint": stamp.fingerprint,
+        "seed": job.seed,
+        "recipe": stamp.recipe,
+        "options": {group: asdict(values) for group, values in vars(options).items()},
+        "inputs": stamp.files,
+        "weights": {
+            role: {"path": path, "sha256": file_digests(path, hasher)} for role, path in plan.weights.roles().items()
+        },
+        "versions": versions(),
+        "device": precision.device,
+        "dtype": precision.dtype,
+        "memory": options.model.memory,
+        "compile": options.model.compile,
+        "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
+        "peak_memory_bytes": peak_memory(precision.device),
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def release_keys(options: InpaintOptions, clip: Clip) -> dict[str, Any]:
+    """`path mask_id start_frame end_frame fps video_inpainting_prompt image_inpainting_prompt`, as the row says them.
+
+    Own files: the whole video, at its own rate.
+    """
+    prompts = {"video_inpainting_prompt": clip.prompt, "image_inpainting_prompt": image_prompt(clip)}
+    if options.clip.video is not None:
+        place = {"mask_id": options.clip.mask_id, "start_frame": 0, "end_frame": len(clip), "fps": _short(clip.fps)}
+        return {"path": options.clip.video, **place, **prompts}
+    row = clip.details
+    place = {key: _number(row.get(key, "")) for key in ("mask_id", "start_frame", "end_frame", "fps")}
+    return {"path": row.get("path") or row.get("Video_Name"), **place, **prompts}
+
+
+def _number(text: str) -> int | float | None:
+    return _short(float(text)) if text else None
+
+
+def _short(value: float | Fraction) -> int | float:
+    """A whole number as such."""
+    return int(value) if value == int(value) else float(value)
+
+
+def peak_memory(device: str) -> dict[str, int]:
+    """Bytes: the largest this process has held, in main memory and (on a GPU) allocated there."""
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = {"process": largest if sys.platform == "darwin" else largest * 1024}
+    if device.startswith("cuda"):
+        import torch
+
+        peak["gpu"] = torch.cuda.max_memory_allocated(device)
+    return peak

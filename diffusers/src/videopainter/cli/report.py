@@ -1,0 +1,46 @@
+"""What became of the jobs of a run, over all its processes."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from videopainter.cli.door import complain
+from videopainter.cli.plan import Job
+from videopainter.cli.shards import Shard
+
+
+@dataclass(kw_only=True)
+class Report:
+    """Jobs of this process by outcome; `started` once any passed its checks."""
+
+    several: bool
+    done: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    started: bool = False
+
+    @contextmanager
+    def attempt(self, job: Job) -> Iterator[None]:
+        """Among several jobs, a failing one is reported in one line and the others go on."""
+        try:
+            yield
+        except Exception as error:
+            if not self.several:
+                raise
+            if not isinstance(error, ValueError | OSError):
+                traceback.print_exc()
+            self.failed[job.label] = str(error) or type(error).__name__
+            complain(f"failed: {job.label}: {self.failed[job.label]}")
+
+    def exit_code(self, shard: Shard) -> int:
+        """0; 1 if some failed; 2 if all did before any could start. Says so once, for all processes."""
+        reports = shard.gather(self)
+        failed = {label: text for report in reports for label, text in report.failed.items()}
+        if not failed:
+            return 0
+        total = len(failed) + sum(len(report.done) for report in reports)
+        if shard.rank == 0:
+            complain(f"error: {len(failed)} of {total} failed: {', '.join(failed)}")
+        return 1 if any(report.started for report in reports) else 2

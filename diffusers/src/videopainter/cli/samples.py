@@ -1,0 +1,119 @@
+"""Which clips a run works on: one's own files, or rows of a benchmark CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from videopainter.cli.options import ClipOptions, PromptOptions, SamplingOptions
+from videopainter.data.clip import Clip
+from videopainter.data.errors import InputError
+from videopainter.data.masks import DilatedMasks, InvertedMasks, check_not_empty
+from videopainter.data.records import RecordTable, open_clip, parse_sample_ids
+from videopainter.data.sampling import resample
+
+BENCHMARK_FPS = "8"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One clip, not yet opened: `row` of the CSV (None for one's own files), `name`, and how to open it."""
+
+    row: int | None
+    name: str
+    open: Callable[[], Clip]
+
+    @property
+    def label(self) -> str:
+        return self.name if self.row is None else f"sample {self.row} ({self.name})"
+
+
+def list_samples(clips: ClipOptions, prompts: PromptOptions, sampling: SamplingOptions) -> list[Sample]:
+    """The samples asked for, in order, each once. Reads the CSV, opens no video.
+
+    Raises:
+        InputError: neither or both of own files and CSV given, flags that belong to the other of the two, no such row.
+    """
+    _check_source(clips)
+    prepare = _preparation(clips, sampling)
+    if clips.video is not None:
+        video = Path(clips.video)
+        name = video.name if video.is_dir() else video.stem
+        return [Sample(row=None, name=name, open=lambda: prepare(_open_files(clips, prompts)))]
+    assert clips.inpainting_mask_meta is not None and clips.inpainting_sample_id is not None
+    table = RecordTable(clips.inpainting_mask_meta)
+    rows = parse_sample_ids(clips.inpainting_sample_id, len(table))
+    return [
+        Sample(row=row, name=_row_name(table, row), open=lambda row=row: prepare(_open_row(table, clips, prompts, row)))
+        for row in rows
+    ]
+
+
+def _row_name(table: RecordTable, row: int) -> str:
+    values = table.row(row)
+    return values["Video_Name"] if table.is_davis else Path(values["path"]).stem.removesuffix(".0")
+
+
+def _check_source(clips: ClipOptions) -> None:
+    if (clips.video is None) == (clips.inpainting_mask_meta is None):
+        both = "both came" if clips.video is not None else "neither came"
+        raise InputError(f"expected --video FILE --mask FILE, or --inpainting_mask_meta CSV: {both}")
+    if clips.video is not None:
+        if clips.mask is None:
+            raise InputError(f"--video needs --mask (what is white is painted): {clips.video}")
+        wrong = {
+            "--inpainting_sample_id": clips.inpainting_sample_id,
+            "--image_or_video_path": clips.image_or_video_path,
+        }
+        _refuse(wrong, "a benchmark CSV (--inpainting_mask_meta)")
+    else:
+        _refuse({"--mask": clips.mask, "--mask_id": clips.mask_id}, "--video")
+        if clips.inpainting_sample_id is None:
+            raise InputError("--inpainting_mask_meta needs --inpainting_sample_id: rows (0 5 7-12), or all")
+    if clips.dilate_size < 0:
+        raise InputError(f"--dilate_size: expected 0 or more pixels, got {clips.dilate_size}")
+
+
+def _refuse(flags: dict[str, object], owner: str) -> None:
+    for name, value in flags.items():
+        if value is not None:
+            raise InputError(f"{name} goes with {owner}, which is not given")
+
+
+def _open_files(clips: ClipOptions, prompts: PromptOptions) -> Clip:
+    assert clips.video is not None and clips.mask is not None
+    return open_clip(
+        Path(clips.video),
+        Path(clips.mask),
+        mask_id=clips.mask_id,
+        prompt=prompts.prompt or "",
+        image_prompt=prompts.image_prompt or "",
+        folder_fps=clips.video_fps,
+    )
+
+
+def _open_row(table: RecordTable, clips: ClipOptions, prompts: PromptOptions, row: int) -> Clip:
+    clip = table.open(row, data_root=clips.image_or_video_path, folder_fps=clips.video_fps)
+    return replace(
+        clip,
+        prompt=clip.prompt if prompts.prompt is None else prompts.prompt,
+        image_prompt=clip.image_prompt if prompts.image_prompt is None else prompts.image_prompt,
+    )
+
+
+def _preparation(clips: ClipOptions, sampling: SamplingOptions) -> Callable[[Clip], Clip]:
+    """What happens to every opened clip: rate, length, and the final hole."""
+    is_row = clips.video is None
+    fps = clips.down_sample_fps or (BENCHMARK_FPS if is_row else "0")
+    most = clips.inpainting_frames if is_row and not clips.long_video else None
+
+    def prepare(clip: Clip) -> Clip:
+        clip = resample(clip, fps)
+        if most is not None and len(clip) > most:
+            clip = clip.cut(0, most)
+        masks = InvertedMasks(clip.masks) if sampling.mask_background else clip.masks
+        check_not_empty(masks, clip.name)
+        return clip.with_masks(DilatedMasks(masks, clips.dilate_size) if clips.dilate_size > 1 else masks)
+
+    return prepare

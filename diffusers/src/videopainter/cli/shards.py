@@ -1,0 +1,62 @@
+"""One process among several: which share of the work is its own, and a common end.
+
+`torchrun` and `accelerate launch` say so in RANK, LOCAL_RANK and WORLD_SIZE.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from videopainter.data.errors import InputError
+
+T = TypeVar("T")
+# Clips take hours; whoever is done first waits for the slowest.
+PATIENCE = timedelta(days=14)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """This process's place among `size` processes."""
+
+    rank: int = 0
+    local_rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def from_env(cls) -> Shard:
+        """The place the launcher gave this process; a lone process otherwise.
+
+        Raises:
+            InputError: the variables contradict each other.
+        """
+        size = int(os.environ.get("WORLD_SIZE", "1"))
+        if size <= 1:
+            return cls()
+        rank = int(os.environ.get("RANK", "-1"))
+        if not 0 <= rank < size:
+            raise InputError(f"WORLD_SIZE is {size}: expected RANK from 0 to {size - 1}, got {os.environ.get('RANK')}")
+        return cls(rank=rank, local_rank=int(os.environ.get("LOCAL_RANK", rank)), size=size)
+
+    def own(self, items: Sequence[T]) -> list[T]:
+        """Every `size`-th item, from `rank` on: together the processes have each item once."""
+        return list(items[self.rank :: self.size])
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all processes, in rank order, once each has come here.
+
+        A launcher stops all processes when one leaves with an error code, so each waits for the others
+        before it does.
+        """
+        if self.size == 1:
+            return [value]
+        import torch.distributed as dist
+
+        dist.init_process_group("gloo", timeout=PATIENCE)
+        gathered: list[Any] = [None] * self.size
+        dist.all_gather_object(gathered, value)
+        dist.destroy_process_group()
+        return gathered

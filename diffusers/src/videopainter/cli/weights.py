@@ -1,0 +1,138 @@
+"""Which weights a run uses, checked from file headers before anything heavy is imported."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import videopainter
+from videopainter.cli.manifest import Hasher, weight_files
+from videopainter.cli.options import ModelOptions
+from videopainter.data.errors import InputError
+from videopainter.pipelines.loading import read_config, read_safetensors_header
+
+TINY = Path("ckpt/tiny")
+BACKBONE = "CogVideoX-5b-I2V"
+BRANCH = "VideoPainter/checkpoints/branch"
+LORA_FILE = "pytorch_lora_weights.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Folders, files or hub ids of one run's models."""
+
+    model_path: str
+    inpainting_branch: str | None = None
+    id_adapter: str | None = None
+    lora: str | None = None
+
+    def roles(self) -> dict[str, str]:
+        """What is set, by role."""
+        return {role: path for role, path in vars(self).items() if path is not None}
+
+
+def resolve_weights(options: ModelOptions) -> Weights:
+    """Paths as given, or the repository's `ckpt/tiny` where no model is named.
+
+    Raises:
+        InputError: no model named and no `ckpt/tiny` found, or an adapter's rank is not `lora_rank`.
+    """
+    model_path, branch = options.model_path, options.inpainting_branch
+    if model_path is None:
+        tiny = find_tiny()
+        model_path, branch = str(tiny / BACKBONE), branch or str(tiny / BRANCH)
+    if branch is None:
+        raise InputError(f"--model_path {model_path} needs --inpainting_branch: the backbone alone does not inpaint")
+    weights = Weights(
+        model_path=model_path,
+        inpainting_branch=branch,
+        id_adapter=options.id_adapter_resample_learnable_path,
+        lora=options.lora_path,
+    )
+    _check_ranks(weights, options.lora_rank)
+    return weights
+
+
+def find_tiny() -> Path:
+    """The repository's own small checkpoint, found above the package (an editable install) or the current folder."""
+    places = [*_upwards(Path(videopainter.__file__).resolve().parent), *_upwards(Path.cwd())]
+    for place in places:
+        if (place / TINY / BACKBONE).is_dir():
+            return place / TINY
+    raise InputError(
+        f"no --model_path given, and no {TINY / BACKBONE} above the package or the current folder: "
+        "run from a clone of the repository, or name a model"
+    )
+
+
+def _upwards(folder: Path) -> list[Path]:
+    return [folder, *folder.parents]
+
+
+def _check_ranks(weights: Weights, expected: int | None) -> None:
+    adapters = [path for path in (weights.id_adapter, weights.lora) if path is not None]
+    if expected is not None and not adapters:
+        raise InputError(
+            f"--lora_rank {expected} belongs to --lora_path or --id_adapter_resample_learnable_path; neither is given"
+        )
+    for path in adapters:
+        file = adapter_file(path)
+        ranks = lora_ranks(file)
+        if not ranks:
+            raise InputError(f"expected LoRA weights (keys with lora_A), found none: {file}")
+        if expected is not None and ranks != {expected}:
+            raise InputError(f"--lora_rank {expected}, but the weights have rank {_numbers(ranks)}: {file}")
+
+
+def check_lora_fits(weights: Weights) -> None:
+    """InputError where the extra LoRA's attention projections are not of the backbone's width."""
+    if weights.lora is None:
+        return
+    config = read_config(Path(weights.model_path) / "transformer")
+    width = config["num_attention_heads"] * config["attention_head_dim"]
+    file = adapter_file(weights.lora)
+    for key, entry in read_safetensors_header(file).items():
+        if key.endswith("attn1.to_q.lora_A.weight") and entry["shape"][1] != width:
+            raise InputError(
+                f"--lora_path: expected a LoRA of a backbone {width} wide, got one {entry['shape'][1]} wide: {file}"
+            )
+
+
+def adapter_file(path: str) -> Path:
+    """The safetensors file of an adapter given as file or folder."""
+    given = Path(path)
+    file = given / LORA_FILE if given.is_dir() else given
+    if not file.is_file():
+        raise InputError(f"expected an adapter file, or a folder with {LORA_FILE}; not found: {file}")
+    return file
+
+
+def lora_ranks(file: Path) -> set[int]:
+    """Ranks in a LoRA file: the first size of every `lora_A` (or `lora.down`) matrix."""
+    header = read_safetensors_header(file)
+    down = [entry for key, entry in header.items() if "lora_A" in key or "lora.down" in key]
+    return {int(entry["shape"][0]) for entry in down}
+
+
+def weight_digests(roles: dict[str, str], hasher: Hasher) -> dict[str, str]:
+    """One sha256 per role over names and contents of its files; hub ids stand for themselves."""
+    return {role: _digest(path, hasher) for role, path in roles.items()}
+
+
+def file_digests(path: str, hasher: Hasher) -> dict[str, str]:
+    """{name inside the folder: sha256} of the weights and configs at `path`; empty for a hub id."""
+    root = Path(path) if Path(path).is_dir() else Path(path).parent
+    files = weight_files(path)
+    digests = hasher.files(files)
+    return {file.relative_to(root).as_posix(): digests[str(file)] for file in files}
+
+
+def _digest(path: str, hasher: Hasher) -> str:
+    digests = file_digests(path, hasher)
+    lines = [f"{name} {digest}" for name, digest in digests.items()]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest() if lines else path
+
+
+def _numbers(values: set[int]) -> str:
+    return ", ".join(str(value) for value in sorted(values))

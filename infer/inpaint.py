@@ -1,0 +1,16 @@
+"""Inpaint videos: your own files, or rows of a benchmark CSV. `--help` documents every flag.
+
+python infer/inpaint.py --video clip.mp4 --mask mask.mp4 --prompt "..." --output_path result.mp4
+"""
+
+from videopainter.cli.door import run_door
+from videopainter.cli.inpaint import inpaint, read_options
+
+
+def main() -> int:
+    """Parse, run; the exit code."""
+    return inpaint(read_options())
+
+
+if __name__ == "__main__":
+    run_door(main)
