@@ -1,0 +1,199 @@
+"""Synthetic clips: a few moving objects in front of a textured scene, with exact masks and captions.
+
+A seed stands for one scene. The scene can be drawn at any size and length, and without one of its objects,
+which is the ground truth for removing that object:
+
+    clip = render_clip(7, num_frames=17, height=64, width=96)
+    empty = render_clip(7, num_frames=17, height=64, width=96, without=1)
+    # clip.frames == empty.frames wherever not clip.footprint(1)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from .errors import InputError
+from .synthetic_objects import Pose, SceneObject, describe_object, draw_object, pose_at, sample_object
+from .synthetic_scenery import MARGIN, Scenery, describe_scenery, draw_scenery, sample_scenery
+
+_SUPERSAMPLING = 2
+_ASPECT = 1.5  # the scenes are laid out for 3:2 frames; wider frames show more of the background
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """Everything that is random about a clip. Object id k is `objects[k - 1]`, farther objects first."""
+
+    scenery: Scenery
+    objects: tuple[SceneObject, ...]
+    pan: tuple[float, float]  # frame heights per frame
+    zoom: float  # per frame, 0 = none
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticClip:
+    """A drawn scene.
+
+    `frames`: uint8 (T, H, W, 3) RGB. `masks`: uint8 (T, H, W), the id of the foremost object a pixel shows, 0 = none.
+    `footprints`: bool (N, T, H, W), every pixel that object id k = 1..N changes: soft edge and shadow included, and
+    so a pixel can belong to two. `object_captions`: words for each object (also one left out).
+    `caption`: names what is in the picture; `background_caption`: the scene without objects.
+    """
+
+    frames: np.ndarray
+    masks: np.ndarray
+    footprints: np.ndarray
+    object_captions: tuple[str, ...]
+    caption: str
+    background_caption: str
+
+    def footprint(self, object_id: int) -> np.ndarray:
+        """All pixels that object `object_id` changes: bool (T, H, W)."""
+        return self.footprints[object_id - 1]
+
+
+def sample_scene(seed: int) -> Scene:
+    """The scene of a seed: scenery, 1 to 3 objects of different colours, slow camera motion."""
+    rng = np.random.default_rng(seed)
+    scenery = sample_scenery(rng)
+    objects: list[SceneObject] = []
+    for _ in range(int(rng.choice((1, 2, 3), p=(0.45, 0.4, 0.15)))):
+        taken = {item.colour for item in objects}
+        objects.append(sample_object(rng, horizon=scenery.horizon, aspect=_ASPECT, taken=taken))
+    objects.sort(key=lambda item: (item.grounded, item.y))
+    pan_x, pan_y = rng.uniform(-1, 1, 2) * (0.006, 0.002)
+    return Scene(
+        scenery=scenery,
+        objects=tuple(objects),
+        pan=(float(pan_x), float(pan_y)),
+        zoom=float(rng.uniform(-0.002, 0.002)),
+    )
+
+
+def describe_scene(scene: Scene, *, without: int | None = None) -> str:
+    """A caption of more than 50 characters that names the objects (all but `without`) and the scenery."""
+    place = describe_scenery(scene.scenery)
+    phrases = [describe_object(item) for k, item in enumerate(scene.objects, start=1) if k != without]
+    phrases.reverse()  # the nearest first
+    camera = f"the camera pans to the {'right' if scene.pan[0] > 0 else 'left'}"
+    if not phrases:
+        return f"An empty scene with {place}, {camera}."
+    listed = phrases[0] if len(phrases) == 1 else ", ".join(phrases[:-1]) + " and " + phrases[-1]
+    return f"{listed[0].upper()}{listed[1:]} over {place}, {camera}."
+
+
+def render_clip(seed: int, *, num_frames: int, height: int, width: int, without: int | None = None) -> SyntheticClip:
+    """Draw the scene of `seed`; with `without`, that object (id from 1) is left out of frames, masks and caption.
+
+    Raises InputError if a size is not positive or the scene has no such object.
+    """
+    if min(num_frames, height, width) < 1:
+        raise InputError(f"expected positive num_frames, height, width, got {num_frames}, {height}, {width}")
+    scene = sample_scene(seed)
+    if without is not None and not 1 <= without <= len(scene.objects):
+        raise InputError(f"expected an object id in 1..{len(scene.objects)} for seed {seed}, got {without}")
+    return render_scene(scene, num_frames=num_frames, height=height, width=width, without=without)
+
+
+def render_scene(
+    scene: Scene, *, num_frames: int, height: int, width: int, without: int | None = None
+) -> SyntheticClip:
+    """Draw a scene; see `render_clip`."""
+    scale = _SUPERSAMPLING * height
+    canvas = draw_scenery(scene.scenery, pixels_per_height=scale, aspect=width / height)
+    count = len(scene.objects)
+    frames = np.empty((num_frames, height, width, 3), np.uint8)
+    covers = np.empty((count, num_frames, height, width), np.float32)
+    for t in range(num_frames):
+        camera = _camera(scene, t)
+        large = _view(canvas, camera, scale=scale, size=(_SUPERSAMPLING * width, _SUPERSAMPLING * height))
+        large_covers = np.zeros((count, *large.shape[:2]), np.float32)
+        for k, item in enumerate(scene.objects):
+            if k + 1 != without:
+                _composite(large, large_covers, k, item, pose_at(item, t), camera, scale)
+        frames[t] = np.rint(_shrink(large, width, height))
+        for k in range(count):
+            covers[k, t] = _shrink(large_covers[k], width, height)
+    foremost = np.where(covers.max(axis=0) > 0.35, covers.argmax(axis=0) + 1, 0).astype(np.uint8)
+    nothing = describe_scene(Scene(scenery=scene.scenery, objects=(), pan=scene.pan, zoom=scene.zoom))
+    return SyntheticClip(
+        frames=frames,
+        masks=foremost,
+        footprints=covers > 0,
+        object_captions=tuple(describe_object(item) for item in scene.objects),
+        caption=describe_scene(scene, without=without),
+        background_caption=nothing,
+    )
+
+
+def _camera(scene: Scene, t: int) -> tuple[float, float, float]:
+    """Offset (x, y) of the view and zoom in frame t; the pan swings back before it leaves the canvas."""
+    reach = 0.5 * MARGIN
+    x, y = (reach * np.sin(speed * t / reach) for speed in scene.pan)
+    return x, y, 1.08 + 0.06 * np.sin(scene.zoom * t / 0.06)
+
+
+def _view(canvas: np.ndarray, camera: tuple[float, float, float], *, scale: int, size: tuple[int, int]):
+    """What the camera sees of the canvas, float32 at `size` (width, height)."""
+    x, y, zoom = camera
+    # Output pixel p shows canvas pixel (p - centre) / zoom + centre + (offset + MARGIN) * scale.
+    matrix = np.array([[1 / zoom, 0, 0], [0, 1 / zoom, 0]], np.float32)
+    for axis, (length, offset) in enumerate(zip(size, (x, y), strict=True)):
+        centre = (length - 1) / 2
+        matrix[axis, 2] = centre - centre / zoom + (offset + MARGIN) * scale
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(canvas, matrix, size, flags=flags, borderMode=cv2.BORDER_REFLECT)
+
+
+def _shrink(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def _composite(
+    image: np.ndarray,
+    covers: np.ndarray,
+    k: int,
+    item: SceneObject,
+    pose: Pose,
+    camera: tuple[float, float, float],
+    scale: int,
+) -> None:
+    """Draw object k with its shadow into `image`, and into `covers` what it covers and hides, in place."""
+    if item.grounded:
+        foot = item.y + 0.02
+        size = item.radius * max(0.5, 1.0 - pose.lift)
+        x, y, window = _local_grid(image.shape, pose.x, foot, size, camera, scale, reach=(1.3, 0.4))
+        fade = np.clip(1.0 - (x / 1.2) ** 2 - (y / 0.3) ** 2, 0.0, 1.0)
+        shadow = 0.55 * fade * max(0.3, 1.0 - 2.0 * pose.lift)
+        _blend(image, covers, k, window, np.array([12, 12, 18], np.float32), shadow)
+    x, y, window = _local_grid(image.shape, pose.x, pose.y, item.radius, camera, scale, reach=(1.3, 1.3))
+    pixel = 1.0 / (item.radius * scale * camera[2])
+    colour, cover = draw_object(item, x, y, angle=pose.angle, pixel=pixel)
+    _blend(image, covers, k, window, colour, cover)
+
+
+def _local_grid(shape, x, y, radius, camera, scale, *, reach):
+    """Coordinates relative to (x, y) in units of `radius`, and the window of the image they belong to."""
+    height, width = shape[:2]
+    offset_x, offset_y, zoom = camera
+    unit = radius * scale * zoom
+    centre_x = ((x - offset_x) * scale - width / 2) * zoom + width / 2
+    centre_y = ((y - offset_y) * scale - height / 2) * zoom + height / 2
+    columns = np.arange(max(0, int(centre_x - reach[0] * unit)), min(width, int(centre_x + reach[0] * unit) + 2))
+    rows = np.arange(max(0, int(centre_y - reach[1] * unit)), min(height, int(centre_y + reach[1] * unit) + 2))
+    local_x = ((columns + 0.5 - centre_x) / unit).astype(np.float32)[None, :]
+    local_y = ((rows + 0.5 - centre_y) / unit).astype(np.float32)[:, None]
+    window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)) if rows.size and columns.size else None
+    return *np.broadcast_arrays(local_x, local_y), window
+
+
+def _blend(image: np.ndarray, covers: np.ndarray, k: int, window, colour: np.ndarray, alpha: np.ndarray) -> None:
+    if window is None:  # outside the picture
+        return
+    image[window] += alpha[..., None] * (colour - image[window])
+    for farther in range(k):
+        covers[farther][window] *= 1.0 - alpha
+    covers[k][window] = 1.0 - (1.0 - covers[k][window]) * (1.0 - alpha)
