@@ -55,7 +55,7 @@ def run_one(arguments: argparse.Namespace) -> None:
         masks = open_masks(mask, frames=frames)
         pipe = load_pipeline(arguments.model_path, inpainting_branch=arguments.inpainting_branch)
         pipe.set_progress_bar_config(disable=True)
-        settings = InpaintSettings(height=HEIGHT, width=WIDTH, num_inference_steps=1, overlap_frames=13)
+        settings = InpaintSettings(height=HEIGHT, width=WIDTH, num_inference_steps=1)
         started, count = time.perf_counter(), 0
         with VideoWriter(Path(folder) / "out.mp4", fps=8) as writer:
             for chunk in inpaint_stream(

@@ -298,7 +298,7 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def test_a_killed_run_goes_on_and_gives_the_same_result(tmp_path: Path):
+def test_a_killed_run_goes_on_and_gives_the_same_file(tmp_path: Path):
     """Eight windows; killed after the third, the second start denoises only what is missing."""
     video, mask = write_pair(tmp_path, 33, 48, 64, 8)
     steps = 3
@@ -313,24 +313,22 @@ def test_a_killed_run_goes_on_and_gives_the_same_result(tmp_path: Path):
         *loud,
         "--num_inference_steps",
         steps,
-        "--lossless",
     ]
-    whole = start(*flags, "--output_path", "whole.mkv", cwd=tmp_path)
-    broken = start(*flags, "--output_path", "broken.mkv", cwd=tmp_path)
-    windows = tmp_path / "broken.mkv.partial/windows"
+    whole = start(*flags, "--output_path", "whole.mp4", cwd=tmp_path)
+    broken = start(*flags, "--output_path", "broken.mp4", cwd=tmp_path)
+    windows = tmp_path / "broken.mp4.partial/windows"
     kill_after(3, windows, broken)
-    assert not (tmp_path / "broken.mkv").exists()
+    assert not (tmp_path / "broken.mp4").exists()
     finished = len(list(windows.glob("window_*")))
     assert 3 <= finished < 8
 
-    again = start(*flags, "--output_path", "broken.mkv", cwd=tmp_path)
+    again = start(*flags, "--output_path", "broken.mp4", cwd=tmp_path)
     errors = [process.communicate(timeout=300)[1] for process in (whole, again)]
     assert [whole.returncode, again.returncode] == [0, 0], errors
     # The progress bars count the steps.
     assert f"/{8 * steps} " in errors[0]
     assert f"/{(8 - finished) * steps} " in errors[1]
-    uninterrupted, resumed = (open_video(tmp_path / name).read(0, 33) for name in ("whole.mkv", "broken.mkv"))
-    np.testing.assert_array_equal(resumed, uninterrupted)
+    assert (tmp_path / "broken.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
     assert not windows.parent.exists()
 
 
