@@ -83,6 +83,21 @@ def test_streaming_equals_the_call_in_memory(pipe, embeds, monkeypatch, tmp_path
         assert np.array_equal(np.concatenate(chunks), expected)
 
 
+def test_streaming_keeps_no_graph(pipe, embeds, monkeypatch):
+    """Activations that autograd keeps would take more memory than everything else."""
+    monkeypatch.setattr(
+        pipe, "encode_prompt", lambda *_, **__: (embeds["prompt_embeds"].requires_grad_(), embeds["prompt_embeds"])
+    )
+    graphs = []
+    modules = [pipe.vae.encoder, pipe.vae.decoder, pipe.branch, pipe.transformer]
+    for module in modules:
+        module.register_forward_hook(lambda *_: graphs.append(torch.is_grad_enabled()))
+    settings = InpaintSettings(num_inference_steps=1, num_frames=5)
+    list(inpaint_stream(pipe, ArrayFrames(noise_video(5)), ArrayMasks(moving_mask(5)), settings=settings, prompt="x"))
+    assert len(graphs) >= 4
+    assert not any(graphs)
+
+
 class Killed(Exception):
     pass
 

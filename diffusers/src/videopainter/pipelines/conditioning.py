@@ -58,8 +58,9 @@ def latent_mask(mask_BCTHW: torch.Tensor, latent_height: int, latent_width: int)
     return F.interpolate(mask_BCTHW.float(), size=size, mode="nearest").permute(0, 2, 1, 3, 4)
 
 
+@torch.no_grad()
 def encode_video(vae: Any, video_BCTHW: torch.Tensor, device: torch.device | None = None) -> torch.Tensor:
-    """Scaled latents (B, T, 16, h, w) of pixels in [−1, 1]: the mode of the VAE's posterior.
+    """Scaled latents (B, T, 16, h, w) of pixels in [−1, 1]: the mode of the VAE's posterior, without gradients.
 
     Args:
         device: Where the VAE runs; under offloading that is not where its weights lie.

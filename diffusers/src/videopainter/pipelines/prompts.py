@@ -29,6 +29,7 @@ class PromptTrack:
         )
 
     @classmethod
+    @torch.no_grad()
     def encode(
         cls, pipe: Any, prompt: str | Mapping[int, str], negative_prompt: str = "", *, guidance: bool
     ) -> PromptTrack:
