@@ -11,12 +11,15 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 WITH_EXTRAS = $(if $(EXTRAS),[$(subst $(space),$(comma),$(EXTRAS))],)
+# Other extras, another stamp: what is asked for later is installed, too.
+INSTALLED = $(BIN)/.installed$(subst $(space),,$(patsubst %,-%,$(EXTRAS)))
 
-.PHONY: setup dev demo test check format clean-demo
+.PHONY: setup dev demo test check format
 
-setup: $(BIN)/.installed
+setup: $(INSTALLED)
 
-$(BIN)/.installed: diffusers/pyproject.toml requirements.txt
+$(INSTALLED): diffusers/pyproject.toml requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "expected Python 3.11 or newer, got %d.%d: make PYTHON=..." % sys.version_info[:2])'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
 	$(BIN)/python -m pip install --quiet "torch==2.13.0" $(TORCH_ARGS)
@@ -24,9 +27,9 @@ $(BIN)/.installed: diffusers/pyproject.toml requirements.txt
 	$(BIN)/python -m pip install --quiet -e "diffusers$(WITH_EXTRAS)"
 	touch $@
 
-dev: $(BIN)/.installed-dev
+dev: $(BIN)/.dev
 
-$(BIN)/.installed-dev: $(BIN)/.installed
+$(BIN)/.dev: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet -e "diffusers[dev]"
 	touch $@
 
