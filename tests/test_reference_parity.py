@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler
+from conftest import make_scheduler
+from diffusers import AutoencoderKLCogVideoX
 from safetensors.torch import load_file
 
 from videopainter import CogvideoXBranchModel, VideoPainterPipeline, VideoPainterTransformer3DModel
@@ -183,15 +184,7 @@ PIPELINES = {
 
 
 def make_pipeline(branch, transformer):
-    scheduler = CogVideoXDDIMScheduler(
-        beta_schedule="scaled_linear",
-        beta_start=0.00085,
-        beta_end=0.012,
-        prediction_type="v_prediction",
-        timestep_spacing="trailing",
-        rescale_betas_zero_snr=True,
-        snr_shift_scale=1.0,
-    )
+    scheduler = make_scheduler("ddim")
     vae = AutoencoderKLCogVideoX.from_pretrained(FOLDER / "vae").eval()
     pipe = VideoPainterPipeline(None, None, vae, transformer, scheduler, branch)
     pipe.set_progress_bar_config(disable=True)
