@@ -6,7 +6,7 @@ import torch
 from conftest import make_pipeline, make_transformer, moving_mask, noise_video
 
 from videopainter.data.clip import ArrayFrames, ArrayMasks
-from videopainter.pipelines.conditioning import resize_masks
+from videopainter.pipelines.conditioning import latent_mask, resize_masks, touched_latents
 from videopainter.pipelines.prompts import PromptTrack
 from videopainter.pipelines.settings import InpaintSettings
 from videopainter.pipelines.store import WindowStore
@@ -315,6 +315,34 @@ def test_mistakes_are_one_line(pipe, embeds, options, message):
     with pytest.raises(ValueError, match=message) as error:
         inpaint(pipe, embeds, **{"frames": 5, **options})
     assert "\n" not in str(error.value)
+
+
+def test_latents_that_the_hole_touches():
+    """A pixel that only the last of a latent's four frames shows counts, and so do the neighbours."""
+    mask = torch.zeros(1, 1, 9, 64, 64)
+    mask[0, 0, 4, 33, 21] = 1
+    touched = touched_latents(mask, 8, 8)[0, :, 0]
+    assert touched.shape == (3, 8, 8)
+    assert [int(t.sum()) for t in touched] == [0, 9, 0]
+    assert touched[1, 3:6, 1:4].all()
+    assert not touched_latents(mask * 0, 8, 8).any()
+    nearest = latent_mask(mask, 8, 8)
+    assert not nearest.any()  # what the release keeps would show that pixel
+
+
+def test_nothing_of_the_object_is_kept(embeds):
+    """With the release's choice of kept latents, what lies in the hole leaks into the result; with ours it cannot."""
+    pipe = make_pipeline(scheduler="ddim")
+    masks = moving_mask(9, 64, 96)
+    one, other = noise_video(9, 64, 96), noise_video(9, 64, 96)
+    other[masks] = 255 - other[masks]  # another object, the same background
+
+    def difference(kept):
+        common = {"masks": masks, "height": 64, "width": 96, "kept_latents": kept}
+        results = [inpaint(pipe, embeds, video=video, **common)[masks].astype(int) for video in (one, other)]
+        return np.abs(results[0] - results[1]).mean()
+
+    assert difference("untouched") < difference("nearest") / 4
 
 
 def test_masks_shrink_towards_the_hole():

@@ -213,6 +213,7 @@ def test_pipeline(name, branch, golden):
         num_frames=meta["num_frames"],
         num_inference_steps=3,
         blend="average",
+        kept_latents="nearest",
         output_type="latent",
         **PIPELINES[name],
     ).frames[0]

@@ -145,6 +145,9 @@ class SamplingOptions:
     mask_add: bool = switch(True, "Add branch features to background tokens only.")
     add_first: bool = switch(False, "Add branch features after the first blocks only.")
     replace_gt: bool = switch(True, "Keep the background: the input's own pixels outside the hole, to the bit.")
+    kept_latents: Literal["untouched", "nearest"] = flag(
+        "untouched", "Which latents replace_gt keeps: those the hole does not touch, or as the release (nearest mask)."
+    )
     mask_background: bool = switch(False, "Paint the background and keep what the mask shows, instead.")
     feather: int = flag(0, "Width in pixels, inside the hole, over which the result fades into the background.")
     conditioning_scale: float = flag(1.0, "Weight of the branch's features.")

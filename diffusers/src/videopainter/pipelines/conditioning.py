@@ -12,6 +12,7 @@ from diffusers.models.embeddings import get_3d_rotary_pos_embed
 from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_region_for_grid
 from PIL import Image
 
+from videopainter.pipelines.settings import TEMPORAL_COMPRESSION
 from videopainter.pipelines.windows import latent_count
 
 BASE_GRID = (45, 30)  # tokens across and down of 720×480 pixels
@@ -56,6 +57,28 @@ def latent_mask(mask_BCTHW: torch.Tensor, latent_height: int, latent_width: int)
     """Nearest-neighbour resize of a mask (B, 1, F, H, W) to latents: (B, T, 1, h, w), T = (F−1)//4+1."""
     size = (latent_count(mask_BCTHW.shape[2]), latent_height, latent_width)
     return F.interpolate(mask_BCTHW.float(), size=size, mode="nearest").permute(0, 2, 1, 3, 4)
+
+
+def touched_latents(mask_BCTHW: torch.Tensor, latent_height: int, latent_width: int, margin: int = 1) -> torch.Tensor:
+    """Latents that have seen the hole: any pixel of theirs lies in it, or of a neighbour's within `margin`.
+
+    What the nearest-neighbour mask calls background may still show the object: latent j holds frames 4j−3..4j, of which
+    that mask asks one, and the VAE looks beyond its 8×8 pixels.
+
+    Args:
+        mask_BCTHW: (B, 1, F, H, W), 1 = hole.
+
+    Returns:
+        (B, T, 1, h, w), 1 = touched.
+    """
+    mask = mask_BCTHW.float()
+    first, rest = mask[:, :, :1], mask[:, :, 1:]
+    if rest.shape[2]:
+        rest = F.max_pool3d(rest, (TEMPORAL_COMPRESSION, 1, 1))
+    frames = torch.cat([first, rest], dim=2).transpose(1, 2)  # (B, T, 1, H, W)
+    small = F.adaptive_max_pool2d(frames.flatten(0, 1), (latent_height, latent_width))
+    small = F.max_pool2d(small, 2 * margin + 1, stride=1, padding=margin)
+    return small.unflatten(0, frames.shape[:2])
 
 
 @torch.no_grad()
@@ -114,7 +137,8 @@ class WindowConditions:
 
     video_latents: torch.Tensor
     masked_latents: torch.Tensor
-    mask: torch.Tensor  # (1, T, 1, h, w), 1 = hole
+    mask: torch.Tensor  # (1, T, 1, h, w), 1 = hole; nearest neighbour, what branch and backbone were trained with
+    touched: torch.Tensor  # (1, T, 1, h, w), 1 = latents that have seen the hole
     image_latents: torch.Tensor | None = None  # (1, T, 16, h, w): first latent, zeros behind; None: T2V backbones
 
     @property
@@ -123,8 +147,8 @@ class WindowConditions:
 
     @property
     def empty(self) -> bool:
-        """Whether no latent pixel lies in the hole."""
-        return not bool((self.mask > 0).any())
+        """Whether nothing lies in the hole."""
+        return not bool((self.touched > 0).any())
 
 
 def make_conditions(
@@ -152,7 +176,8 @@ def make_conditions(
     if masks.any():
         masked = encode_video(vae, fill_hole(video, mask, hole_fill), device).to(dtype)
     small_mask = latent_mask(mask, *video_latents.shape[-2:]).to(video_latents)
-    return WindowConditions(video_latents, masked, small_mask)
+    touched = touched_latents(mask, *video_latents.shape[-2:]).to(video_latents)
+    return WindowConditions(video_latents, masked, small_mask, touched)
 
 
 def with_image(conditions: WindowConditions, first_latent: torch.Tensor | None) -> WindowConditions:

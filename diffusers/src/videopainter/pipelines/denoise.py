@@ -62,7 +62,8 @@ def denoise_window(
         )
         if settings.replace_gt:
             following = None if last else timesteps[step + 1]
-            latents = _keep_background(pipe.scheduler, latents, conditions, noise, following)
+            kept = conditions.mask if settings.kept_latents == "nearest" else conditions.touched
+            latents = _keep_background(pipe.scheduler, latents, conditions.video_latents, kept, noise, following)
         latents = latents.to(conditions.video_latents.dtype)
         if run.on_step is not None:
             latents = run.on_step(step, t, latents)
@@ -95,6 +96,7 @@ def _pad_for_patches(conditions: WindowConditions, patch_size_t: int | None) -> 
         video_latents=pad(conditions.video_latents),
         masked_latents=pad(conditions.masked_latents),
         mask=pad(conditions.mask),
+        touched=pad(conditions.touched),
         image_latents=None if conditions.image_latents is None else pad(conditions.image_latents),
     )
     return padded, added
@@ -142,15 +144,15 @@ def _scheduler_step(
 def _keep_background(
     scheduler: Any,
     latents: torch.Tensor,
-    conditions: WindowConditions,
+    original: torch.Tensor,
+    hole: torch.Tensor,
     noise: torch.Tensor,
     next_timestep: torch.Tensor | None,
 ) -> torch.Tensor:
-    """Set background latents to the original ones at the next timestep's noise level (clean after the last)."""
-    original = conditions.video_latents
+    """Set latents outside `hole` to the original ones at the next timestep's noise level (clean after the last)."""
     if next_timestep is not None:
         original = scheduler.add_noise(original, noise, next_timestep[None])
-    return torch.where(conditions.mask > 0, latents, original.to(latents.dtype))
+    return torch.where(hole > 0, latents, original.to(latents.dtype))
 
 
 class _Predictor:

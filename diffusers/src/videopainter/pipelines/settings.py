@@ -7,6 +7,7 @@ from dataclasses import dataclass
 TEMPORAL_COMPRESSION = 4  # of CogVideoX's VAE: 4k+1 frames become k+1 latent frames
 SIZE_MULTIPLE = 16  # VAE 8 × patch 2
 BLENDS = ("linear", "average")
+KEPT_LATENTS = ("untouched", "nearest")
 ID_RESAMPLE_CHOICES = ("auto", "off", "exact", "compact")
 
 
@@ -31,6 +32,8 @@ class InpaintSettings:
         mask_add: Add branch features on background tokens only (the paper's "select").
         add_first: Add features after the first blocks only.
         replace_gt: Keep the background: in latents after every step, in pixels at full resolution at the end.
+        kept_latents: Which latents `replace_gt` sets to the original ones: ``untouched`` by the hole, or, as the public
+            release, all that the ``nearest`` mask calls background (which may show the edge of what is to go).
         first_frame_gt: Take the filled first frame as known: its mask becomes empty.
         prev_clip_weight: Weight of the previous window's ID memory; 0: each window resamples itself.
         id_resample: ``auto`` (as the loaded adapter was trained; off without one), ``off``, ``exact`` or ``compact``.
@@ -54,6 +57,7 @@ class InpaintSettings:
     mask_add: bool = True
     add_first: bool = False
     replace_gt: bool = True
+    kept_latents: str = "untouched"
     first_frame_gt: bool = False
     prev_clip_weight: float = 0.0
     id_resample: str = "auto"
@@ -70,6 +74,7 @@ class InpaintSettings:
         _expect(self.guidance_scale >= 0, "guidance_scale", "0 or more", self.guidance_scale)
         _expect(self.prev_clip_weight >= 0, "prev_clip_weight", "0 or more", self.prev_clip_weight)
         _expect(self.feather >= 0, "feather", "0 or more pixels", self.feather)
+        _expect(self.kept_latents in KEPT_LATENTS, "kept_latents", " or ".join(KEPT_LATENTS), self.kept_latents)
         _expect(self.blend in BLENDS, "blend", " or ".join(BLENDS), self.blend)
         _expect(
             self.id_resample in ID_RESAMPLE_CHOICES, "id_resample", " or ".join(ID_RESAMPLE_CHOICES), self.id_resample
