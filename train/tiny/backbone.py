@@ -1,0 +1,157 @@
+"""Train the tiny image-to-video backbone together with its text encoder; writes `<work>/backbone.pt`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import Clips, Trainer
+from diffusers import CogVideoXDPMScheduler
+from text import MAX_TOKENS, build_text_encoder, make_tokenizer, tokenize
+from torch import nn
+
+from videopainter import VideoPainterTransformer3DModel
+from videopainter.pipelines.conditioning import rotary_embedding
+
+IMAGE_DROPOUT, TEXT_DROPOUT = 0.25, 0.1
+
+
+def build_scheduler() -> CogVideoXDPMScheduler:
+    """The noise schedule of CogVideoX-5B-I2V."""
+    return CogVideoXDPMScheduler(
+        num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        snr_shift_scale=1.0,
+        timestep_spacing="trailing",
+        set_alpha_to_one=True,
+        clip_sample=False,
+    )
+
+
+def build_transformer() -> VideoPainterTransformer3DModel:
+    """6 M parameters: 8 blocks, 6 heads of 32."""
+    return VideoPainterTransformer3DModel(
+        num_attention_heads=6,
+        attention_head_dim=32,
+        in_channels=32,
+        out_channels=16,
+        time_embed_dim=128,
+        text_embed_dim=96,
+        num_layers=8,
+        sample_width=12,
+        sample_height=8,
+        sample_frames=17,
+        max_text_seq_length=MAX_TOKENS,
+        use_rotary_positional_embeddings=True,
+        use_learned_positional_embeddings=False,
+    )
+
+
+class Backbone(nn.Module):
+    """Transformer and text encoder, trained as one."""
+
+    def __init__(self, vocabulary: int):
+        super().__init__()
+        self.transformer = build_transformer()
+        self.text_encoder = build_text_encoder(vocabulary)
+
+
+class LatentSet:
+    """Cached latents of one set, scaled, with token ids of its captions."""
+
+    def __init__(self, work: Path, name: str, tokenizer, scaling_factor: float):
+        kinds = torch.load(work / f"{name}_latents.pt", weights_only=True)
+        # Masks have one channel and no scale.
+        self.latents = {kind: v if v.shape[2] == 1 else v * scaling_factor for kind, v in kinds.items()}
+        captions = Clips(work, name).captions
+        self.tokens = {k: tokenize(tokenizer, [words[k] for words in captions]) for k in ("full", "without")}
+        self.no_tokens = tokenize(tokenizer, [""])[0]
+
+    def __len__(self) -> int:
+        return len(self.latents["full"])
+
+    def pick(self, kind: str, index: np.ndarray) -> torch.Tensor:
+        return self.latents[kind][index].float()
+
+
+def add_noise(scheduler, clean: torch.Tensor, noise: torch.Tensor, t: torch.Tensor):
+    """Noisy latents, and the loss weight 1 / (1 - alpha_bar) of the clean-latent prediction."""
+    alpha_bar = scheduler.alphas_cumprod[t].view(-1, 1, 1, 1, 1)
+    return scheduler.add_noise(clean, noise, t), 1.0 / (1.0 - alpha_bar)
+
+
+def with_first_frame(noisy: torch.Tensor, first: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+    """Backbone input: noisy latents, then the first frame's latent in front of zeros (all zeros where not `keep`)."""
+    image = torch.zeros_like(noisy)
+    image[:, :1] = first * keep.view(-1, 1, 1, 1, 1)
+    return torch.cat([noisy, image], dim=2)
+
+
+def predict_clean(model: Backbone, scheduler, tokens, noisy, first, keep, t, **branch) -> torch.Tensor:
+    """Clean-latent prediction through the scheduler's velocity formula."""
+    rotary = rotary_embedding(model.transformer.config, 8, 12, noisy.shape[1])
+    with torch.autocast("cpu", torch.bfloat16):
+        text = model.text_encoder(tokens).last_hidden_state
+        inputs = with_first_frame(noisy, first, keep)
+        output = model.transformer(inputs, text, t, image_rotary_emb=rotary, return_dict=False, **branch)[0]
+    return scheduler.get_velocity(output.float(), noisy, t)
+
+
+def draw(sets: list[LatentSet], rng: np.random.Generator) -> tuple[LatentSet, np.ndarray]:
+    """Clips of one length: long ones in every fifth batch, fewer at a time."""
+    chosen, count = (sets[1], 8) if len(sets) > 1 and rng.random() < 0.2 else (sets[0], 24)
+    return chosen, rng.integers(len(chosen), size=count)
+
+
+def backbone_loss(model: Backbone, scheduler, sets: list[LatentSet], rng: np.random.Generator) -> torch.Tensor:
+    """One batch of the denoising loss."""
+    data, index = draw(sets, rng)
+    kind = "full" if rng.random() < 0.65 else "without"
+    clean = data.pick(kind, index)
+    tokens = data.tokens[kind][index].clone()
+    tokens[torch.from_numpy(rng.random(len(index)) < TEXT_DROPOUT)] = data.no_tokens
+    keep = torch.from_numpy(rng.random(len(index)) >= IMAGE_DROPOUT)
+    t = torch.from_numpy(rng.integers(1000, size=len(index)))
+    noisy, weight = add_noise(scheduler, clean, torch.randn_like(clean), t)
+    predicted = predict_clean(model, scheduler, tokens, noisy, data.pick(f"first_{kind}", index), keep, t)
+    return (weight * (predicted - clean) ** 2).mean()
+
+
+def load_parts(work: Path):
+    """Tokenizer and the VAE's scaling factor, which cache.py measured."""
+    captions = [text for words in Clips(work, "short").captions for text in (words["full"], words["without"])]
+    tokenizer = make_tokenizer(captions, work / "tokenizer")
+    return tokenizer, json.loads((work / "scale.json").read_text())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--lr", type=float, default=1.2e-3)
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    tokenizer, scale = load_parts(args.work)
+    sets = [LatentSet(args.work, name, tokenizer, scale) for name in ("short", "long")]
+    heldout = [LatentSet(args.work, "heldout", tokenizer, scale)]
+    scheduler, model = build_scheduler(), Backbone(len(tokenizer))
+    trainer = Trainer(model, state=args.work / "backbone.pt", steps=args.steps, lr=args.lr)
+
+    def report(step: int) -> None:
+        torch.manual_seed(1)
+        with torch.no_grad():
+            losses = [backbone_loss(trainer.average, scheduler, heldout, np.random.default_rng(k)) for k in range(3)]
+        print(f"backbone step {step} held-out loss {torch.stack(losses).mean():.4f}", flush=True)
+
+    trainer.run(lambda step: backbone_loss(model, scheduler, sets, np.random.default_rng((2, step))), report=report)
+
+
+if __name__ == "__main__":
+    main()
