@@ -9,6 +9,11 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
+# What `make setup` made is used unless another environment is active.
+if [[ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" && -x ../.venv/bin/python ]]; then
+  PATH="$PWD/../.venv/bin:$PATH"
+fi
+
 : "${model_path:=../ckpt/CogVideoX-5b-I2V}"
 : "${inpainting_branch:=../ckpt/VideoPainter/checkpoints/branch}"
 : "${img_inpainting_model:=../ckpt/flux_inp}"
