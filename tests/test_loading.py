@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +147,4 @@ def test_importing_and_checking_need_no_torch():
         f"check_checkpoints({str(MODEL)!r}, {str(BRANCH)!r}, {str(ADAPTER)!r});"
         "assert 'torch' not in sys.modules and 'diffusers' not in sys.modules"
     )
-    started = time.perf_counter()
     subprocess.run([sys.executable, "-c", code], check=True)
-    assert time.perf_counter() - started < 15

@@ -307,6 +307,7 @@ def test_inputs_in_other_forms(pipe, embeds):
         ({"latents": [torch.zeros(1)]}, "expected noise"),
         ({"latents": []}, "each of 1 windows"),
         ({"stride": 4}, "unknown option stride"),
+        ({"output_type": "gif"}, "output_type"),
         ({"prompt": "both"}, "one of prompt and prompt_embeds"),
         ({"video": noise_video(0)}, "at least one frame"),
     ],

@@ -19,4 +19,4 @@ stage backbone
 stage branch
 stage id_adapter
 stage export --target ckpt/tiny
-stage evaluate --checkpoint ckpt/tiny --sheet "$work/sheet.png"
+stage evaluate --checkpoint ckpt/tiny --steps 8 --sheet "$work/sheet.png"

@@ -10,12 +10,12 @@ import videopainter
 from videopainter.cli.manifest import Hasher, weight_files
 from videopainter.cli.options import ModelOptions
 from videopainter.data.errors import InputError
+from videopainter.models.adapter_file import adapter_file
 from videopainter.pipelines.loading import read_config, read_safetensors_header
 
 TINY = Path("ckpt/tiny")
 BACKBONE = "CogVideoX-5b-I2V"
 BRANCH = "VideoPainter/checkpoints/branch"
-LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,15 +97,6 @@ def check_lora_fits(weights: Weights) -> None:
             raise InputError(
                 f"--lora_path: expected a LoRA of a backbone {width} wide, got one {entry['shape'][1]} wide: {file}"
             )
-
-
-def adapter_file(path: str) -> Path:
-    """The safetensors file of an adapter given as file or folder."""
-    given = Path(path)
-    file = given / LORA_FILE if given.is_dir() else given
-    if not file.is_file():
-        raise InputError(f"expected an adapter file, or a folder with {LORA_FILE}; not found: {file}")
-    return file
 
 
 def lora_ranks(file: Path) -> set[int]:

@@ -12,9 +12,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from videopainter.models.adapter_file import FILE_NAME, adapter_file
 from videopainter.models.id_resample import FORMS
 
-FILE_NAME = "pytorch_lora_weights.safetensors"
 TARGET_MODULES = ("to_q", "to_k", "to_v", "to_out.0")
 ADAPTER_NAME = "id_resample"
 PREFIX = "transformer"
@@ -89,15 +89,6 @@ class IDAdapter:
         """Arguments of peft's LoraConfig."""
         config = {"r": self.rank, "lora_alpha": self.alpha, "target_modules": list(TARGET_MODULES)}
         return {f"{PREFIX}.{name}": value for name, value in config.items()} if prefix else config
-
-
-def adapter_file(path: str | Path) -> Path:
-    """The adapter's file, given it or its folder."""
-    path = Path(path)
-    file = path / FILE_NAME if path.is_dir() else path
-    if not file.is_file():
-        raise ValueError(f"ID adapter: expected {FILE_NAME} in a folder or such a file, found none at {path}")
-    return file
 
 
 def _stored_alpha(metadata: Mapping[str, str], rank: int) -> float:

@@ -73,8 +73,7 @@ def denoise_window(
 def schedule(scheduler: Any, settings: InpaintSettings, device: torch.device) -> torch.Tensor:
     """Timesteps of a run, largest first; `strength` < 1 leaves out the first ones."""
     scheduler.set_timesteps(settings.num_inference_steps, device=device)
-    steps = max(1, min(round(settings.num_inference_steps * settings.strength), settings.num_inference_steps))
-    return scheduler.timesteps[len(scheduler.timesteps) - steps :]
+    return scheduler.timesteps[len(scheduler.timesteps) - settings.num_denoising_steps :]
 
 
 def dynamic_guidance(scale: float, num_inference_steps: int, t: float) -> float:

@@ -33,6 +33,9 @@ Frames = np.ndarray | Sequence[Image.Image] | torch.Tensor
 StepCallback = Callable[[Any, int, torch.Tensor, dict[str, Any]], dict[str, Any]]
 
 
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+
+
 class VideoPainterPipeline(CogVideoXImageToVideoPipeline):
     """Video inpainting of any length with a CogVideoX backbone and a context encoder.
 
@@ -121,6 +124,8 @@ class VideoPainterPipeline(CogVideoXImageToVideoPipeline):
         Raises:
             ValueError: in one line, for whatever does not fit.
         """
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"output_type: expected {', '.join(OUTPUT_TYPES)}, got {output_type!r}")
         settings = _settings(settings, options)
         frames, mask_source = ArrayFrames(as_frames(video)), ArrayMasks(as_masks(masks))
         self._guidance_scale, self._interrupt = settings.guidance_scale, False
@@ -181,20 +186,21 @@ class VideoPainterPipeline(CogVideoXImageToVideoPipeline):
     ) -> Iterator[Callable[[Window, int, torch.Tensor, torch.Tensor], torch.Tensor]]:
         """One progress bar over all windows and steps, with the time left; gives the function to call after each
         step."""
-        steps = max(
-            1, min(round(job.settings.num_inference_steps * job.settings.strength), job.settings.num_inference_steps)
-        )
-        missing = [window for window in job.plan.windows if window.index not in store]
+        steps = job.settings.num_denoising_steps
+        missing = [window.index for window in job.plan.windows if window.index not in store]
         with self.progress_bar(total=steps * len(missing)) as bar:
 
             def on_step(window: Window, step: int, t: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
                 if callback is not None:
                     changed = callback(self, window.index * steps + step, t, {"latents": latents})
                     latents = changed.get("latents", latents)
-                bar.update()
+                # By place, not by count: windows without a hole are passed through and take no step.
+                bar.update(missing.index(window.index) * steps + step + 1 - bar.n)
                 return latents
 
             yield on_step
+            if all(index in store for index in missing):
+                bar.update(bar.total - bar.n)
 
     def _output(self, job: Job, store: WindowStore, output_type: str) -> Any:
         if output_type == "latent":
@@ -203,9 +209,6 @@ class VideoPainterPipeline(CogVideoXImageToVideoPipeline):
         if output_type == "pil":
             return [Image.fromarray(frame) for frame in frames]
         return frames if output_type == "np" else torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
-
-
-OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
 def _settings(settings: InpaintSettings | None, options: dict[str, Any]) -> InpaintSettings:

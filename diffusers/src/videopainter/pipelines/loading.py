@@ -8,6 +8,8 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from videopainter.models.adapter_file import adapter_file
+
 if TYPE_CHECKING:
     import torch
 
@@ -85,10 +87,7 @@ def _check_branch(folder: Path, backbone: dict[str, Any], model_path: Path) -> N
 
 
 def _check_adapter(path: Path, backbone: dict[str, Any]) -> None:
-    name = "pytorch_lora_weights.safetensors"
-    file = path / name if path.is_dir() else path
-    if not file.is_file():
-        raise ValueError(f"ID adapter: expected {name} in a folder or such a file, found none at {path}")
+    file = adapter_file(path)
     header = read_safetensors_header(file)
     downs = [entry["shape"] for key, entry in header.items() if key.endswith("lora_A.weight")]
     width = backbone["num_attention_heads"] * backbone["attention_head_dim"]

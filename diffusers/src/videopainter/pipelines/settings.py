@@ -101,6 +101,11 @@ class InpaintSettings:
                 )
 
     @property
+    def num_denoising_steps(self) -> int:
+        """Steps that a window runs: the share `strength` of `num_inference_steps`, at least one."""
+        return max(1, round(self.num_inference_steps * self.strength))
+
+    @property
     def guidance(self) -> bool:
         return self.guidance_scale > 1.0
 
