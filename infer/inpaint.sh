@@ -24,8 +24,6 @@ fi
 : "${num_inference_steps:=50}"
 : "${guidance_scale:=6.0}"
 : "${dtype:=bfloat16}"
-: "${height=480}" # empty, with width: the backbone's area at the video's aspect
-: "${width=720}"
 : "${inpainting_frames:=49}"
 : "${down_sample_fps:=8}"
 : "${overlap_frames:=0}"
@@ -63,10 +61,6 @@ arguments=(
   --replace_gt
   --mask_add
 )
-
-if [[ -n "$height" && -n "$width" ]]; then
-  arguments+=(--height "$height" --width "$width")
-fi
 
 if [[ -n "$height" && -n "$width" ]]; then
   arguments+=(--height "$height" --width "$width")

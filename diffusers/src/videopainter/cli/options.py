@@ -5,19 +5,10 @@ Names keep the public release's spelling. Reading them needs neither torch nor d
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
-
-def flag(default: Any, help: str, **metadata: Any) -> Any:
-    """A dataclass field with its `--help` text (`%` is escaped for argparse)."""
-    return field(default=default, metadata={"help": help.replace("%", "%%"), **metadata})
-
-
-def switch(default: bool | None, help: str) -> Any:
-    """A flag that may stand alone (`--x`) or carry a value (`--x false`); `None` lets the program decide."""
-    # HfArgumentParser does this itself for True and False.
-    return flag(default, help, nargs="?", const=True) if default is None else flag(default, help)
+from videopainter.flags import flag, switch
 
 
 @dataclass(kw_only=True)
