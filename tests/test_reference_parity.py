@@ -14,10 +14,15 @@ from diffusers import AutoencoderKLCogVideoX
 from safetensors.torch import load_file
 
 from videopainter import CogvideoXBranchModel, VideoPainterPipeline, VideoPainterTransformer3DModel
+from videopainter.data.sample_order import SampleKey
 from videopainter.models.id_adapter import IDAdapter
 from videopainter.models.id_resample import ClipMemory, HoleTokens, IDResample
 from videopainter.models.transformer import token_mask
 from videopainter.pipelines.conditioning import rotary_embedding
+from videopainter.training.encoding import EncodedBatch
+from videopainter.training.model import InpaintingModel, freeze_all_but_branch
+from videopainter.training.objective import Objective
+from videopainter.training.options import ConditionOptions
 
 FOLDER = Path(os.environ.get("VIDEOPAINTER_REFERENCE", Path(__file__).parents[2] / "shared" / "reference"))
 pytestmark = pytest.mark.skipif(
@@ -218,3 +223,32 @@ def test_pipeline(name, branch, golden):
         **PIPELINES[name],
     ).frames[0]
     close(result, parts["latents"], PIPELINE_TOLERANCE)
+
+
+# Training objective
+
+
+def test_training_objective_and_its_gradients(inputs, golden):
+    from diffusers import CogVideoXDPMScheduler
+
+    model = InpaintingModel(backbone(), CogvideoXBranchModel.from_pretrained(FOLDER / "branch"), mask_add=True)
+    freeze_all_but_branch(model)
+    scheduler = CogVideoXDPMScheduler.from_config(make_scheduler().config)
+    objective = Objective(scheduler, model.transformer.config, ConditionOptions())
+    batch = EncodedBatch(
+        keys=[SampleKey(0, 0, False), SampleKey(0, 1, False)],
+        latents=inputs["lat"],
+        masked_latents=inputs["cond"],
+        mask=inputs["mask"],
+        first_latent=inputs["img"],  # the reference's is not zero behind the first frame
+        prompt_embeds=inputs["txt"],
+    )
+    losses = objective.loss(model, batch, golden["train.noise"], golden["train.timesteps"].long())
+    close(losses.full, golden["train.loss_full"].reshape(()), MODEL_TOLERANCE)
+    close(losses.masked, golden["train.loss_masked"].reshape(()), MODEL_TOLERANCE)
+    objective.total(losses).backward()
+    gradients = {name: p.grad for name, p in model.branch.named_parameters()}
+    checked = [name for name in golden if name.startswith("train.grad.")]
+    assert len(checked) == 4
+    for name in checked:
+        close(gradients[name.removeprefix("train.grad.")], golden[name], MODEL_TOLERANCE)

@@ -1,14 +1,19 @@
 """Synthetic clips: reproducible, with exact masks, and captions that name what is seen."""
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 from videopainter.data.errors import InputError
 from videopainter.data.synthetic import render_clip, sample_scene
-from videopainter.data.synthetic_objects import COLOURS, SHAPES
+from videopainter.data.synthetic_objects import COLOURS, SHAPES, lowest_point, pose_at
 from videopainter.data.synthetic_scenery import GROUNDS
+from videopainter.data.video_io import open_video
 
-SIZE = {"num_frames": 5, "height": 32, "width": 48}
+SIZE: dict[str, Any] = {"num_frames": 5, "height": 32, "width": 48}
 SEEDS = range(12)
 
 
@@ -84,6 +89,93 @@ def test_the_same_scene_at_another_size():
     shrunk = large.frames.reshape(3, 32, 2, 48, 2, 3).mean(axis=(2, 4))
     assert small.caption == large.caption
     assert np.abs(shrunk - small.frames).mean() < 8
+
+
+def test_scenes_stay_what_they_were():
+    """The tiny checkpoint and the demo are made of them."""
+    frames = open_video(Path(__file__).parents[1] / "data" / "demo" / "video.mp4").read(0, 41)
+    clip = render_clip(800403, num_frames=41, height=128, width=192)
+    assert np.abs(clip.frames.astype(int) - frames).mean() < 2
+
+
+@pytest.mark.parametrize(("num_frames", "pan"), [(41, 1.0), (97, 4.0)])
+@pytest.mark.parametrize("seed", range(6))
+def test_an_object_leaves_and_comes_back(seed, num_frames, pan):
+    size: dict[str, Any] = {"num_frames": num_frames, "height": 24, "width": 36}
+    clip = render_clip(seed, **size, pan=pan, returning=True)
+    assert clip.returning is not None
+    seen = np.array([mask.any() for mask in clip.footprint(clip.returning)])
+    away = np.flatnonzero(~seen)
+    assert away.size >= 17
+    gap = np.split(away, np.flatnonzero(np.diff(away) > 1) + 1)[0]
+    assert len(gap) >= 17
+    assert seen[: gap[0]].all()
+    assert gap[0] >= 5
+    assert seen[gap[-1] + 1 : gap[-1] + 6].all()
+    assert "comes back" in clip.object_captions[clip.returning - 1]
+    outside = ~clip.footprint(clip.returning)
+    empty = render_clip(seed, **size, pan=pan, returning=True, without=clip.returning)
+    np.testing.assert_array_equal(clip.frames[outside], empty.frames[outside])
+
+
+def test_only_the_returning_object_differs_from_the_usual_scene():
+    usual, returning = sample_scene(8), sample_scene(8, returning_within=97)
+    assert usual.scenery == returning.scenery
+    assert sum(a != b for a, b in zip(usual.objects, returning.objects, strict=True)) == 1
+    assert render_clip(8, **SIZE).returning is None
+
+
+def test_the_camera_can_be_still_or_fast():
+    size: dict[str, Any] = {"num_frames": 9, "height": 48, "width": 72}
+    moved = {}
+    for pan in (0, 1, 4):
+        clip = render_clip(1, **size, pan=pan)
+        background = ~clip.footprints.any(axis=(0, 1))
+        moved[pan] = np.abs(clip.frames[-1].astype(int) - clip.frames[0])[background].mean()
+    assert moved[0] == 0
+    assert 0 < moved[1] < moved[4]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rich_scenes_have_finer_textures_and_exact_footprints(seed):
+    size: dict[str, Any] = {"num_frames": 2, "height": 96, "width": 144}
+    plain, rich = render_clip(seed, **size), render_clip(seed, **size, rich=True)
+    fine = [np.abs(np.diff(clip.frames.astype(int), axis=2)).mean() for clip in (plain, rich)]
+    assert fine[1] > 1.1 * fine[0]
+    assert plain.caption == rich.caption
+    outside = ~rich.footprint(1)
+    empty = render_clip(seed, **size, rich=True, without=1)
+    np.testing.assert_array_equal(rich.frames[outside], empty.frames[outside])
+
+
+@pytest.mark.parametrize(
+    ("shape", "angle", "below"),
+    [("ball", 0.7, 1), ("box", 0, 0.85), ("diamond", 0, 1), ("diamond", np.pi / 2, 0.8), ("ring", 2, 0.98)],
+)
+def test_lowest_points_of_shapes(shape, angle, below):
+    assert lowest_point(shape, angle) == pytest.approx(below, abs=0.03)
+
+
+def test_settled_objects_stand_on_the_ground():
+    scene = sample_scene(2, rich=True)
+    for item in (replace(item, motion="stands") for item in scene.objects):
+        pose = pose_at(item, 0)
+        assert pose.y + item.radius * lowest_point(item.shape, pose.angle) == pytest.approx(item.y)
+
+
+def test_a_scene_can_be_laid_out_for_a_narrow_picture():
+    size: dict[str, Any] = {"num_frames": 1, "height": 48, "width": 36}
+    shares = [
+        np.mean([render_clip(seed, **size, aspect=aspect).footprints.any() for seed in range(20)])
+        for aspect in (1.5, 0.8)
+    ]
+    assert shares[1] > shares[0]
+    assert shares[1] > 0.9
+
+
+def test_a_clip_too_short_to_return_in_is_refused():
+    with pytest.raises(InputError, match="at least 41 frames"):
+        render_clip(0, num_frames=40, height=32, width=48, returning=True)
 
 
 @pytest.mark.parametrize("change", [{"num_frames": 0}, {"height": -1}, {"without": 9}, {"without": 0}])

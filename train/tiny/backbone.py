@@ -1,4 +1,9 @@
-"""Train the tiny image-to-video backbone together with its text encoder; writes `<work>/backbone.pt`."""
+"""Train the tiny image-to-video backbone together with its text encoder; writes `<work>/backbone.pt`.
+
+Half of the batches are plain image-to-video. In the others a hole is as noisy as the timestep says and the latents around
+it are clean (or less noisy), and the loss counts the hole double: a large backbone learns from much data how to carry on
+what it sees around; this small one is shown it on purpose. Its format and its use stay those of an I2V backbone.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +22,7 @@ from videopainter import VideoPainterTransformer3DModel
 from videopainter.pipelines.conditioning import rotary_embedding
 
 IMAGE_DROPOUT, TEXT_DROPOUT = 0.25, 0.1
+HOLE_IMAGE_DROPOUT = 0.5
 
 
 def build_scheduler() -> CogVideoXDPMScheduler:
@@ -110,18 +116,36 @@ def draw(sets: list[LatentSet], rng: np.random.Generator) -> tuple[LatentSet, np
     return chosen, rng.integers(len(chosen), size=count)
 
 
+def draw_hole(data: LatentSet, index: np.ndarray, rng: np.random.Generator) -> tuple[str, torch.Tensor]:
+    """Which video, and latent masks of its holes: mostly an object that was taken away, or a free shape."""
+    if rng.random() < 1 / 3:
+        return ("full" if rng.random() < 0.5 else "without"), data.pick("mask_free", index)
+    return ("full" if rng.random() < 0.1 else "without"), data.pick("mask", index)
+
+
 def backbone_loss(model: Backbone, scheduler, sets: list[LatentSet], rng: np.random.Generator) -> torch.Tensor:
     """One batch of the denoising loss."""
     data, index = draw(sets, rng)
-    kind = "full" if rng.random() < 0.65 else "without"
+    with_hole = rng.random() < 0.5
+    kind, mask = draw_hole(data, index, rng) if with_hole else (("full" if rng.random() < 0.65 else "without"), None)
     clean = data.pick(kind, index)
     tokens = data.tokens[kind][index].clone()
     tokens[torch.from_numpy(rng.random(len(index)) < TEXT_DROPOUT)] = data.no_tokens
-    keep = torch.from_numpy(rng.random(len(index)) >= IMAGE_DROPOUT)
+    keep = torch.from_numpy(rng.random(len(index)) >= (HOLE_IMAGE_DROPOUT if with_hole else IMAGE_DROPOUT))
     t = torch.from_numpy(rng.integers(1000, size=len(index)))
-    noisy, weight = add_noise(scheduler, clean, torch.randn_like(clean), t)
+    noise = torch.randn_like(clean)
+    noisy, weight = add_noise(scheduler, clean, noise, t)
+    if mask is not None:
+        less = torch.from_numpy((t.numpy() * rng.random(len(index)) * (rng.random(len(index)) < 0.25)).astype(int))
+        around = torch.where((less > 0).view(-1, 1, 1, 1, 1), scheduler.add_noise(clean, noise, less), clean)
+        noisy = torch.where(mask > 0, noisy, around)
     predicted = predict_clean(model, scheduler, tokens, noisy, data.pick(f"first_{kind}", index), keep, t)
-    return (weight * (predicted - clean) ** 2).mean()
+    error = weight * (predicted - clean) ** 2
+    if mask is None:
+        return error.mean()
+    inside = (error * mask).sum() / (mask.sum() * error.shape[2]).clamp_min(1)
+    # What is clean already says nothing at low noise; the rest is kept from drifting.
+    return inside + 0.1 * error.mean()
 
 
 def load_parts(work: Path):
@@ -134,21 +158,24 @@ def load_parts(work: Path):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--lr", type=float, default=1.2e-3)
+    parser.add_argument("--start", type=Path, help="another run's state file, to begin from its averaged weights")
     args = parser.parse_args()
     torch.manual_seed(0)
     tokenizer, scale = load_parts(args.work)
     sets = [LatentSet(args.work, name, tokenizer, scale) for name in ("short", "long")]
     heldout = [LatentSet(args.work, "heldout", tokenizer, scale)]
     scheduler, model = build_scheduler(), Backbone(len(tokenizer))
-    trainer = Trainer(model, state=args.work / "backbone.pt", steps=args.steps, lr=args.lr)
+    if args.start:
+        model.load_state_dict(torch.load(args.start, weights_only=True)["average"])
+    trainer = Trainer(model, state=args.work / "backbone.pt", steps=args.steps, lr=args.lr, muon=True)
 
     def report(step: int) -> None:
         torch.manual_seed(1)
         with torch.no_grad():
-            losses = [backbone_loss(trainer.average, scheduler, heldout, np.random.default_rng(k)) for k in range(3)]
-        print(f"backbone step {step} held-out loss {torch.stack(losses).mean():.4f}", flush=True)
+            losses = [backbone_loss(trainer.average, scheduler, heldout, np.random.default_rng(k)) for k in range(6)]
+        print(f"backbone step {step} held-out losses {[round(x.item(), 4) for x in losses]}", flush=True)
 
     trainer.run(lambda step: backbone_loss(model, scheduler, sets, np.random.default_rng((2, step))), report=report)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 import os
 import time
 from collections.abc import Callable
@@ -46,13 +45,29 @@ def psnr(a: torch.Tensor, b: torch.Tensor, mask: torch.Tensor | None = None) -> 
     return float(-10 * torch.log10(mean.clamp_min(1e-10)))
 
 
-class Trainer:
-    """AdamW with warm-up and cosine decay, averaged weights (EMA), and a state file to go on from."""
+def build_optimizers(model: nn.Module, lr: float, muon: bool) -> list[torch.optim.Optimizer]:
+    """AdamW for everything, or Muon for the blocks' matrices first."""
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    matrices = [p for name, p in trained.items() if muon and "transformer_blocks" in name and p.ndim == 2]
+    rest = [p for p in trained.values() if not any(p is matrix for matrix in matrices)]
+    adamw = torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
+    if not matrices:
+        return [adamw]
+    return [torch.optim.Muon(matrices, lr=lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"), adamw]
 
-    def __init__(self, model: nn.Module, *, state: Path, steps: int, lr: float, decay: float = 0.995):
+
+class Trainer:
+    """Warm-up, constant rate, linear decay; averaged weights (EMA); a state file to go on from.
+
+    AdamW, or with `muon` Muon for the matrices inside the transformer's blocks and AdamW for the rest.
+    """
+
+    def __init__(
+        self, model: nn.Module, *, state: Path, steps: int, lr: float, decay: float = 0.995, muon: bool = False
+    ):
         self.model, self.state, self.steps, self.lr, self.decay = model, state, steps, lr, decay
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
+        self.optimizers = build_optimizers(model, lr, muon)
         self.average: Any = copy.deepcopy(model).eval().requires_grad_(False)
         self.step = 0
         torch.set_flush_denormal(True)  # vanishing gradients would slow the CPU down
@@ -60,23 +75,25 @@ class Trainer:
             saved = torch.load(state, weights_only=True)
             self.model.load_state_dict(saved["model"])
             self.average.load_state_dict(saved["average"])
-            self.optimizer.load_state_dict(saved["optimizer"])
+            for optimizer, stored in zip(self.optimizers, saved["optimizers"], strict=True):
+                optimizer.load_state_dict(stored)
             self.step = saved["step"]
 
     def run(self, loss_of: Callable[[int], torch.Tensor], *, report: Callable[[int], None], every: int = 200) -> None:
         """Call `loss_of(step)`, which returns the loss to minimise, until `steps` are done."""
         started, shown = time.time(), []
         while self.step < self.steps:
-            rate = self.lr * min(1.0, (self.step + 1) / 100)
-            rate *= 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * self.step / self.steps))
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
+            rate = self.lr * min(1.0, (self.step + 1) / 100, (self.steps - self.step) / (0.35 * self.steps))
+            for optimizer in self.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
             torch.manual_seed(self.step)  # a resumed run draws what the unbroken one would have drawn
-            self.optimizer.zero_grad()
+            self.model.zero_grad()
             loss = loss_of(self.step)
             loss.backward()
             nn.utils.clip_grad_norm_(self.parameters, 1.0)
-            self.optimizer.step()
+            for optimizer in self.optimizers:
+                optimizer.step()
             self.step += 1
             self._average()
             shown.append(loss.item())
@@ -94,8 +111,8 @@ class Trainer:
                 mean.lerp_(current, 1 - decay)
 
     def save(self) -> None:
-        parts = {"model": self.model, "average": self.average, "optimizer": self.optimizer}
-        saved = {name: part.state_dict() for name, part in parts.items()} | {"step": self.step}
+        saved: dict[str, Any] = {"model": self.model.state_dict(), "average": self.average.state_dict()}
+        saved |= {"optimizers": [optimizer.state_dict() for optimizer in self.optimizers], "step": self.step}
         temporary = self.state.with_suffix(".tmp")
         torch.save(saved, temporary)
         os.replace(temporary, self.state)

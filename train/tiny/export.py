@@ -1,4 +1,8 @@
-"""Put what is trained so far together as `ckpt/tiny`, in the released layout; what is missing comes from its start."""
+"""Put trained parts together as a checkpoint in the released layout, in float16.
+
+`--part backbone`: VAE, text encoder, backbone, from the states in --work.
+`--part trained`: branch and ID adapter, from checkpoints of the two training scripts (--branch, --id_adapter).
+"""
 
 from __future__ import annotations
 
@@ -10,25 +14,14 @@ from typing import Any
 
 import torch
 from backbone import Backbone, build_scheduler
-from branch import build_branch
 from diffusers import CogVideoXImageToVideoPipeline, CogVideoXTransformer3DModel
-from id_adapter import ADAPTER, adapter_weights, add_adapter
+from safetensors import safe_open
+from safetensors.torch import save_file
 from text import make_tokenizer
 from vae import load_vae
 
 TRAINING_CAPTIONS = "short_captions.json"
-
-
-def load_average(model: Any, work: Path, name: str) -> Any:
-    """The averaged weights of `<work>/<name>.pt`, if there are any yet."""
-    file = work / f"{name}.pt"
-    if file.exists():
-        saved = torch.load(file, weights_only=True)
-        model.load_state_dict(saved["average"])
-        print(f"{name}: step {saved['step']}")
-    else:
-        print(f"{name}: untrained")
-    return model.eval()
+BACKBONE, BRANCH, ADAPTER = "CogVideoX-5b-I2V", "VideoPainter/checkpoints/branch", "VideoPainterID/checkpoints"
 
 
 def stock_transformer(backbone: Backbone) -> CogVideoXTransformer3DModel:
@@ -39,52 +32,67 @@ def stock_transformer(backbone: Backbone) -> CogVideoXTransformer3DModel:
     return stock
 
 
-def scaling_factor(work: Path, vae: Any) -> float:
-    """1 / standard deviation of the training latents; of the untrained VAE: its default."""
-    scale = work / "scale.json"
-    return json.loads(scale.read_text()) if scale.exists() else vae.config.scaling_factor
-
-
-def export(work: Path, target: Path) -> None:
-    """Write the whole tree beside `target` and put it in its place (README.md and so on stay)."""
-    temporary = target.with_name(target.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+def export_backbone(work: Path, target: Path) -> None:
+    """Write the backbone's folder, with the averaged weights of its training."""
     captions = json.loads((work / TRAINING_CAPTIONS).read_text())
     tokenizer = make_tokenizer([words[k] for words in captions for k in ("full", "without")], work / "tokenizer")
-    torch.manual_seed(0)
-    vae = load_vae(work)
-    vae.register_to_config(scaling_factor=scaling_factor(work, vae))
-    backbone = load_average(Backbone(len(tokenizer)), work, "backbone")
-    branch = load_average(build_branch(backbone.transformer), work, "branch")
+    vae: Any = load_vae(work)
+    vae.register_to_config(scaling_factor=json.loads((work / "scale.json").read_text()))
+    backbone = Backbone(len(tokenizer))
+    saved = torch.load(work / "backbone.pt", weights_only=True)
+    backbone.load_state_dict(saved["average"])
+    print(f"backbone: step {saved['step']}")
+    temporary = target / f"{BACKBONE}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
     CogVideoXImageToVideoPipeline(
         tokenizer=tokenizer,
         text_encoder=backbone.text_encoder.half(),
         vae=vae.half(),
         transformer=stock_transformer(backbone).half(),
         scheduler=build_scheduler(),
-    ).save_pretrained(temporary / "CogVideoX-5b-I2V")
-    shutil.copy(work / "tokenizer" / "spiece.model", temporary / "CogVideoX-5b-I2V" / "tokenizer")
-    branch.half().save_pretrained(temporary / "VideoPainter" / "checkpoints" / "branch")
-    adapted = load_average(add_adapter(backbone.transformer.float()), work, "id_adapter")
-    ADAPTER.save(
-        temporary / "VideoPainterID" / "checkpoints",
-        {name: weight.half() for name, weight in adapter_weights(adapted).items()},
-    )
-    for file in temporary.rglob("*.safetensors"):
+    ).save_pretrained(temporary)
+    shutil.copy(work / "tokenizer" / "spiece.model", temporary / "tokenizer")
+    replace_folder(temporary, target / BACKBONE)
+
+
+def export_trained(checkpoint: Path, name: str, target: Path) -> None:
+    """Copy what a training script wrote to `target`, its weights in half precision and its metadata as they are."""
+    temporary = target.with_name(target.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    with safe_open(checkpoint / name, "pt") as file:
+        tensors = {key: file.get_tensor(key).half() for key in file.keys()}  # noqa: SIM118
+        save_file(tensors, temporary / name, metadata=file.metadata())
+    config = checkpoint / "config.json"
+    if config.exists():
+        shutil.copy(config, temporary)
+    replace_folder(temporary, target)
+
+
+def replace_folder(new: Path, old: Path) -> None:
+    """Put `new` in the place of `old`."""
+    for file in new.rglob("*.safetensors"):
         file.chmod(0o644)
-    target.mkdir(parents=True, exist_ok=True)
-    for part in temporary.iterdir():
-        shutil.rmtree(target / part.name, ignore_errors=True)
-        part.rename(target / part.name)
-    temporary.rmdir()
+    shutil.rmtree(old, ignore_errors=True)
+    old.parent.mkdir(parents=True, exist_ok=True)
+    new.rename(old)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", choices=("backbone", "trained"), required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--target", type=Path, default=Path("ckpt/tiny"))
+    parser.add_argument("--branch", type=Path, help="a checkpoint-N of VideoPainter.sh")
+    parser.add_argument("--id_adapter", type=Path, help="a checkpoint-N of VideoPainterID.sh")
     args = parser.parse_args()
-    export(args.work, args.target)
+    if args.part == "backbone":
+        export_backbone(args.work, args.target)
+        return
+    if args.branch:
+        export_trained(args.branch / "branch", "diffusion_pytorch_model.safetensors", args.target / BRANCH)
+    if args.id_adapter:
+        export_trained(args.id_adapter, "pytorch_lora_weights.safetensors", args.target / ADAPTER)
 
 
 if __name__ == "__main__":

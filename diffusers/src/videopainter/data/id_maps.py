@@ -6,7 +6,8 @@ import os
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -66,6 +67,40 @@ def open_id_array(path: Path, mask_id: int | None) -> PackedMasks:
     return masks
 
 
+class IdArray:
+    """Ids (T, H, W) of an .npz (array `arr_0`, or the only one) or .npy, streamed up to the last frame asked for.
+
+    Nothing is unpacked to disk; `height`, `width` and the length are known without reading the ids. Raises
+    InputError for what is no such array; a read does where the file is cut off before its end.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with _reading(path) as file:
+            (self._length, self.height, self.width), _ = _header(file, path)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def pick(self, numbers: Sequence[int], mask_id: int) -> Iterator[np.ndarray]:
+        """`ids == mask_id` of frames `numbers` (rising), one after the other, bool (H, W)."""
+        for ids in _frames(self.path, numbers):
+            yield ids == mask_id
+
+    def presence(self, mask_id: int, part: tuple[slice, slice] = (slice(None), slice(None))) -> np.ndarray:
+        """In which frames `mask_id` occurs in that part (rows, columns), bool (T,); reads them all.
+
+        InputError that lists the ids where it is in no frame at all.
+        """
+        present, found = np.zeros(len(self), bool), False
+        for number, mask in enumerate(self.pick(range(len(self)), mask_id)):
+            present[number] = mask[part].any()
+            found = found or bool(present[number]) or bool(mask.any())
+        if not found:
+            pick_id(mask_id, _all_ids(self.path), self.path)
+        return present
+
+
 def pick_id(mask_id: int | None, ids: set[int], path: Path) -> int:
     """`mask_id` if it is among `ids`, the only one if it is None; InputError that lists them otherwise."""
     objects = sorted(ids - {0})
@@ -93,15 +128,22 @@ def _all_ids(path: Path) -> set[int]:
     return ids
 
 
-def _frames(path: Path) -> Iterator[np.ndarray]:
-    """The (H, W) arrays of ids, one after the other, never the whole."""
+def _frames(path: Path, numbers: Sequence[int] | None = None) -> Iterator[np.ndarray]:
+    """The (H, W) arrays of ids of frames `numbers` (rising; None: of all), one after the other, never the whole."""
+    with _reading(path) as file:
+        yield from _array_frames(file, path, numbers)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[IO[bytes]]:
+    """The array's file or member of an archive; InputError for what goes wrong while it is read."""
     try:
         if path.suffix.lower() == ".npy":
             with open(path, "rb") as file:
-                yield from _array_frames(file, path)
+                yield file
         else:
             with zipfile.ZipFile(path) as archive, archive.open(_member(archive, path)) as file:
-                yield from _array_frames(file, path)
+                yield file
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise InputError(f"not an array file that can be read, or cut off: {path} ({error})") from None
 
@@ -116,13 +158,17 @@ def _member(archive: zipfile.ZipFile, path: Path) -> str:
     raise InputError(f"masks are expected as array arr_0, {path} holds {held}")
 
 
-def _array_frames(file: IO[bytes], path: Path) -> Iterator[np.ndarray]:
+def _array_frames(file: IO[bytes], path: Path, numbers: Sequence[int] | None) -> Iterator[np.ndarray]:
     shape, dtype = _header(file, path)
     size = shape[1] * shape[2] * dtype.itemsize
-    for number in range(shape[0]):
-        data = file.read(size)
-        if len(data) < size:
-            raise InputError(f"array is cut off at frame {number} of {shape[0]}: {path}")
+    done = 0
+    for number in range(shape[0]) if numbers is None else numbers:
+        # What is skipped is read, too: a compressed member cannot be entered in the middle.
+        for at in range(done, number + 1):
+            data = file.read(size)
+            if len(data) < size:
+                raise InputError(f"array is cut off at frame {at} of {shape[0]}: {path}")
+        done = number + 1
         yield np.frombuffer(data, dtype).reshape(shape[1:]).astype(dtype.newbyteorder("="), copy=False)
 
 

@@ -135,15 +135,15 @@ class RecordTable:
         `end_frame` is the file's end. The frame rate is the file's: the CSV's is rounded. `folder_fps` is
         that of DAVIS, whose frames have none.
         """
-        roots = self._roots(data_root)
+        roots = data_roots(data_root, self.csv)
         row = self.row(number)
         clip = self._davis(row, roots, folder_fps) if self.is_davis else self._vpbench(row, number, roots)
         return replace(clip, details={**row, "row": str(number)})
 
     def _vpbench(self, row: dict[str, str], number: int, roots: list[Path]) -> Clip:
         video_path, mask_path = record_paths(row["path"], where=f"row {number} of {self.csv}")
-        video = _find(video_path, roots, f"video of row {number}")
-        mask = _find(mask_path, roots, f"mask of row {number}")
+        video = find_file(video_path, roots, f"video of row {number}")
+        mask = find_file(mask_path, roots, f"mask of row {number}")
         mask_id = self._integer(row, number, "mask_id")
         frames = open_video(video)
         clip = Clip(
@@ -167,8 +167,8 @@ class RecordTable:
         name = row["Video_Name"]
         if Path(name).name != name:
             raise InputError(f"Video_Name is a folder's name, {name!r} came: {self.csv}")
-        images = _find(Path("JPEGImages_432_240", name), roots, f"frames of {name}")
-        mask = _find(Path("test_masks", name), roots, f"masks of {name}")
+        images = find_file(Path("JPEGImages_432_240", name), roots, f"frames of {name}")
+        mask = find_file(Path("test_masks", name), roots, f"masks of {name}")
         frames = open_video(images, folder_fps=folder_fps)
         masks = open_masks(mask, frames=frames, any_id=True)
         return Clip(
@@ -179,17 +179,6 @@ class RecordTable:
             image_prompt=row["Masked_Target_Caption"],
             files=(*_files(frames, images), *_mask_files(mask)),
         )
-
-    def _roots(self, data_root: Path | str | None) -> list[Path]:
-        roots = []
-        if data_root is not None:
-            given = Path(data_root)
-            if not given.is_dir():
-                raise InputError(f"no such data folder: {given}")
-            # resolve: `..` has no parents to look in.
-            given = given.resolve()
-            roots = [given, *given.parents][: _LEVELS_UP + 1]
-        return [*roots, self.csv.parent]
 
     def _integer(self, row: dict[str, str], number: int, column: str) -> int:
         try:
@@ -228,7 +217,21 @@ def _read(csv: Path) -> pd.DataFrame:
         raise InputError(f"not a CSV that can be read: {csv} ({' '.join(str(error).split())})") from None
 
 
-def _find(relative: Path, roots: list[Path], what: str) -> Path:
+def data_roots(data_root: Path | str | None, csv: Path) -> list[Path]:
+    """Where a CSV's files are looked for: `data_root`, the folders above it, and the CSV's own; InputError for none."""
+    roots = []
+    if data_root is not None:
+        given = Path(data_root)
+        if not given.is_dir():
+            raise InputError(f"no such data folder: {given}")
+        # resolve: `..` has no parents to look in.
+        given = given.resolve()
+        roots = [given, *given.parents][: _LEVELS_UP + 1]
+    return [*roots, csv.parent]
+
+
+def find_file(relative: Path, roots: list[Path], what: str) -> Path:
+    """The first `root / relative` that exists; InputError that names `what` and the places otherwise."""
     for root in roots:
         if (root / relative).exists():
             return root / relative

@@ -10,17 +10,22 @@ which is the ground truth for removing that object:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import cv2
 import numpy as np
 
 from .errors import InputError
-from .synthetic_objects import Pose, SceneObject, describe_object, draw_object, pose_at, sample_object
+from .synthetic_objects import Pose, SceneObject, describe_object, draw_object, pose_at, sample_object, send_away
 from .synthetic_scenery import MARGIN, Scenery, describe_scenery, draw_scenery, sample_scenery
 
 _SUPERSAMPLING = 2
-_ASPECT = 1.5  # the scenes are laid out for 3:2 frames; wider frames show more of the background
+_ASPECT = 1.5  # scenes are laid out for 3:2 frames unless told otherwise; wider frames show more of the background
+_NARROWEST = 0.8  # objects need room to move: scenes are not laid out for narrower frames
+SHORTEST_RETURN = 41  # frames; in fewer an object cannot be seen, be away long enough, and be seen again
+_GRAIN = 0.13  # contrast of the fine textures of rich scenes
+_CAMERA_REACH = 0.5 * MARGIN  # the pan swings back before it leaves the canvas
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +46,7 @@ class SyntheticClip:
     `footprints`: bool (N, T, H, W), every pixel that object id k = 1..N changes: soft edge and shadow included, and
     so a pixel can belong to two. `object_captions`: words for each object (also one left out).
     `caption`: names what is in the picture; `background_caption`: the scene without objects.
+    `returning`: id of the object that leaves the picture and comes back, if there is one.
     """
 
     frames: np.ndarray
@@ -49,28 +55,39 @@ class SyntheticClip:
     object_captions: tuple[str, ...]
     caption: str
     background_caption: str
+    returning: int | None = None
 
     def footprint(self, object_id: int) -> np.ndarray:
         """All pixels that object `object_id` changes: bool (T, H, W)."""
         return self.footprints[object_id - 1]
 
 
-def sample_scene(seed: int) -> Scene:
-    """The scene of a seed: scenery, 1 to 3 objects of different colours, slow camera motion."""
+def sample_scene(
+    seed: int, *, aspect: float = _ASPECT, pan: float = 1.0, rich: bool = False, returning_within: int | None = None
+) -> Scene:
+    """The scene of a seed: scenery, 1 to 3 objects of different colours, slow camera motion.
+
+    `aspect`: width / height of the frames it is laid out for. `pan`: how much faster the camera moves.
+    `rich`: fine textures, and objects that touch the ground that they stand on. `returning_within`: one object leaves
+    the picture and comes back within so many frames; what else there is does not change.
+    """
     rng = np.random.default_rng(seed)
+    aspect = max(aspect, _NARROWEST)
     scenery = sample_scenery(rng)
     objects: list[SceneObject] = []
     for _ in range(int(rng.choice((1, 2, 3), p=(0.45, 0.4, 0.15)))):
         taken = {item.colour for item in objects}
-        objects.append(sample_object(rng, horizon=scenery.horizon, aspect=_ASPECT, taken=taken))
+        objects.append(sample_object(rng, horizon=scenery.horizon, aspect=aspect, taken=taken))
     objects.sort(key=lambda item: (item.grounded, item.y))
     pan_x, pan_y = rng.uniform(-1, 1, 2) * (0.006, 0.002)
-    return Scene(
-        scenery=scenery,
-        objects=tuple(objects),
-        pan=(float(pan_x), float(pan_y)),
-        zoom=float(rng.uniform(-0.002, 0.002)),
-    )
+    zoom = float(rng.uniform(-0.002, 0.002))
+    if returning_within is not None:
+        k = int(rng.integers(len(objects)))
+        objects[k] = send_away(rng, objects[k], num_frames=returning_within, aspect=aspect, reach=_CAMERA_REACH)
+    if rich:
+        scenery = replace(scenery, grain=_GRAIN)
+        objects = [replace(item, settled=True) for item in objects]
+    return Scene(scenery=scenery, objects=tuple(objects), pan=(float(pan * pan_x), float(pan * pan_y)), zoom=pan * zoom)
 
 
 def describe_scene(scene: Scene, *, without: int | None = None) -> str:
@@ -85,14 +102,34 @@ def describe_scene(scene: Scene, *, without: int | None = None) -> str:
     return f"{listed[0].upper()}{listed[1:]} over {place}, {camera}."
 
 
-def render_clip(seed: int, *, num_frames: int, height: int, width: int, without: int | None = None) -> SyntheticClip:
+def render_clip(
+    seed: int,
+    *,
+    num_frames: int,
+    height: int,
+    width: int,
+    without: int | None = None,
+    aspect: float = _ASPECT,
+    pan: float = 1.0,
+    rich: bool = False,
+    returning: bool = False,
+) -> SyntheticClip:
     """Draw the scene of `seed`; with `without`, that object (id from 1) is left out of frames, masks and caption.
 
-    Raises InputError if a size is not positive or the scene has no such object.
+    `aspect`: width / height of the frames the scene is laid out for, 3:2 unless given: give width / height for frames
+    of quite another shape. `pan`: how much faster than usual the camera moves. `rich`: fine textures, and objects that
+    touch the ground that they stand on. `returning`: one object leaves the picture for at least 17 frames and comes
+    back; the scene then depends on `num_frames`.
+
+    Raises InputError if a size is not positive, the scene has no such object, or the clip is too short (41 frames)
+    for an object to return.
     """
     if min(num_frames, height, width) < 1:
         raise InputError(f"expected positive num_frames, height, width, got {num_frames}, {height}, {width}")
-    scene = sample_scene(seed)
+    if returning and num_frames < SHORTEST_RETURN:
+        raise InputError(f"expected at least {SHORTEST_RETURN} frames for an object to return, got {num_frames}")
+    within = num_frames if returning else None
+    scene = sample_scene(seed, aspect=aspect, pan=pan, rich=rich, returning_within=within)
     if without is not None and not 1 <= without <= len(scene.objects):
         raise InputError(f"expected an object id in 1..{len(scene.objects)} for seed {seed}, got {without}")
     return render_scene(scene, num_frames=num_frames, height=height, width=width, without=without)
@@ -103,7 +140,7 @@ def render_scene(
 ) -> SyntheticClip:
     """Draw a scene; see `render_clip`."""
     scale = _SUPERSAMPLING * height
-    canvas = draw_scenery(scene.scenery, pixels_per_height=scale, aspect=width / height)
+    canvas = _canvas(scene.scenery, scale, width / height)
     count = len(scene.objects)
     frames = np.empty((num_frames, height, width, 3), np.uint8)
     covers = np.empty((count, num_frames, height, width), np.float32)
@@ -126,13 +163,21 @@ def render_scene(
         object_captions=tuple(describe_object(item) for item in scene.objects),
         caption=describe_scene(scene, without=without),
         background_caption=nothing,
+        returning=next((k for k, item in enumerate(scene.objects, start=1) if item.returns), None),
     )
 
 
+@lru_cache(maxsize=1)
+def _canvas(scenery: Scenery, scale: int, aspect: float) -> np.ndarray:
+    """The scenery; kept, because a scene is often drawn once more, without an object."""
+    canvas = draw_scenery(scenery, pixels_per_height=scale, aspect=aspect)
+    canvas.flags.writeable = False
+    return canvas
+
+
 def _camera(scene: Scene, t: int) -> tuple[float, float, float]:
-    """Offset (x, y) of the view and zoom in frame t; the pan swings back before it leaves the canvas."""
-    reach = 0.5 * MARGIN
-    x, y = (reach * np.sin(speed * t / reach) for speed in scene.pan)
+    """Offset (x, y) of the view and zoom in frame t."""
+    x, y = (_CAMERA_REACH * np.sin(speed * t / _CAMERA_REACH) for speed in scene.pan)
     return x, y, 1.08 + 0.06 * np.sin(scene.zoom * t / 0.06)
 
 

@@ -5,7 +5,8 @@ Lengths are in frame heights, times in frames; a shape's own coordinates have ra
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
@@ -25,6 +26,7 @@ SHAPES = ("ball", "box", "star", "heart", "ring", "cone", "flower", "diamond")
 PATTERNS = ("plain", "striped", "spotted")
 GROUND_MOTIONS = ("rolls", "slides", "hops", "stands")
 AIR_MOTIONS = ("floats", "drifts")
+SHORTEST_ABSENCE = 17  # frames, of an object that leaves the picture and comes back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,8 @@ class SceneObject:
     speed: float  # frame heights per frame, positive: to the right
     phase: float  # radians
     limits: tuple[float, float]  # it turns round at these x
+    returns: bool = False  # it leaves the picture and comes back
+    settled: bool = False  # its lowest point is on the ground, not that of a ball of its size
 
     @property
     def grounded(self) -> bool:
@@ -87,17 +91,59 @@ def sample_object(rng: np.random.Generator, *, horizon: float, aspect: float, ta
     )
 
 
+def send_away(rng: np.random.Generator, item: SceneObject, *, num_frames: int, aspect: float, reach: float):
+    """The same object, but moving out of a frame of width `aspect` and back again within `num_frames`.
+
+    It is out of sight for at least `SHORTEST_ABSENCE` frames, also if the camera looks up to `reach` to the side, and
+    is seen before and after.
+    """
+    motion = {"stands": "slides", "floats": "drifts"}.get(item.motion, item.motion)
+    leaves = rng.uniform(0.22, 0.36) * num_frames  # out of sight from here on
+    absence = rng.uniform(max(SHORTEST_ABSENCE, 0.18 * num_frames), max(SHORTEST_ABSENCE + 2, 0.32 * num_frames))
+    travel = rng.uniform(0.35, 0.65) * aspect + reach + 1.3 * item.radius  # 1.3: the shadow is wider than the object
+    speed = float(travel / leaves)
+    turn = 0.5 * speed * absence  # how far beyond the last visible place it goes
+    hidden = reach + 1.3 * item.radius
+    if item.speed > 0:
+        limits, x = (item.limits[0], aspect + hidden + turn), aspect + hidden - travel
+    else:
+        limits, x, speed = (-hidden - turn, item.limits[1]), travel - hidden, -speed
+    return replace(item, motion=motion, x=float(x), speed=speed, limits=limits, returns=True)
+
+
 def describe_object(item: SceneObject) -> str:
     """Words for the object and what it does, e.g. "a red striped ball rolls to the right"."""
     article = "an" if item.colour[0] in "aeiou" else "a"
     pattern = "" if item.pattern == "plain" else f" {item.pattern}"
     side = "right" if item.speed > 0 else "left"
     action = {"stands": "stands still", "floats": "floats in the air"}.get(item.motion, f"{item.motion} to the {side}")
+    if item.returns:
+        action = f"{item.motion} away to the {side} and comes back"
     return f"{article} {item.colour}{pattern} {item.shape} {action}"
 
 
 def pose_at(item: SceneObject, frame: int) -> Pose:
     """Pose of the object in frame `frame` (0, 1, 2, ...)."""
+    pose = _move(item, frame)
+    if item.settled and item.grounded:
+        pose = replace(pose, y=pose.y + item.radius * (1.0 - lowest_point(item.shape, pose.angle)))
+    return pose
+
+
+def lowest_point(shape: str, angle: float) -> float:
+    """How far the shape, turned by `angle`, reaches below its centre, in radii."""
+    u, v = _inside(shape)
+    return float((np.sin(angle) * u + np.cos(angle) * v).max())
+
+
+@cache
+def _inside(shape: str) -> tuple[np.ndarray, np.ndarray]:
+    v, u = np.mgrid[-1.3:1.3:131j, -1.3:1.3:131j]
+    inside = _distance(shape, u, v) <= 0
+    return u[inside], v[inside]
+
+
+def _move(item: SceneObject, frame: int) -> Pose:
     if item.motion == "stands":
         return Pose(item.x, item.y - item.radius, 0.15 * np.sin(item.phase), 0.0)
     if item.motion == "floats":

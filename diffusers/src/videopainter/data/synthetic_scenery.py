@@ -58,6 +58,7 @@ class Scenery:
     horizon: float
     texture_scale: float
     texture_seed: int
+    grain: float = 0.0  # contrast of a fine texture on ground and walls; 0 = none
 
 
 def sample_scenery(rng: np.random.Generator) -> Scenery:
@@ -105,6 +106,8 @@ def draw_scenery(scenery: Scenery, *, pixels_per_height: int, aspect: float) -> 
             light = 1.0 + 0.25 * _noise(rng, y.size, x.size, cells=(6, 8))
             canvas = _over(canvas, light[..., None] * _rgb(HILLS[scenery.hills]), (y - ridge) / pixel + 0.5)
     canvas = _over(canvas, _draw_ground(scenery, x, y, rng), (y - scenery.horizon) / pixel + 0.5)
+    if scenery.grain:
+        canvas *= 1.0 + scenery.grain * _grain(scenery, x, y)[..., None]
     # Soft light from one side.
     lean = rng.uniform(-0.18, 0.18)
     canvas *= (1.0 + lean * (x / max(aspect, 1e-6) - 0.5))[..., None]
@@ -195,6 +198,25 @@ def _draw_ground(scenery: Scenery, x: np.ndarray, y: np.ndarray, rng: np.random.
         grain = cv2.resize(grain, (x.size, y.size), interpolation=cv2.INTER_CUBIC)
         wave = 1.2 * cloudy + 0.8 * grain
     return _mix(low, high, 0.5 + 0.5 * wave * contrast)
+
+
+def _grain(scenery: Scenery, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """A fine texture of about -1..1: in perspective on the ground, flat on walls, none in the sky."""
+    rng = np.random.default_rng((scenery.texture_seed, 1))
+    tile = np.zeros((512, 512), np.float32)
+    for sigma in (0.8, 2.5, 7.0):
+        smooth = cv2.GaussianBlur(rng.normal(size=tile.shape).astype(np.float32), (0, 0), sigma)
+        tile += smooth / smooth.std()
+    depth = 1.0 / (np.maximum(y - scenery.horizon, 0.0) + 0.12)
+    ground = np.broadcast_to(y > scenery.horizon, (y.size, x.size))
+    across = np.where(ground, (x - 0.75) * depth, x)
+    along = np.where(ground, depth * 1.6, y)
+    # Far away the texture is finer than a pixel.
+    strength = np.where(ground, np.clip(4.5 / depth - 0.6, 0.0, 1.0), 0.4 * (scenery.above in WALLS))
+    texels = 110.0  # for one frame height on a wall
+    column, row = ((texels * place + 256.0).astype(np.float32) for place in (across, along))
+    grain = cv2.remap(tile, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    return np.clip(grain / 3.0, -1.0, 1.0) * strength
 
 
 def _ridge(x: np.ndarray, rng: np.random.Generator, *, height: float) -> np.ndarray:

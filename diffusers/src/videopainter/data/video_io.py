@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -62,10 +63,15 @@ class VideoFrames:
 
     Timestamps are indexed once, without decoding; a read seeks to the key frame before it, or reads on where
     the last one ended. `fps` is the mean rate: a file of variable rate keeps all its frames, evenly spaced.
+
+    `threads` is how many decode (0: as many as the machine has). Opening decodes the last frame, too, to see that the
+    file is whole; where it is one long group of pictures that is the price of reading all of it, so `check_end=False`
+    leaves it to the read.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, threads: int = 0, check_end: bool = True) -> None:
         self.path = Path(path)
+        self._threads = threads
         self._container: InputContainer | None = None
         self._decoder: Iterator[av.VideoFrame] | None = None
         self._stream: av.VideoStream | None = None
@@ -75,7 +81,9 @@ class VideoFrames:
         check_whole(self.path)
         try:
             self._index()
-            self._check_ends()
+            self._learn(self._first_shown())
+            if check_end:
+                self._fetch(self._length - 1)
         except FFmpegError as error:
             raise InputError(f"not a video that can be read: {self.path} ({error.strerror})") from None
 
@@ -110,9 +118,8 @@ class VideoFrames:
         self._restart()
         return sum(1 for _ in self._decoder or ())
 
-    def _check_ends(self) -> None:
-        """Decodes the first and the last frame: sizes, colours, and whether the file is whole."""
-        frame = self._first_shown()
+    def _learn(self, frame: av.VideoFrame) -> None:
+        """Sizes, colours and rate, from the first frame."""
         turned = frame.rotation % 180 != 0
         self._quarter_turns = (frame.rotation // 90) % 4
         size = (frame.height, frame.width)
@@ -123,7 +130,6 @@ class VideoFrames:
             color=_COLORS.get(int(frame.colorspace), "bt709"), pixel_aspect=1 / aspect if turned else aspect
         )
         self.fps = self._exact_rate()
-        self._fetch(self._length - 1)
 
     def _first_shown(self) -> av.VideoFrame:
         """The first frame that decodes; what a stream cut before its first key frame holds ahead is not shown."""
@@ -172,6 +178,70 @@ class VideoFrames:
                 out[number - start] = self._pixels(self._fetch(number), number)
         return out
 
+    def pick(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
+        """Frames `numbers` (rising), one after the other, uint8 RGB (H, W, 3).
+
+        Equal to reading them one by one, but of the pictures between them only those are decoded that others need,
+        and only those asked for are converted.
+        """
+        if any(not 0 <= number < self._length for number in numbers) or any(np.diff(numbers) <= 0):
+            raise IndexError(f"frames {list(numbers)} of {self._length}, rising")
+        with self._lock:
+            todo = deque(numbers)
+            for frame in self._sparse(list(numbers)):
+                number = todo.popleft()
+                if frame is None:
+                    frame = self._fetch(number)
+                yield self._pixels(frame, number)
+
+    def _sparse(self, numbers: list[int]) -> Iterator[av.VideoFrame | None]:
+        """The frames `numbers`, None for those that only `_fetch` finds."""
+        given = 0
+        if self._times is not None:
+            entries = np.searchsorted(self._keys, numbers, side="right") - 1
+            for entry in np.unique(entries):
+                group = [number for number, at in zip(numbers, entries) if at == entry]
+                for frame in self._group(max(0, int(entry)), group):
+                    yield frame
+                    given += 1
+                if given != np.searchsorted(entries, entry, side="right"):
+                    break
+        yield from [None] * (len(numbers) - given)
+
+    def _group(self, entry: int, numbers: list[int]) -> Iterator[av.VideoFrame]:
+        """Frames `numbers`, all behind key frame `entry`, as far as they come in order."""
+        assert self._times is not None
+        wanted = {int(self._times[number]) for number in numbers}
+        todo = deque(numbers)
+        self._decoder = None
+        try:
+            if self._container is None:
+                self._open()
+                rewind = entry > 0
+            else:
+                rewind = True
+            container, stream = self._container, self._stream
+            assert container is not None and stream is not None
+            if rewind:
+                container.seek(int(self._times[self._keys[entry]]) if len(self._keys) else 0, stream=stream)
+            for packet in container.demux(stream):
+                needed = packet.pts is None or packet.pts in wanted
+                stream.codec_context.skip_frame = "DEFAULT" if needed else "NONREF"
+                for frame in packet.decode():
+                    number = self._number_of(frame)
+                    if number > todo[0]:
+                        return
+                    if number == todo[0]:
+                        todo.popleft()
+                        yield frame
+                        if not todo:
+                            return
+        except FFmpegError:
+            return
+        finally:
+            if self._stream is not None:
+                self._stream.codec_context.skip_frame = "DEFAULT"
+
     def close(self) -> None:
         """Closes the file; a later read opens it again."""
         with self._lock:
@@ -195,6 +265,7 @@ class VideoFrames:
         if not isinstance(stream, av.VideoStream) or container.format.name in _NOT_VIDEO:
             raise InputError(f"not a video: {self.path} holds no video stream")
         stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = self._threads
         self._stream = stream
         return container, stream
 

@@ -47,17 +47,36 @@ class VideoPainterAttnProcessor:
             attention_mask = resample.attention_mask(tokens.shape[1])
 
         # 3. Attention, output projection
-        output = dispatch_attention_fn(
-            query,
-            key,
-            value,
-            attn_mask=attention_mask,
-            backend=self._attention_backend,
-            parallel_config=self._parallel_config if resample is None else None,
-        )
+        if self._attention_backend is None and _trains_on_cpu(query):
+            output = _plain_attention(query, key, value, attention_mask)
+        else:
+            output = dispatch_attention_fn(
+                query,
+                key,
+                value,
+                attn_mask=attention_mask,
+                backend=self._attention_backend,
+                parallel_config=self._parallel_config if resample is None else None,
+            )
         output = output.flatten(2).to(query.dtype)
         output = attn.to_out[1](attn.to_out[0](output))
         return output[:, text_length:], output[:, :text_length]
+
+
+def _trains_on_cpu(query: torch.Tensor) -> bool:
+    """Whether torch's CPU kernel would run backward in half precision: it takes half of a small model's step."""
+    return query.device.type == "cpu" and query.requires_grad and query.dtype in (torch.bfloat16, torch.float16)
+
+
+def _plain_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
+) -> torch.Tensor:
+    """Softmax attention as it is written down, (B, L, heads, head_dim); `mask` boolean, False = hidden."""
+    query, key, value = (x.transpose(1, 2) for x in (query, key, value))
+    scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return (scores.softmax(dim=-1).to(value.dtype) @ value).transpose(1, 2)
 
 
 def _project(attn: Attention, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

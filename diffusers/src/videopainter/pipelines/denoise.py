@@ -87,18 +87,65 @@ def _pad_for_patches(conditions: WindowConditions, patch_size_t: int | None) -> 
     if not added:
         return conditions, 0
 
-    def pad(x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([x[:, :1]] * added + [x], dim=1)
-
     padded = replace(
         conditions,
-        video_latents=pad(conditions.video_latents),
-        masked_latents=pad(conditions.masked_latents),
-        mask=pad(conditions.mask),
-        touched=pad(conditions.touched),
-        image_latents=None if conditions.image_latents is None else pad(conditions.image_latents),
+        video_latents=pad_frames(conditions.video_latents, added),
+        masked_latents=pad_frames(conditions.masked_latents, added),
+        mask=pad_frames(conditions.mask, added),
+        touched=pad_frames(conditions.touched, added),
+        image_latents=None if conditions.image_latents is None else pad_frames(conditions.image_latents, added),
     )
     return padded, added
+
+
+def pad_frames(x: torch.Tensor, added: int) -> torch.Tensor:
+    """(B, T, ...) with `added` copies of the first latent frame in front."""
+    return torch.cat([x[:, :1]] * added + [x], dim=1) if added else x
+
+
+def model_prediction(
+    transformer: Any,
+    branch: Any,
+    noisy: torch.Tensor,
+    image_latents: torch.Tensor | None,
+    branch_cond: torch.Tensor,
+    prompt_embeds: torch.Tensor,
+    timestep: torch.Tensor,
+    rotary: tuple[torch.Tensor, torch.Tensor] | None,
+    *,
+    background: torch.Tensor | None,
+    add_first: bool = False,
+    id_resample: IDResample | None = None,
+    conditioning_scale: float = 1.0,
+) -> torch.Tensor:
+    """One pass of context encoder (None: without) and backbone; training and inference call this.
+
+    Args:
+        noisy: (B, T, 16, h, w).
+        image_latents: (B, T, 16, h, w), for I2V backbones.
+        branch_cond: Masked-video latents and mask (B, T, 17, h, w).
+        prompt_embeds: (B, S, E).
+        timestep: (B,).
+        background: Boolean (B, L), where branch features are added; None: everywhere.
+
+    Returns:
+        The model output (B, T, 16, h, w).
+    """
+    ofs = noisy.new_full((1,), 2.0) if transformer.config.ofs_embed_dim else None
+    common = {"timestep": timestep, "image_rotary_emb": rotary, "ofs": ofs}
+    features = None
+    if branch is not None:
+        features = branch(noisy, prompt_embeds, branch_cond, conditioning_scale=conditioning_scale, **common)
+    return transformer(
+        noisy if image_latents is None else torch.cat([noisy, image_latents], dim=2),
+        prompt_embeds,
+        branch_features=features,
+        background_mask=background,
+        add_first=add_first,
+        id_resample=id_resample,
+        return_dict=False,
+        **common,
+    )[0]
 
 
 def _initial_noise(conditions: WindowConditions, run: WindowRun, added: int) -> torch.Tensor:
@@ -107,7 +154,7 @@ def _initial_noise(conditions: WindowConditions, run: WindowRun, added: int) -> 
         return randn_tensor(like.shape, generator=run.generator, device=like.device, dtype=like.dtype)
     noise = run.noise.to(like)
     if added and noise.shape[1] == like.shape[1] - added:
-        noise = torch.cat([noise[:, :1]] * added + [noise], dim=1)
+        noise = pad_frames(noise, added)
     if noise.shape != like.shape:
         raise ValueError(f"latents: expected noise of shape {tuple(like.shape)}, got {tuple(noise.shape)}")
     return noise
@@ -168,7 +215,6 @@ class _Predictor:
         self.hole = HoleTokens.from_mask(hole) if run.form else None
         self.branch_cond = self._double(conditions.branch_cond)
         self.image_latents = None if conditions.image_latents is None else self._double(conditions.image_latents)
-        self.ofs = latents.new_full((1,), 2.0) if config.ofs_embed_dim else None
         self.memory: ClipMemory | None = None
 
     def _double(self, x: torch.Tensor) -> torch.Tensor:
@@ -179,29 +225,22 @@ class _Predictor:
         scheduler, transformer = self.pipe.scheduler, self.pipe.transformer
         noisy = self._double(scheduler.scale_model_input(latents, t))
         timestep = t.expand(self.batch).to(latents.device)
-        common = {"timestep": timestep, "image_rotary_emb": self.rotary, "ofs": self.ofs}
-        features = None
-        if self.pipe.branch is not None:
-            features = self.pipe.branch(
-                noisy,
-                self.run.prompt_embeds,
-                self.branch_cond,
-                conditioning_scale=self.settings.conditioning_scale,
-                **common,
-            )
         resample = self._resample(remember)
-        model_input = noisy if self.image_latents is None else torch.cat([noisy, self.image_latents], dim=2)
         with transformer.cache_context("cond_uncond"):
-            output = transformer(
-                model_input,
+            output = model_prediction(
+                transformer,
+                self.pipe.branch,
+                noisy,
+                self.image_latents,
+                self.branch_cond,
                 self.run.prompt_embeds,
-                branch_features=features,
-                background_mask=self.background,
+                timestep,
+                self.rotary,
+                background=self.background,
                 add_first=self.settings.add_first,
                 id_resample=resample,
-                return_dict=False,
-                **common,
-            )[0].float()
+                conditioning_scale=self.settings.conditioning_scale,
+            ).float()
         if remember and resample is not None:
             self.memory = resample.finished_memory()
         return self._guide(output, t)

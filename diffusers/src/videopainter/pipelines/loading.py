@@ -97,10 +97,10 @@ def _check_adapter(path: Path, backbone: dict[str, Any]) -> None:
         raise ValueError(f"{file}: expected an ID adapter for a backbone {width} wide, got one {downs[0][1]} wide")
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
+def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    path = folder / name
     if not path.is_file():
-        raise ValueError(f"{folder}: expected a model folder, config.json is missing")
+        raise ValueError(f"{folder}: expected a model folder, {name} is missing")
     try:
         return json.loads(path.read_text())
     except json.JSONDecodeError as error:

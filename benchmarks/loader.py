@@ -1,0 +1,150 @@
+"""How many training clips per second come from files, next to decoding whole clips first.
+
+All three give the same samples (checked), from the same files, in one process and thread, taking turns clip by clip:
+
+- ours: `TrainingSet`. Frames that are neither needed nor serve others are not decoded, only needed ones become RGB
+  and are resized; masks are inflated up to the last needed one. Once with the files' structure (frame times) known,
+  as from the second epoch on, and once with every file opened anew.
+- pick: every frame of the file is decoded to RGB and the whole mask array loaded and compared with the id; the
+  needed frames are picked then, and only these are resized.
+- all: the same, but the whole clip is also resized before frames are picked.
+
+Prints clips per second by wall clock and by CPU time (which other programs on the machine disturb less).
+    python benchmarks/loader.py --meta_file_path data/pexels_videovo_train_dataset.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import av
+import cv2
+import numpy as np
+
+from videopainter.data.file_index import FileIndex
+from videopainter.data.reshape import resize_frames, resize_masks
+from videopainter.data.sample_order import SampleKey
+from videopainter.data.training_set import TrainingSet, TrainingSetOptions
+from videopainter.data.video_io import VideoFrames
+
+CASES: dict[str, dict[str, Any]] = {
+    "49 frames of 480x720 at 8 fps": {"max_num_frames": 49, "height": 480, "width": 720, "fps": 8},
+    "49 frames of 480x720 at 10 fps": {"max_num_frames": 49, "height": 480, "width": 720, "fps": 10},
+    "17 frames of 64x96 at 8 fps": {"max_num_frames": 17, "height": 64, "width": 96, "fps": 8},
+}
+
+
+class WholeVideo:
+    """Every frame of a file in memory; what `TrainingSet` asks of a video."""
+
+    def __init__(self, path: Path, fps: Fraction, size: tuple[int, int] | None) -> None:
+        self.path, self.fps = path, fps
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1
+            self.frames = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(stream)])
+        if size is not None:
+            self.frames = resize_frames(self.frames, *size)
+        self.height, self.width = self.frames.shape[1:3]
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def pick(self, numbers: list[int]):
+        yield from self.frames[numbers]
+
+    def close(self) -> None:
+        pass
+
+
+class WholeMasks:
+    """Every mask of an array in memory."""
+
+    def __init__(self, path: Path, size: tuple[int, int] | None) -> None:
+        self.path, self.size = path, size
+        self.ids = np.load(path)["arr_0"]
+        self.height, self.width = size or self.ids.shape[1:]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def pick(self, numbers: list[int], mask_id: int):
+        masks = self.ids == mask_id
+        if self.size is not None:
+            masks = resize_masks(masks, *self.size)
+        yield from masks[numbers]
+
+
+class WholeFiles(FileIndex):
+    """Decodes whole clips, each time anew; `size`: resizes them whole, too. Frame rates are known beforehand."""
+
+    def __init__(self, rates: dict[str, Fraction], size: tuple[int, int] | None) -> None:
+        super().__init__(0)
+        self.rates, self.whole_size = rates, size
+
+    def video(self, path: Path):
+        return WholeVideo(path, self.rates[path.name], self.whole_size)
+
+    def masks(self, path: Path):
+        return WholeMasks(path, self.whole_size)
+
+
+def measure(options: TrainingSetOptions, rounds: int) -> dict[str, tuple[float, float]]:
+    """Clips per second by wall clock and by CPU time, of every way to read."""
+    known = TrainingSet(options)
+    known_rates = {path.name: VideoFrames(path).fps for path in Path(known.data_roots[0]).rglob("*.mp4")}
+    sets = {
+        "ours": known,
+        "ours, no index": TrainingSet(options, files=FileIndex(0)),
+        "pick": TrainingSet(options, files=WholeFiles(known_rates, None)),
+        "all": TrainingSet(options, files=WholeFiles(known_rates, (options.height, options.width))),
+    }
+    spent = {name: np.zeros(2) for name in sets}
+    for epoch in range(rounds + 1):
+        for row in known.rows:
+            key = SampleKey(epoch, row, False)
+            samples = {}
+            for name, clips in sets.items():
+                began = np.array([time.perf_counter(), time.process_time()])
+                samples[name] = clips[key]
+                # The first round warms caches up: the disk's, and ours.
+                if epoch:
+                    spent[name] += np.array([time.perf_counter(), time.process_time()]) - began
+            for sample in samples.values():
+                assert not sample.replaced
+                np.testing.assert_array_equal(sample.frames, samples["ours"].frames)
+                np.testing.assert_array_equal(sample.masks, samples["ours"].masks)
+    count = rounds * len(known.rows)
+    return {name: (count / float(wall), count / float(cpu)) for name, (wall, cpu) in spent.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--meta_file_path", required=True, help="CSV of the clips")
+    parser.add_argument("--instance_data_root", help="data folder; default: the CSV's own")
+    parser.add_argument("--rounds", type=int, default=3, help="how often every clip is read")
+    arguments = parser.parse_args()
+    cv2.setNumThreads(1)
+    for title, case in CASES.items():
+        options = TrainingSetOptions(
+            meta_file_path=arguments.meta_file_path, instance_data_root=arguments.instance_data_root, **case
+        )
+        rows = len(TrainingSet(options).rows)
+        print(f"{title}: {rows} clips long enough")
+        results = measure(options, arguments.rounds)
+        for name, (wall, cpu) in results.items():
+            ratios = [results["ours"][k] / rate for k, rate in enumerate((wall, cpu))]
+            print(
+                f"  {name:15} {wall:7.2f} clips/s ({cpu:7.2f} by CPU)   ours is {ratios[0]:5.2f}x ({ratios[1]:5.2f}x)"
+            )
+
+
+if __name__ == "__main__":
+    main()

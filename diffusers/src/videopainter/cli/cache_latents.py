@@ -1,0 +1,243 @@
+"""Writing a latent cache: check everything, encode captions and clips, write the index."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from videopainter.cli.door import parse_options
+from videopainter.cli.options import ModelOptions
+from videopainter.cli.shards import Shard
+from videopainter.cli.weights import BACKBONE, find_tiny
+from videopainter.data.errors import InputError
+from videopainter.data.sample_order import SampleKey
+from videopainter.data.training_set import TrainingSet, TrainingSetOptions, UnreadableLog
+from videopainter.flags import flag, switch
+from videopainter.pipelines.loading import check_checkpoints
+from videopainter.training.cache_settings import CacheSettings, CacheSizes, Layout, prepare_folder
+
+if TYPE_CHECKING:
+    from videopainter.training.cache_writer import CacheWriter, Summary
+
+DESCRIPTION = "Encode a training set once: clip latents and text embeddings, in a folder for --latent_cache."
+
+
+@dataclass(kw_only=True)
+class CacheOptions:
+    """What the cache is made with, and where it goes."""
+
+    _argument_group_name: ClassVar[str] = "latent cache"
+
+    pretrained_model_name_or_path: str | None = flag(
+        None, "Backbone folder (CogVideoX-5b-I2V); of it VAE and text encoder are loaded. Default: ckpt/tiny."
+    )
+    latent_cache: str | None = flag(
+        None, "Folder of the cache, as in training; an unfinished one is gone on with.", aliases=["--output_dir"]
+    )
+    variants: int = flag(
+        4, "Versions of every clip, with their own crop, mask and first-frame noise: epoch e trains on e mod variants."
+    )
+    batch_size: int = flag(1, "Samples that the VAE encodes at once.")
+    hole_fill: float = flag(0.0, "What holes are filled with, from -1 (black) to 1; as in training.")
+    max_text_seq_length: int | None = flag(None, "Tokens of a caption. Default: the backbone's own.")
+    dtype: Literal["bfloat16", "float16", "float32"] | None = flag(
+        None, "Of encoders and cache, as training's mixed_precision. Default: bfloat16 on a GPU, float32 on a CPU."
+    )
+    device: str | None = flag(None, "cpu, cuda or cuda:N. Default: a GPU if there is one (one per process).")
+    enable_slicing: bool = switch(False, "Encode one sample of a batch at a time.")
+    enable_tiling: bool = switch(
+        False, "Encode large frames in overlapping tiles: less memory, slightly other latents."
+    )
+    dataloader_num_workers: int = flag(2, "Processes that read clips; 0 reads in the main one.")
+    shard_megabytes: float = flag(256.0, "Size of one file; as much is held in memory, and lost if the run is killed.")
+    max_unreadable_share: float = flag(0.05, "Share of clips that may be unreadable before the run ends.")
+    quiet: bool = switch(False, "No progress bars.")
+
+    def __post_init__(self) -> None:
+        for name in ("variants", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name}: expected at least 1, got {getattr(self, name)}")
+        if self.dataloader_num_workers < 0:
+            raise InputError(f"--dataloader_num_workers: expected at least 0, got {self.dataloader_num_workers}")
+        if self.max_text_seq_length is not None and self.max_text_seq_length < 1:
+            raise InputError(f"--max_text_seq_length: expected at least 1, got {self.max_text_seq_length}")
+        if not self.shard_megabytes > 0:
+            raise InputError(f"--shard_megabytes: expected more than 0, got {self.shard_megabytes}")
+        if not -1 <= self.hole_fill <= 1:
+            raise InputError(f"--hole_fill: expected a value from -1 to 1, got {self.hole_fill}")
+        if not 0 <= self.max_unreadable_share <= 1:
+            raise InputError(f"--max_unreadable_share: expected a share from 0 to 1, got {self.max_unreadable_share}")
+
+
+def read_options(argv: Sequence[str] | None = None) -> tuple[CacheOptions, TrainingSetOptions]:
+    """The flags of `train/cache_latents.py`, from `argv` or the command line."""
+    cache, samples = parse_options((CacheOptions, TrainingSetOptions), argv, description=DESCRIPTION)
+    return cache, samples
+
+
+@dataclass(kw_only=True)
+class Plan:
+    """What is to be written; nothing heavy is loaded yet."""
+
+    options: CacheOptions
+    model_path: Path
+    folder: Path
+    samples: TrainingSetOptions
+    training_set: TrainingSet
+    captions: list[str]
+
+
+def make_plan(options: CacheOptions, samples: TrainingSetOptions) -> Plan:
+    """Check folders and read the CSV.
+
+    Raises:
+        InputError, ValueError: in one line, for whatever is missing or does not fit.
+    """
+    if options.latent_cache is None:
+        raise InputError("--latent_cache: expected the folder to write to (see --help)")
+    model_path = Path(options.pretrained_model_name_or_path or find_tiny() / BACKBONE)
+    check_checkpoints(model_path)
+    # Captions are dropped when training; here each is wanted.
+    training_set = TrainingSet(replace(samples, proportion_empty_prompts=0.0))
+    captions = dict.fromkeys(["", *(training_set.caption(SampleKey(0, row, False)) for row in training_set.rows)])
+    return Plan(
+        options=options,
+        model_path=model_path,
+        folder=Path(options.latent_cache),
+        samples=samples,
+        training_set=training_set,
+        captions=list(captions),
+    )
+
+
+def cache_latents(options: CacheOptions, samples: TrainingSetOptions) -> int:
+    """Write what is missing of a cache; returns the exit code.
+
+    Raises:
+        InputError, ValueError: nothing could start, or too many clips cannot be read.
+    """
+    plan, shard = make_plan(options, samples), Shard.from_env()
+    # Only now: these import torch, which takes seconds.
+    from videopainter.cli.devices import resolve_precision
+
+    precision = resolve_precision(ModelOptions(device=options.device, dtype=options.dtype), shard)
+    settings = CacheSettings.make(
+        plan.model_path,
+        samples,
+        hole_fill=options.hole_fill,
+        dtype=precision.dtype,
+        max_text_seq_length=options.max_text_seq_length,
+    )
+    layout = prepare(plan, settings, shard)
+    writer = make_writer(plan, settings, layout, shard)
+    started = time.perf_counter()
+    encoded = encode_all(plan, writer, precision.device, shard)
+    seconds = time.perf_counter() - started
+    total = sum(shard.gather(encoded))
+    if shard.rank == 0:
+        report(plan, writer.finish(), total, seconds)
+    return 0
+
+
+def prepare(plan: Plan, settings: CacheSettings, shard: Shard) -> Layout:
+    """Say what will be written, make the folder, and see that there is room.
+
+    Raises:
+        InputError: the folder holds something else, or the disk is too small.
+    """
+    sizes, options = CacheSizes.of(plan.model_path, settings), plan.options
+    rows, captions = len(plan.training_set.rows), len(plan.captions)
+    layout = Layout.plan(
+        sizes, rows=rows, captions=captions, variants=options.variants, shard_megabytes=options.shard_megabytes
+    )
+    expected = rows * options.variants * sizes.sample + captions * sizes.caption
+    if shard.rank == 0:
+        dropped = "".join(f"; dropped {n}: {reason}" for reason, n in plan.training_set.dropped.items())
+        print(
+            f"{rows} clips x {options.variants} variants, {captions} captions: {_size(expected)}{dropped}", flush=True
+        )
+    layout = prepare_folder(plan.folder, settings, layout, write=shard.rank == 0)
+    there = sum(path.stat().st_size for path in plan.folder.glob("*.safetensors"))
+    free = shutil.disk_usage(plan.folder).free
+    if shard.rank == 0 and expected - there > free:
+        raise InputError(
+            f"latent cache {plan.folder}: expected {_size(expected - there)} of free disk, got {_size(free)}"
+        )
+    return layout
+
+
+def make_writer(plan: Plan, settings: CacheSettings, layout: Layout, shard: Shard) -> CacheWriter:
+    """This process's writer."""
+    from videopainter.training.cache_writer import CacheWriter
+
+    return CacheWriter(
+        plan.folder,
+        settings,
+        layout,
+        rows=plan.training_set.rows,
+        captions=plan.captions,
+        rank=shard.rank,
+        size=shard.size,
+    )
+
+
+def encode_all(plan: Plan, writer: CacheWriter, device: str, shard: Shard) -> int:
+    """Encode captions, then clips: one model in memory at a time, and none where nothing is missing."""
+    import torch
+
+    from videopainter.training.encoding import encode_captions, encode_pixels, load_text_encoder, load_vae
+
+    options, settings = plan.options, writer.settings
+    dtype, progress = getattr(torch, settings.dtype), not options.quiet and shard.rank == 0
+    if writer.pending_texts:
+        tokenizer, text_encoder = load_text_encoder(plan.model_path, dtype)
+        text_encoder.to(device)
+        length = settings.max_text_seq_length
+        writer.write_texts(
+            lambda captions: encode_captions(tokenizer, text_encoder, captions, length, device), progress=progress
+        )
+        del text_encoder
+    if not writer.pending_latents:
+        return 0
+    vae = load_vae(plan.model_path, dtype, slicing=options.enable_slicing, tiling=options.enable_tiling).to(device)
+    encode = partial(
+        encode_pixels,
+        vae,
+        seed=plan.samples.seed,
+        hole_fill=settings.hole_fill,
+        image_to_video=settings.image_to_video,
+        device=device,
+        dtype=dtype,
+    )
+    return writer.write_latents(
+        encode,
+        plan.training_set,
+        unreadable_log(plan, shard),
+        batch_size=options.batch_size,
+        num_workers=options.dataloader_num_workers,
+        progress=progress,
+    )
+
+
+def unreadable_log(plan: Plan, shard: Shard) -> UnreadableLog:
+    """Where this process lists clips that it cannot read."""
+    name = "unreadable.csv" if shard.size == 1 else f"unreadable-{shard.rank}.csv"
+    return UnreadableLog(plan.folder / name, plan.options.max_unreadable_share)
+
+
+def report(plan: Plan, summary: Summary, encoded: int, seconds: float) -> None:
+    """What the cache holds, and how fast it was written."""
+    print(
+        f"{plan.folder}: {summary.rows} clips x {plan.options.variants} variants, {summary.captions} captions, "
+        f"{_size(summary.bytes)}; {summary.unreadable} clips left out as unreadable; "
+        f"{encoded} samples encoded in {seconds:.0f} s ({encoded / max(seconds, 1e-9):.2f} per second)"
+    )
+
+
+def _size(count: int) -> str:
+    return f"{count / 10**9:.3f} GB"

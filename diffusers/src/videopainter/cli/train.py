@@ -1,0 +1,170 @@
+"""One training: read the flags, check what can be checked without models, then build and run the trainer."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from videopainter.cli.door import complain, parse_options
+from videopainter.data.errors import InputError
+from videopainter.data.training_set import TrainingSet, TrainingSetOptions
+from videopainter.pipelines.loading import check_checkpoints, read_config
+from videopainter.training.ema import EMAOptions
+from videopainter.training.optimizers import OptimizerOptions, check_optimizer
+from videopainter.training.options import (
+    AdapterOptions,
+    ConditionOptions,
+    ModelOptions,
+    RunOptions,
+    TrainingOptions,
+)
+from videopainter.training.trackers import TrackerOptions, check_tracker
+from videopainter.training.validation_options import ValidationOptions
+
+if TYPE_CHECKING:
+    from videopainter.training.latent_cache import LatentCache
+
+logger = logging.getLogger("videopainter.training")
+Kind = Literal["branch", "id_adapter"]
+GROUPS = (
+    TrainingSetOptions,
+    ModelOptions,
+    ConditionOptions,
+    AdapterOptions,
+    OptimizerOptions,
+    EMAOptions,
+    ValidationOptions,
+    TrackerOptions,
+    RunOptions,
+)
+DESCRIPTIONS = {
+    "branch": "Train the context encoder (branch) of a frozen CogVideoX backbone.",
+    "id_adapter": "Train the ID-resample adapter, a LoRA of the backbone, with a trained context encoder.",
+}
+
+
+def train_branch(argv: Sequence[str] | None = None) -> int:
+    """What `train_cogvideox_inpainting_i2v_video.py` does; returns the exit code."""
+    return train("branch", argv)
+
+
+def train_id_adapter(argv: Sequence[str] | None = None) -> int:
+    """What `train_cogvideox_inpainting_i2v_video_resample.py` does; returns the exit code."""
+    return train("id_adapter", argv)
+
+
+def train(kind: Kind, argv: Sequence[str] | None = None) -> int:
+    """Train; InputError or ValueError where nothing could start."""
+    options = read_options(kind, argv)
+    check(kind, options)
+    _speak()
+    clips = TrainingSet(options.data)
+    _tell_dropped(clips)
+    if options.validation.enabled:
+        TrainingSet(options.validation.set_options(options.data))
+    # Only now: these import torch, which takes seconds.
+    from videopainter.training.tasks import AdapterTask, BranchTask
+    from videopainter.training.trainer import Trainer, TrainingFailed
+
+    task = BranchTask() if kind == "branch" else AdapterTask()
+    try:
+        Trainer(options, task, clips, open_cache(options)).run()
+    except TrainingFailed as error:
+        complain(f"error: {error}")
+        return 1
+    return 0
+
+
+def read_options(kind: Kind, argv: Sequence[str] | None = None) -> TrainingOptions:
+    """The flags of a training, from `argv` or the command line."""
+    data, model, condition, adapter, optimizer, ema, validation, tracker, run = parse_options(
+        GROUPS, argv, description=DESCRIPTIONS[kind]
+    )
+    return TrainingOptions(
+        data=data,
+        model=model,
+        condition=condition,
+        adapter=adapter,
+        optimizer=optimizer,
+        ema=ema,
+        validation=validation,
+        tracker=tracker,
+        run=run,
+    )
+
+
+def check(kind: Kind, options: TrainingOptions) -> None:
+    """InputError or ValueError for what no training can start with; loads nothing."""
+    options.check()
+    check_optimizer(options.optimizer)
+    check_tracker(options.tracker)
+    branch = options.model.cogvideox_branch_name_or_path
+    if kind == "id_adapter" and branch is None:
+        raise InputError("cogvideox_branch_name_or_path is needed: the context encoder the adapter is trained with")
+    check_checkpoints(options.model.pretrained_model_name_or_path, branch)
+    if branch is not None:
+        _check_same_fill(options, Path(branch))
+    wanted = options.run.resume_from_checkpoint
+    if wanted and wanted != "latest" and not any(p.is_dir() for p in (Path(wanted), options.output_dir / wanted)):
+        raise InputError(f"resume_from_checkpoint: expected `latest` or a checkpoint's folder, found no {wanted}")
+    _check_fresh(options)
+
+
+def _check_same_fill(options: TrainingOptions, branch: Path) -> None:
+    trained = float(read_config(branch).get("hole_fill", 0.0))
+    if options.model.hole_fill not in (0.0, trained):
+        raise InputError(f"hole_fill: {branch} was trained with {trained}, got {options.model.hole_fill}")
+    options.model.hole_fill = trained
+
+
+def _check_fresh(options: TrainingOptions) -> None:
+    """A new training does not write over an old one."""
+    if options.run.resume_from_checkpoint:
+        return
+    old = sorted(options.output_dir.glob("checkpoint-*[0-9]"))
+    if old:
+        raise InputError(
+            f"output_dir: {options.output_dir} holds {old[0].name} of another training; give another folder, "
+            "or --resume_from_checkpoint latest to go on with it"
+        )
+
+
+def open_cache(options: TrainingOptions) -> LatentCache | None:
+    """The latent cache that the flags name, after a check that it was made as this training wants it."""
+    if options.run.latent_cache is None:
+        return None
+    from videopainter.training.cache_settings import CacheSettings
+    from videopainter.training.latent_cache import LatentCache
+
+    wanted = CacheSettings.make(
+        options.model.pretrained_model_name_or_path,
+        options.data,
+        hole_fill=options.model.hole_fill,
+        dtype="float32",
+        max_text_seq_length=options.model.max_text_seq_length,
+    )
+    # Its tensors are brought to the training's precision.
+    cache = LatentCache(options.run.latent_cache, wanted, ignore=("dtype",))
+    logger.info("latent cache: %d clips, %d variants of each", len(cache.rows), cache.variants)
+    return cache
+
+
+def _tell_dropped(clips: TrainingSet) -> None:
+    """One line on what is trained on."""
+    reasons = ", ".join(f"{count} {reason}" for reason, count in clips.dropped.items() if count)
+    logger.info("%d clips%s", len(clips), f"; dropped: {reasons}" if reasons else "")
+
+
+def _speak() -> None:
+    """The main process's notes go to stderr, without the names and levels of a log."""
+    voice = logging.getLogger("videopainter")
+    voice.setLevel(logging.INFO if _is_main() else logging.ERROR)
+    if not voice.handlers:
+        voice.addHandler(logging.StreamHandler())
+
+
+def _is_main() -> bool:
+    return os.environ.get("RANK", "0") == "0"

@@ -1,0 +1,67 @@
+"""Bringing frames and masks to the working size, alike in training and inference."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+
+class Box(NamedTuple):
+    """A part of a frame, in pixels: rows `top` to `bottom`, columns `left` to `right`, both exclusive."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+
+def covering_box(
+    height: int, width: int, to_height: int, to_width: int, place: tuple[float, float] = (0.5, 0.5)
+) -> Box:
+    """The largest part of a frame that has the aspect of `to_height` x `to_width`, to the pixel.
+
+    Resizing that part is the same as scaling the frame until it covers the target, then cropping. `place` is where
+    it lies, down and across: 0 is the top or left, 1 the bottom or right.
+    """
+    rows = max(1, min(height, round(width * to_height / to_width)))
+    columns = max(1, min(width, round(height * to_width / to_height)))
+    top = min(int(place[0] * (height - rows + 1)), height - rows)
+    left = min(int(place[1] * (width - columns + 1)), width - columns)
+    return Box(top, top + rows, left, left + columns)
+
+
+def resize_frames(frames: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Lanczos resize of uint8 frames (T, H, W, 3); frames of that size come back as they are."""
+    if frames.shape[1:3] == (height, width):
+        return frames
+    size = (width, height)
+    images = (Image.fromarray(np.ascontiguousarray(frame)) for frame in frames)
+    return np.stack([np.asarray(image.resize(size, Image.Resampling.LANCZOS)) for image in images])
+
+
+def resize_masks(masks: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize boolean masks (T, H, W): a pixel is in the hole if any part of it is.
+
+    So that shrinking never shows a pixel of what is to be replaced. Masks of that size come back as they are.
+    """
+    if masks.shape[1:3] == (height, width):
+        return masks
+    return _any_of(_any_of(masks, 1, height), 2, width)
+
+
+def _any_of(masks: np.ndarray, axis: int, size: int) -> np.ndarray:
+    """Along `axis`, output k is True where any input that it overlaps is."""
+    length = masks.shape[axis]
+    at = np.arange(size)
+    first, last = at * length // size, -(-(at + 1) * length // size) - 1
+    out = np.take(masks, first, axis=axis)
+    for step in range(1, int((last - first).max()) + 1):
+        out |= np.take(masks, np.minimum(first + step, last), axis=axis)
+    return out

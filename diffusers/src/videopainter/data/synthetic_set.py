@@ -1,0 +1,211 @@
+"""A data set of synthetic clips in VPData's layout: which clips it has, and writing one of them.
+
+Every clip is a scene of its own with one hole, in one of two kinds:
+
+- completion: the whole scene; the hole is over one object, and the caption names it.
+- removal: the scene drawn without that object; the hole is where it would have been. Seen through the hole there is
+  background, so a model that is trained on both learns to put there what the caption says.
+
+`all_masks.npz` has one id per pixel, but what two objects change (edges, shadows) can overlap. The object under the
+hole goes first: its id covers every pixel that it changes, to the bit; of the others each pixel has the foremost.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import av
+import cv2
+import numpy as np
+
+from videopainter.data.errors import InputError
+from videopainter.data.records import record_paths
+from videopainter.data.sampling import parse_fps
+from videopainter.data.synthetic import SHORTEST_RETURN, SyntheticClip, render_clip
+from videopainter.data.video_writer import VideoWriter
+from videopainter.flags import flag, switch
+
+# Sets of different seeds, and their parts, share no scene. Scenes below the first are for tests and evaluation.
+SCENES_PER_SEED = 10_000_000
+FIRST_SCENE = {"train": 0, "val": 7_000_000, "test": 8_000_000, "long": 9_000_000, "long_test": 9_500_000}
+# A hole that is worth learning from: this share of the picture in half of the frames.
+_VISIBLE_AREA, _VISIBLE_FRAMES = 0.004, 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticLook:
+    """What decides the clips' pixels: clips of one set are of one look."""
+
+    _argument_group_name: ClassVar[str] = "what the clips look like"
+
+    seed: int = flag(0, "Sets of different seeds have no scene in common.")
+    num_frames: int = flag(49, "Frames of a clip.")
+    long_frames: int = flag(97, "Frames of a long clip, 41 or more.")
+    height: int = flag(240, "Height in pixels, even.")
+    width: int = flag(360, "Width in pixels, even.")
+    fps: str = flag("8", "Frames per second: a number, or a fraction like 24000/1001.")
+    removal_share: float = flag(0.5, "Share of clips, 0 to 1, in which the object of the hole is not there.")
+    camera_speed: float = flag(1.0, "How fast the camera moves: 0 stands still, 1 is slow.")
+    rich: bool = switch(
+        False, "Fine textures, and objects that touch the ground. The tiny checkpoint was trained without."
+    )
+    crf: int = flag(12, "Quality of the H.264 files: 0 is the best, 12 suits small clips, 18 large ones, 51 the worst.")
+    chroma: Literal["444", "420"] = flag(
+        "444", "Colours at full or at half resolution; with 444 small clips lose much less, but few phones play it."
+    )
+    subset: Literal["pexels", "videovo"] = flag("pexels", "Whose folders and file names are used.")
+
+    def check(self) -> None:
+        """Raises InputError for the first value that cannot be."""
+        for name in ("height", "width"):
+            _expect(getattr(self, name) >= 16 and getattr(self, name) % 2 == 0, self, name, "an even number from 16")
+        _expect(self.seed >= 0, self, "seed", "0 or more")
+        _expect(self.num_frames >= 1, self, "num_frames", "1 or more")
+        _expect(self.long_frames >= SHORTEST_RETURN, self, "long_frames", f"{SHORTEST_RETURN} or more")
+        _expect(parse_fps(self.fps) >= 1, self, "fps", "1 or more")
+        _expect(0 <= self.removal_share <= 1, self, "removal_share", "0 to 1")
+        _expect(0 <= self.camera_speed <= 20, self, "camera_speed", "0 to 20")
+        _expect(0 <= self.crf <= 51, self, "crf", "0 to 51")
+
+
+def _expect(holds: bool, options: Any, name: str, what: str) -> None:
+    if not holds:
+        raise InputError(f"--{name}: expected {what}, got {getattr(options, name)}")
+
+
+class SyntheticKey(NamedTuple):
+    """A clip of a set: clip `index` of a part, one of the keys of `FIRST_SCENE`."""
+
+    part: str
+    index: int
+
+    def number(self) -> int:
+        """Its number in the set, whose parts are far apart."""
+        return FIRST_SCENE[self.part] + self.index
+
+    def scene(self, seed: int) -> int:
+        """The seed of its scene, for `render_clip`."""
+        return (seed + 1) * SCENES_PER_SEED + self.number()
+
+    def path(self, look: SyntheticLook) -> str:
+        """What the CSV's column `path` says, as the public set names files (see `record_paths`)."""
+        scene = self.scene(look.seed)
+        return f"{self.number():012d}_{scene}.mp4" if look.subset == "pexels" else f"{scene:012d}.0.mp4"
+
+    def is_removal(self, look: SyntheticLook) -> bool:
+        """Evenly spread, so that any run of clips has its share. Long clips keep their objects."""
+        if self.part.startswith("long"):
+            return False
+        return int((self.index + 1) * look.removal_share) > int(self.index * look.removal_share)
+
+
+def keys_of(counts: dict[str, int]) -> Iterator[SyntheticKey]:
+    """All clips of a set with so many clips in each part."""
+    for part in FIRST_SCENE:
+        for index in range(counts.get(part, 0)):
+            yield SyntheticKey(part, index)
+
+
+def files_of(folder: Path, key: SyntheticKey, look: SyntheticLook) -> tuple[Path, Path]:
+    """(video, masks) of a clip in the set at `folder`."""
+    video, masks = record_paths(key.path(look))
+    return folder / video, folder / masks
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawnClip:
+    """Pixels and words of a clip: `frames` uint8 (T, H, W, 3), `ids` uint8 (T, H, W), the hole is `ids == mask_id`."""
+
+    frames: np.ndarray
+    ids: np.ndarray
+    mask_id: int
+    caption: str
+    hole_caption: str  # what is to be seen in the hole
+
+
+def draw_clip(key: SyntheticKey, look: SyntheticLook) -> DrawnClip:
+    """Draw a clip of a set."""
+    size: dict[str, Any] = {"height": look.height, "width": look.width, "aspect": look.width / look.height}
+    long = key.part.startswith("long")
+    size |= {"num_frames": look.long_frames if long else look.num_frames, "pan": look.camera_speed, "returning": long}
+    size["rich"] = look.rich
+    scene = key.scene(look.seed)
+    while True:
+        clip = render_clip(scene, **size)
+        if clip.footprints.any():
+            break
+        scene += 1_000 * SCENES_PER_SEED  # in a very narrow picture a scene's objects can all be out of sight
+    mask_id = clip.returning or _pick_object(clip, np.random.default_rng((scene, 1)))
+    shown = render_clip(scene, **size, without=mask_id) if key.is_removal(look) else clip
+    ids = shown.masks.copy()
+    for other in range(len(shown.footprints), 0, -1):  # the nearest first
+        ids[shown.footprint(other) & (ids == 0)] = other
+    ids[clip.footprint(mask_id)] = mask_id
+    inside = clip.background_caption if shown is not clip else _sentence(clip.object_captions[mask_id - 1])
+    return DrawnClip(frames=shown.frames, ids=ids, mask_id=mask_id, caption=shown.caption, hole_caption=inside)
+
+
+def _pick_object(clip: SyntheticClip, rng: np.random.Generator) -> int:
+    """One of the objects that are seen well; the best seen one if there is none."""
+    areas = clip.footprints.mean(axis=(2, 3))
+    seen = (areas >= _VISIBLE_AREA).mean(axis=1)
+    good = np.flatnonzero(seen >= _VISIBLE_FRAMES)
+    return 1 + int(rng.choice(good) if good.size else areas.sum(axis=1).argmax())
+
+
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}."
+
+
+def write_clip(folder: Path, key: SyntheticKey, look: SyntheticLook) -> dict[str, Any]:
+    """Draw a clip and write its two files, each whole or not at all; returns its row for the CSVs.
+
+    The same key and look give the same bytes. OSError or InputError where the files cannot be written.
+    """
+    cv2.setNumThreads(1)  # clips are drawn side by side, each in a process
+    clip = draw_clip(key, look)
+    video, masks = files_of(folder, key, look)
+    masks.parent.mkdir(parents=True, exist_ok=True)
+    partial = masks.with_name(f".partial-{os.getpid()}.npz")
+    try:
+        np.savez_compressed(partial, clip.ids)
+        os.replace(partial, masks)
+    finally:
+        partial.unlink(missing_ok=True)
+    fps = parse_fps(look.fps)
+    with _SetWriter(video, chroma=look.chroma, fps=fps, crf=look.crf) as writer:
+        writer.write(clip.frames)
+    return {
+        "path": key.path(look),
+        "start_frame": 0,
+        "end_frame": len(clip.frames),
+        "fps": round(fps),
+        "mask_id": clip.mask_id,
+        "caption": clip.caption,
+        "video_inpainting_prompt": clip.caption,
+        "image_inpainting_prompt": clip.hole_caption,
+    }
+
+
+class _SetWriter(VideoWriter):
+    """One thread, because x264's choices depend on their number, which is otherwise the machine's."""
+
+    def __init__(self, path: Path, *, chroma: str, fps: Fraction, crf: int) -> None:
+        super().__init__(path, fps=fps, crf=crf)
+        self.chroma = chroma
+
+    def _add_video(self, height: int, width: int) -> av.VideoStream:
+        stream = super()._add_video(height, width)
+        stream.codec_context.thread_count = 1
+        stream.pix_fmt = f"yuv{self.chroma}p"
+        return stream
+
+
+def settings_of(look: SyntheticLook) -> dict[str, Any]:
+    """What the settings file of a set says; a set whose file says something else has other clips."""
+    return {"format": 1, **asdict(look)}

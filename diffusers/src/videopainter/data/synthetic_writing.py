@@ -1,0 +1,236 @@
+"""Writing a set of synthetic clips: several processes, and a killed run goes on where it was."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from typing import Any, TextIO
+
+from videopainter.data.errors import InputError
+from videopainter.data.synthetic_set import (
+    FIRST_SCENE,
+    SyntheticKey,
+    SyntheticLook,
+    files_of,
+    keys_of,
+    settings_of,
+    write_clip,
+)
+
+SETTINGS_FILE = "synthetic.json"
+# One line per clip that is whole, in the order they were made.
+JOURNAL_FILE = "synthetic_clips.jsonl"
+ROW_COLUMNS = ("path", "start_frame", "end_frame", "fps", "mask_id", "caption")
+BENCHMARK_COLUMNS = (*ROW_COLUMNS, "video_inpainting_prompt", "image_inpainting_prompt")
+# {CSV: (the part it lists, its columns)}
+TABLES = {
+    "pexels_videovo_train_dataset.csv": ("train", ROW_COLUMNS),
+    "pexels_videovo_val_dataset.csv": ("val", ROW_COLUMNS),
+    "pexels_videovo_test_dataset.csv": ("test", ROW_COLUMNS),
+    "our_video_inpaint.csv": ("test", BENCHMARK_COLUMNS),
+    "pexels_videovo_train_long_dataset.csv": ("long", ROW_COLUMNS),
+    "our_video_inpaint_long.csv": ("long_test", BENCHMARK_COLUMNS),
+}
+
+Rows = dict[SyntheticKey, dict[str, Any]]
+
+
+def write_set(
+    folder: Path | str,
+    counts: Mapping[str, int],
+    look: SyntheticLook,
+    *,
+    processes: int = 1,
+    progress: Callable[[Iterable[Any], int], Iterable[Any]] | None = None,
+) -> tuple[Rows, int]:
+    """Write a set of `counts[part]` clips for the parts of `FIRST_SCENE`: videos, masks, CSVs.
+
+    A set that is there already is added to. The files do not depend on `processes` or interruptions.
+    `progress(clips, total)`: may wrap what is iterated over (`tqdm`).
+
+    Returns (the rows of all clips, how many clips were drawn now).
+    Raises InputError: impossible options, a folder that is another's or cannot be written, a set of another look or
+    with more clips than asked for.
+    """
+    folder = Path(folder)
+    look.check()
+    _check_counts(counts)
+    _claim(folder, look)
+    rows = _read_journal(folder, look)
+    _check_not_fewer(folder, rows, counts)
+    todo = [key for key in keys_of(dict(counts)) if key not in rows]
+    try:
+        # Rewritten first: a killed run can have left a line without its end.
+        _write_journal(folder, rows)
+        drawn = _draw(folder, todo, look, processes)
+        with open(folder / JOURNAL_FILE, "a") as journal:
+            for key, row in zip(todo, progress(drawn, len(todo)) if progress else drawn, strict=True):
+                rows[key] = row
+                journal.write(_line(key, row))
+                journal.flush()
+        _write_journal(folder, rows)
+        _write_tables(folder, rows)
+    except OSError as error:
+        raise InputError(f"cannot write the set in {folder}: {error.strerror or error}") from None
+    return rows, len(todo)
+
+
+def _check_counts(counts: Mapping[str, int]) -> None:
+    if any(count < 0 for count in counts.values()) or sum(counts.values()) < 1:
+        named = ", ".join(f"{part} {count}" for part, count in counts.items())
+        raise InputError(f"expected one clip or more, and no number below 0, got {named}")
+    for part, count in counts.items():
+        later = [first for first in FIRST_SCENE.values() if first > FIRST_SCENE[part]]
+        room = min(later, default=10_000_000) - FIRST_SCENE[part]
+        if count > room:
+            raise InputError(f"expected at most {room} {part} clips, got {count}")
+
+
+def _claim(folder: Path, look: SyntheticLook) -> None:
+    """Make the folder, or see that it is a set of the same look."""
+    settings = settings_of(look)
+    file = folder / SETTINGS_FILE
+    if file.exists():
+        _compare(file, settings)
+        for left in folder.rglob(".*partial-*"):  # by a killed run
+            left.unlink()
+        return
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"expected a folder for the set, {folder} is a file")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Real data in this layout has CSVs of the same names.
+        if any(folder.iterdir()):
+            raise InputError(f"expected a new or empty folder, or a set that this command made: {folder}")
+        _replace(file, json.dumps(settings, indent=2) + "\n")
+    except OSError as error:
+        raise InputError(f"cannot write to the output folder {folder}: {error.strerror}") from None
+
+
+def _compare(file: Path, settings: Mapping[str, Any]) -> None:
+    try:
+        old = dict(json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"not the settings of a set: {file} ({error})") from None
+    other = [name for name in settings if old.get(name) != settings[name]]
+    if other:
+        named = ", ".join(f"{name} {old.get(name)!r} (now {settings[name]!r})" for name in other)
+        raise InputError(f"the set there has other settings: {named}; give them, or another folder: {file}")
+
+
+def _check_not_fewer(folder: Path, rows: Rows, counts: Mapping[str, int]) -> None:
+    for part in FIRST_SCENE:
+        held = 1 + max((key.index for key in rows if key.part == part), default=-1)
+        if held > counts.get(part, 0):
+            raise InputError(
+                f"the set there has {held} {part} clips, {counts.get(part, 0)} were asked for; "
+                f"ask for as many or more, or give another folder: {folder}"
+            )
+
+
+def _draw(folder: Path, keys: list[SyntheticKey], look: SyntheticLook, processes: int) -> Iterator[dict[str, Any]]:
+    """Write the clips and give their rows, in order."""
+    work = partial(_write, folder, look)
+    processes = min(processes, len(keys))
+    if processes <= 1:
+        yield from map(work, keys)
+        return
+    # Fresh processes: a forked one can inherit a lock that is held.
+    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_begin_worker)
+    try:
+        yield from pool.map(work, keys)
+    except BrokenProcessPool:
+        raise InputError("a process that draws was ended from outside; for lack of memory? use fewer") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _write(folder: Path, look: SyntheticLook, key: SyntheticKey) -> dict[str, Any]:
+    row = write_clip(folder, key, look)
+    return {**row, "bytes": _sizes(folder, key, look)}
+
+
+def _begin_worker() -> None:
+    """Ctrl-C is the main process's to handle; a worker does not outlive it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _sizes(folder: Path, key: SyntheticKey, look: SyntheticLook) -> list[int]:
+    return [file.stat().st_size if file.exists() else -1 for file in files_of(folder, key, look)]
+
+
+def _line(key: SyntheticKey, row: Mapping[str, Any]) -> str:
+    return json.dumps({"part": key.part, "index": key.index, **row}) + "\n"
+
+
+def _read_journal(folder: Path, look: SyntheticLook) -> Rows:
+    """The clips whose files are there, whole."""
+    rows: Rows = {}
+    file = folder / JOURNAL_FILE
+    for line in file.read_text().splitlines() if file.exists() else ():
+        try:
+            row = json.loads(line)
+            key = SyntheticKey(row.pop("part"), row.pop("index"))
+        except (ValueError, KeyError, AttributeError):
+            continue  # cut off when a run was killed: the clip is drawn again
+        if row["bytes"] == _sizes(folder, key, look):
+            rows[key] = row
+    return rows
+
+
+def _write_journal(folder: Path, rows: Rows) -> None:
+    _replace(folder / JOURNAL_FILE, "".join(_line(key, rows[key]) for key in _ordered(rows)))
+
+
+def _ordered(rows: Rows) -> list[SyntheticKey]:
+    return sorted(rows, key=SyntheticKey.number)
+
+
+def _write_tables(folder: Path, rows: Rows) -> None:
+    keys = _ordered(rows)
+    for name, (part, columns) in TABLES.items():
+        listed = [rows[key] for key in keys if key.part == part]
+        if listed:
+            _replace_table(folder / name, columns, listed)
+
+
+def _replace_table(file: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
+    with _replacing(file) as stream:
+        writer = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _replace(file: Path, text: str) -> None:
+    with _replacing(file) as stream:
+        stream.write(text)
+
+
+@contextmanager
+def _replacing(file: Path) -> Iterator[TextIO]:
+    """A text file that appears, whole, when the block ends well."""
+    temporary = file.with_name(f".{file.name}.partial-{os.getpid()}")
+    try:
+        with open(temporary, "w", newline="", encoding="utf-8") as stream:
+            yield stream
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)

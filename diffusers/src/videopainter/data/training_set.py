@@ -1,0 +1,235 @@
+"""The clips that a training sees: rows of a CSV in, frames and masks at the working size out. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from av.error import FFmpegError
+
+from videopainter.data.errors import InputError
+from videopainter.data.file_index import FileIndex
+from videopainter.data.id_maps import IdArray
+from videopainter.data.mask_deform import MaskOptions, training_masks
+from videopainter.data.records import data_roots, find_file, record_paths
+from videopainter.data.reshape import Box, covering_box, resize_frames, resize_masks
+from videopainter.data.sample_order import CAPTION, FLIP, MASKS, PLACE, STAND_IN, TIME, SampleKey, sample_rng
+from videopainter.data.sampling import parse_fps
+from videopainter.data.training_rows import TO_THE_END, TrainingRow, TrainingRows, frame_offsets
+from videopainter.data.unreadable import Unreadable, UnreadableLog
+from videopainter.data.video_io import VideoFrames
+from videopainter.flags import flag
+
+RESHAPE_MODES = ("resize", "center", "random")
+__all__ = ["TrainingSample", "TrainingSet", "TrainingSetOptions", "Unreadable", "UnreadableLog"]
+
+# How many rows are tried in place of one that cannot be read.
+_STAND_INS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSetOptions(MaskOptions):
+    """Which clips are trained on, and how they are cut to size in time and space."""
+
+    meta_file_path: str = flag("", "CSV with the columns path, start_frame, end_frame, fps, mask_id, caption.")
+    instance_data_root: str | None = flag(
+        None, "The data folder or one inside it, like ../data/videovo/raw_video; default: the CSV's own folder."
+    )
+    height: int = flag(480, "Height of the frames, in pixels.")
+    width: int = flag(720, "Width of the frames, in pixels.")
+    fps: float = flag(8, "Frame rate that clips are brought to; 0: each file's own. No frame is shown twice.")
+    max_num_frames: int = flag(49, "Frames of a clip, 4k+1.")
+    video_reshape_mode: str = flag(
+        "resize", "resize: squeeze to the size; center, random: keep the aspect, cut off what is beside the size."
+    )
+    skip_frames_start: int = flag(0, "Frames of every clip's beginning that are left out, at its own rate.")
+    skip_frames_end: int = flag(0, "Frames of every clip's end that are left out, at its own rate.")
+    random_flip: float = flag(0.0, "Probability that a clip is mirrored, left to right.")
+    min_caption_length: int = flag(50, "Captions must be longer than this many characters.")
+    proportion_empty_prompts: float = flag(0.0, "Share of samples that are trained without a caption.")
+    id_token: str = flag("", "Text that is put in front of every caption.")
+    mix_train_ratio: float = flag(0.0, "Share of batches of single frames.")
+    seed: int = flag(42, "Seed of everything that is drawn.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.meta_file_path:
+            raise InputError("meta_file_path is needed: the CSV of the clips to train on")
+        if self.video_reshape_mode not in RESHAPE_MODES:
+            raise InputError(
+                f"video_reshape_mode is one of {', '.join(RESHAPE_MODES)}, {self.video_reshape_mode!r} came"
+            )
+        if self.max_num_frames < 1 or self.max_num_frames % 4 != 1:
+            raise InputError(f"max_num_frames is 4k+1 (1, 5, ..., 49), {self.max_num_frames} came")
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise InputError(f"{name} is at least {least}, {getattr(self, name)} came")
+        for name in ("random_flip", "proportion_empty_prompts", "mix_train_ratio"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} is a share from 0 to 1, {getattr(self, name)} came")
+        parse_fps(self.fps)
+
+
+_LEAST = {"height": 1, "width": 1, "skip_frames_start": 0, "skip_frames_end": 0, "min_caption_length": 0, "seed": 0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSample:
+    """One sample: frames and masks of F = max_num_frames, or 1 where `key.single`.
+
+    Where `key.row` could not be read, the clip is that of `clip_row`, the caption with it, and `replaced` tells why.
+    """
+
+    key: SampleKey
+    frames: np.ndarray  # uint8 (F, H, W, 3)
+    masks: np.ndarray  # bool (F, H, W), True = hole
+    caption: str
+    clip_row: int
+    replaced: tuple[Unreadable, ...] = ()
+
+
+class TrainingSet:
+    """Samples by key. Everything drawn for a sample follows from the seed and its key alone.
+
+    `rows` are the numbers of the rows that passed the rules, `dropped` counts the others by reason. Opening reads the
+    CSV and no video; a sample reads the frames that it needs. `files` opens them and remembers how they are built.
+
+    Raises InputError for a CSV that cannot be used (see `TrainingRows`) and for a data folder that is not there.
+    """
+
+    def __init__(self, options: TrainingSetOptions, *, files: FileIndex | None = None) -> None:
+        self.options = options
+        csv_path = Path(options.meta_file_path)
+        self._fps = parse_fps(options.fps)
+        self._clips = TrainingRows(
+            csv_path,
+            num_frames=options.max_num_frames,
+            fps=self._fps,
+            skip=(options.skip_frames_start, options.skip_frames_end),
+            min_caption_length=options.min_caption_length,
+        )
+        self.rows: list[int] = self._clips.numbers.tolist()
+        self.dropped: dict[str, int] = self._clips.dropped
+        self.data_roots = data_roots(options.instance_data_root, csv_path)
+        self._files = files if files is not None else FileIndex()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def caption(self, key: SampleKey, clip_row: int | None = None) -> str:
+        """The caption to train a sample with; empty with probability `proportion_empty_prompts`, drawn per key.
+
+        `clip_row` is the row that stands in where the key's own cannot be read (`TrainingSample.clip_row`).
+        """
+        if sample_rng(self.options.seed, CAPTION, key).random() < self.options.proportion_empty_prompts:
+            return ""
+        caption = self._clips[key.row if clip_row is None else clip_row].caption
+        return f"{self.options.id_token} {caption}" if self.options.id_token else caption
+
+    def __getitem__(self, key: SampleKey) -> TrainingSample:
+        """The sample of that key, or, where its row cannot be read, one of another row, drawn by the key.
+
+        Raises InputError where none of the rows that were tried can be read.
+        """
+        replaced: list[Unreadable] = []
+        for row in self._candidates(key):
+            try:
+                frames, masks = self._clip(self._clips[row], key)
+            except (InputError, OSError, FFmpegError) as error:
+                replaced.append(Unreadable(row, self._clips[row].path, " ".join(str(error).split())))
+                continue
+            caption = self.caption(key, row)
+            return TrainingSample(
+                key=key, frames=frames, masks=masks, caption=caption, clip_row=row, replaced=tuple(replaced)
+            )
+        raise InputError(
+            f"none of {len(replaced)} clips of {self.options.meta_file_path} can be read; "
+            f"row {replaced[0].row}: {replaced[0].reason}"
+        )
+
+    def _candidates(self, key: SampleKey) -> Iterable[int]:
+        """The key's own row, then others, each once."""
+        yield key.row
+        rng = sample_rng(self.options.seed, STAND_IN, key)
+        seen = {key.row}
+        # Drawing goes on past the count, as it may repeat itself; a small set is tried whole.
+        for row in rng.choice(self.rows, min(len(self.rows), _STAND_INS + 1), replace=False).tolist():
+            if row not in seen and len(seen) <= _STAND_INS:
+                seen.add(row)
+                yield row
+
+    def _clip(self, row: TrainingRow, key: SampleKey) -> tuple[np.ndarray, np.ndarray]:
+        """Frames and masks of a row, with the key's draws."""
+        options = self.options
+        video_path, mask_path = record_paths(row.path)
+        video = self._files.video(find_file(video_path, self.data_roots, "video"))
+        ids = self._files.masks(find_file(mask_path, self.data_roots, "mask"))
+        _check_fit(video, ids)
+        box = self._box(video, key)
+        part, size = box.slices, (options.height, options.width)
+        numbers, holes = self._hole_crop(row, video, ids, key, part)
+        masks = np.empty((len(numbers), *size), bool)
+        frames = np.empty((len(numbers), *size, 3), np.uint8)
+        for k, hole in enumerate(holes):
+            masks[k] = resize_masks(hole[None], *size)[0]
+        with closing(video):
+            for k, frame in enumerate(video.pick(numbers)):
+                frames[k] = resize_frames(frame[part][None], *size)[0]
+        if sample_rng(options.seed, FLIP, key).random() < options.random_flip:
+            frames, masks = np.ascontiguousarray(frames[:, :, ::-1]), np.ascontiguousarray(masks[:, :, ::-1])
+        return frames, training_masks(masks, sample_rng(options.seed, MASKS, key), options)
+
+    def _box(self, video: VideoFrames, key: SampleKey) -> Box:
+        """The part of the frames that is shown."""
+        options = self.options
+        if options.video_reshape_mode == "resize":
+            return Box(0, video.height, 0, video.width)
+        place = (0.5, 0.5)
+        if options.video_reshape_mode == "random":
+            down, across = sample_rng(options.seed, PLACE, key).random(2)
+            place = (float(down), float(across))
+        return covering_box(video.height, video.width, options.height, options.width, place)
+
+    def _hole_crop(
+        self, row: TrainingRow, video: VideoFrames, ids: IdArray, key: SampleKey, part: tuple[slice, slice]
+    ) -> tuple[list[int], list[np.ndarray]]:
+        """A random crop in time that has a hole: numbers of its frames, and the shown part of their masks."""
+        begin, end = self._piece(row, video)
+        offsets = frame_offsets(1 if key.single else self.options.max_num_frames, video.fps, self._fps)
+        starts = np.arange(begin, end - int(offsets[-1]))
+        if not len(starts):
+            raise InputError(
+                f"frames {begin} to {end} at {float(video.fps):g} fps are too few for {len(offsets)} "
+                f"at {float(self._fps):g} fps: {video.path}"
+            )
+        rng = sample_rng(self.options.seed, TIME, key)
+        # The first frame's mask will be emptied.
+        hidden = 1 if self.options.first_frame_gt and len(offsets) > 1 else 0
+        while len(starts):
+            numbers = (int(rng.choice(starts)) + offsets).tolist()
+            holes = [mask[part] for mask in ids.pick(numbers, row.mask_id)]
+            if any(hole.any() for hole in holes[hidden:]):
+                return numbers, holes
+            # Rare: look where the object is, and draw among the starts that show it.
+            present = ids.presence(row.mask_id, part)
+            starts = starts[present[starts[:, None] + offsets[hidden:]].any(axis=1)]
+        raise InputError(f"mask {row.mask_id} is empty in frames {begin} to {end}: {ids.path}")
+
+    def _piece(self, row: TrainingRow, video: VideoFrames) -> tuple[int, int]:
+        """Frames that the row may show, first and behind the last; InputError where the file is shorter."""
+        end = len(video) if row.end == TO_THE_END else row.end
+        if end > len(video):
+            raise InputError(f"the row ends at frame {end}, the video has {len(video)}: {video.path}")
+        return row.start + self.options.skip_frames_start, end - self.options.skip_frames_end
+
+
+def _check_fit(video: VideoFrames, ids: IdArray) -> None:
+    if len(ids) != len(video):
+        raise InputError(f"{len(video)} frames need as many masks, {ids.path} has {len(ids)}")
+    if (ids.height, ids.width) != (video.height, video.width):
+        raise InputError(
+            f"masks of {ids.width}x{ids.height} do not fit frames of {video.width}x{video.height}: {ids.path}"
+        )

@@ -1,0 +1,154 @@
+"""Checkpoints on disk: written under another name and renamed when whole, found again, checked, pruned.
+
+checkpoint-500/
+    branch/ or pytorch_lora_weights.safetensors    the trained weights, as the public release lays them out
+    state/                                         optimizer, schedule, random state of every process
+    position.json                                  step and samples seen, and the flags of the run
+    manifest.json                                  size and SHA-256 of every other file, written last
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from videopainter.data.errors import InputError
+
+MANIFEST, POSITION, STATE = "manifest.json", "position.json", "state"
+_NAME = re.compile(r"checkpoint-(\d+)")
+# Names that a killed run may leave behind.
+_PARTIAL, _DELETED = ".partial", ".deleted"
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a training stands: optimizer steps, and samples over all processes."""
+
+    step: int = 0
+    samples: int = 0
+
+    @classmethod
+    def read(cls, checkpoint: Path) -> Position:
+        content = json.loads((checkpoint / POSITION).read_text(encoding="utf-8"))
+        return cls(step=content["step"], samples=content["samples"])
+
+
+class CheckpointFolder:
+    """The checkpoints of one training.
+
+    Args:
+        folder: The training's output_dir.
+        limit: Keep the latest so many; None: all.
+    """
+
+    def __init__(self, folder: Path | str, limit: int | None = None) -> None:
+        self.folder, self.limit = Path(folder), limit
+
+    def __iter__(self) -> Iterator[Path]:
+        """Whole checkpoints by their names, the latest first; their contents are not looked at."""
+        if not self.folder.is_dir():
+            return
+        found = [(int(match[1]), path) for path in self.folder.iterdir() if (match := _NAME.fullmatch(path.name))]
+        yield from (path for _, path in sorted(found, reverse=True) if path.is_dir())
+
+    def begin(self, step: int) -> Path:
+        """An empty folder to write the checkpoint of `step` into; one process calls this."""
+        partial = self.folder / f"checkpoint-{step}{_PARTIAL}"
+        _remove(partial)
+        partial.mkdir(parents=True)
+        return partial
+
+    def partial(self, step: int) -> Path:
+        """That folder, for the other processes."""
+        return self.folder / f"checkpoint-{step}{_PARTIAL}"
+
+    def finish(self, step: int, position: dict[str, object]) -> Path:
+        """Make what lies in the partial folder the checkpoint of `step`; then remove checkpoints above the limit."""
+        partial = self.partial(step)
+        _write_json(partial / POSITION, position)
+        _write_json(partial / MANIFEST, {"files": _describe(partial)})
+        target = self.folder / f"checkpoint-{step}"
+        self._delete(target)
+        partial.rename(target)
+        self._prune()
+        return target
+
+    def _prune(self) -> None:
+        kept = len(list(self)) if self.limit is None else self.limit
+        for old in list(self)[kept:]:
+            self._delete(old)
+        for left in self.folder.glob(f"checkpoint-*{_DELETED}"):
+            shutil.rmtree(left, ignore_errors=True)
+
+    def _delete(self, checkpoint: Path) -> None:
+        """Gone at once under its name: a kill in between leaves no half of a checkpoint that looks whole."""
+        if checkpoint.exists():
+            doomed = checkpoint.with_name(checkpoint.name + _DELETED)
+            _remove(doomed)
+            checkpoint.rename(doomed)
+            _remove(doomed)
+
+    def find(self, wanted: str, warn: Callable[[str], None]) -> Path | None:
+        """The checkpoint to go on from: `latest` (None if there is none), a folder, or a name in this folder.
+
+        Damaged ones are passed over for `latest`, with a warning; InputError where one was asked for by name.
+        """
+        if wanted != "latest":
+            return self._named(wanted)
+        for checkpoint in self:
+            damage = damage_of(checkpoint)
+            if damage is None:
+                return checkpoint
+            warn(f"{checkpoint}: passed over, {damage}")
+        return None
+
+    def _named(self, wanted: str) -> Path:
+        checkpoint = next((p for p in (Path(wanted), self.folder / wanted) if p.is_dir()), None)
+        if checkpoint is None:
+            raise InputError(f"resume_from_checkpoint: expected `latest` or a checkpoint's folder, found no {wanted}")
+        damage = damage_of(checkpoint)
+        if damage is not None:
+            raise InputError(f"resume_from_checkpoint: {checkpoint}: {damage}")
+        return checkpoint
+
+
+def damage_of(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint, or None; reads all of it."""
+    try:
+        files = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
+        Position.read(checkpoint)
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"it has no readable {MANIFEST} and {POSITION}"
+    for name, (size, digest) in files.items():
+        path = checkpoint / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != size:
+            return f"{name} has {path.stat().st_size} bytes, {size} were written"
+        if _digest(path) != digest:
+            return f"{name} is not what was written (checksum)"
+    return None
+
+
+def _describe(folder: Path) -> dict[str, tuple[int, str]]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): (path.stat().st_size, _digest(path)) for path in files}
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=1, sort_keys=True, default=str), encoding="utf-8")
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)

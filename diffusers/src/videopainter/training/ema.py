@@ -1,0 +1,114 @@
+"""Moving average of the trained weights, for validation and for what is saved.
+
+The rule and its warm-up are those of `diffusers.training_utils.EMAModel`: decay min(ema_decay, (1 + n) / (10 + n))
+after n steps. Around it stands what that leaves to its caller: averages in float32 whatever the weights are (bfloat16
+rounds steps of 0.001 away), states by parameter name, loaded onto the device that they belong to, and a swap that is
+undone when something fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from videopainter.data.errors import InputError
+from videopainter.flags import flag, switch
+
+if TYPE_CHECKING:
+    import torch
+
+_STEP, _AVERAGE = "optimization_step", "average."
+
+
+@dataclass(kw_only=True)
+class EMAOptions:
+    """Whether and how trained weights are averaged."""
+
+    _argument_group_name: ClassVar[str] = "moving average"
+
+    use_ema: bool = switch(False, "Keep a moving average of the trained weights; validation and saved weights use it.")
+    ema_decay: float = flag(0.999, "Share of the average that a step keeps, at most; it grows to this from 0.1.")
+    ema_update_after: int = flag(0, "First steps during which the average is the weights themselves.")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ema_decay < 1:
+            raise InputError(f"ema_decay: expected at least 0 and less than 1, got {self.ema_decay}")
+        if self.ema_update_after < 0:
+            raise InputError(f"ema_update_after: expected 0 or more steps, got {self.ema_update_after}")
+
+
+class TrainedAverage:
+    """The moving average of the parameters that are trained; frozen ones are left out.
+
+    Made after the model is on its device and before the first step. `state_dict` and `load_state_dict` are what
+    `Accelerator.register_for_checkpointing` asks for; the state is flat, so that safetensors can hold it.
+
+    Args:
+        named_parameters: As `model.named_parameters()` gives them.
+
+    Raises:
+        InputError: if nothing is trained, or under ZeRO stage 3, whose parameters are not whole on any process.
+    """
+
+    def __init__(self, named_parameters: Iterable[tuple[str, torch.nn.Parameter]], options: EMAOptions) -> None:
+        import torch
+        from diffusers.training_utils import EMAModel
+
+        trained = {name: parameter for name, parameter in named_parameters if parameter.requires_grad}
+        if not trained:
+            raise InputError("use_ema: expected parameters that are trained, got none")
+        if any(hasattr(parameter, "ds_id") for parameter in trained.values()):
+            raise InputError("use_ema: expected ZeRO stage 2 or less, DDP or FSDP; stage 3 keeps no whole parameter")
+        self._names, self._parameters = list(trained), list(trained.values())
+        self._ema = EMAModel(
+            self._parameters, decay=options.ema_decay, update_after_step=options.ema_update_after, foreach=True
+        )
+        self._ema.to(dtype=torch.float32)
+
+    def step(self) -> None:
+        """Take in the present weights; once after every optimizer step."""
+        self._ema.step(self._parameters)
+
+    @contextmanager
+    def swap_in(self) -> Iterator[None]:
+        """Within the block the model holds the averages; afterwards its own weights again, to the bit."""
+        import torch
+
+        kept = [parameter.detach().clone() for parameter in self._parameters]
+        try:
+            self._ema.copy_to(self._parameters)
+            yield
+        finally:
+            with torch.no_grad():
+                torch._foreach_copy_(list[torch.Tensor](self._parameters), kept)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """References: `average.<parameter name>` in float32, and `optimization_step`."""
+        import torch
+
+        averages = {_AVERAGE + name: average for name, average in zip(self._names, self._ema.shadow_params)}
+        return {_STEP: torch.tensor(self._ema.optimization_step), **averages}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state; decay and delay stay those of the options.
+
+        Raises:
+            InputError: if it is not of these parameters.
+        """
+        import torch
+
+        expected = [_STEP, *(_AVERAGE + name for name in self._names)]
+        wrong = sorted(set(expected) ^ set(state))
+        if wrong:
+            kind = "is missing" if wrong[0] in expected else "is unknown"
+            raise InputError(f"moving average: expected that of {len(self._names)} trained weights, {wrong[0]} {kind}")
+        for name, average in zip(self._names, self._ema.shadow_params):
+            shape = tuple(state[_AVERAGE + name].shape)
+            if shape != tuple(average.shape):
+                raise InputError(f"moving average of {name}: expected shape {tuple(average.shape)}, got {shape}")
+        with torch.no_grad():
+            for name, average in zip(self._names, self._ema.shadow_params):
+                average.copy_(state[_AVERAGE + name])
+        self._ema.optimization_step = int(state[_STEP])

@@ -1,0 +1,157 @@
+"""Training samples and captions as the models see them.
+
+`latent_cache.py` stores what these functions return; training on the fly calls them at every step. The pixels
+go through the pipeline's own functions, so that training and inference cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLCogVideoX
+from transformers import AutoTokenizer, T5EncoderModel
+
+from videopainter.data.sample_order import SampleKey
+from videopainter.data.training_set import TrainingSample
+from videopainter.pipelines.conditioning import (
+    as_image_condition,
+    encode_video,
+    fill_hole,
+    latent_mask,
+    to_video_tensor,
+)
+from videopainter.pipelines.loading import load_strictly
+from videopainter.training.draws import first_frame_noise
+
+
+@dataclass
+class EncodedPixels:
+    """A batch of samples after the VAE; T = (F−1)/4+1 latents of h×w, scaled by the VAE's factor."""
+
+    keys: list[SampleKey]
+    latents: torch.Tensor  # (B, T, 16, h, w), clean
+    masked_latents: torch.Tensor  # (B, T, 16, h, w), of the video whose hole is filled
+    mask: torch.Tensor  # (B, T, 1, h, w), nearest neighbour, 1 = hole
+    first_latent: torch.Tensor | None  # (B, 1, 16, h, w) of the noised first frame; None: T2V backbones
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+        """The same with all tensors on a device, in a dtype (None: as they are)."""
+        # Only towards a GPU: a copy to the CPU that does not wait may be read before it is there.
+        overlap = device is not None and torch.device(device).type == "cuda"
+        return self._map(lambda tensor: tensor.to(device=device, dtype=dtype, non_blocking=overlap))
+
+    def pin_memory(self) -> Self:
+        """The same in page-locked memory (what DataLoader's `pin_memory` calls)."""
+        return self._map(torch.Tensor.pin_memory)
+
+    def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Self:
+        tensors = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "keys"}
+        return replace(self, **{name: None if t is None else change(t) for name, t in tensors.items()})
+
+    def with_prompts(self, prompt_embeds: torch.Tensor) -> EncodedBatch:
+        """A whole batch, with prompt embeddings (B, S, E)."""
+        return EncodedBatch(self.keys, self.latents, self.masked_latents, self.mask, self.first_latent, prompt_embeds)
+
+
+@dataclass
+class EncodedBatch(EncodedPixels):
+    """All that a training step needs beside its own draws (noise, timesteps, dropouts)."""
+
+    prompt_embeds: torch.Tensor  # (B, S, E)
+
+
+@torch.no_grad()
+def encode_pixels(
+    vae: Any,
+    samples: Sequence[TrainingSample],
+    *,
+    seed: int,
+    hole_fill: float = 0.0,
+    image_to_video: bool = True,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> EncodedPixels:
+    """Encode a batch: one pass of the VAE for the videos, one for the masked videos, one for the noised first frames.
+
+    On one CPU thread PyTorch convolves a batch of one by another algorithm than a larger one: latents then differ by
+    rounding (2e-6). With `vae.enable_slicing()` every sample goes through alone, and nothing depends on its batch.
+
+    Args:
+        samples: All of one size: frames uint8 (F, H, W, 3), masks bool (F, H, W).
+        seed: Of the noise on first frames (`draws.first_frame_noise`).
+        hole_fill: What holes are filled with, in [−1, 1].
+        image_to_video: Whether the backbone takes a first frame.
+        device: Where the VAE runs; None: where it lies.
+        dtype: Of the tensors returned; None: the VAE's.
+    """
+    place: torch.device = vae.device if device is None else torch.device(device)
+    dtype = dtype or vae.dtype
+    video = torch.cat([to_video_tensor(sample.frames) for sample in samples])
+    mask = torch.from_numpy(np.stack([sample.masks for sample in samples]))[:, None].float()
+    latents = encode_video(vae, video, place)
+    # Without any hole both are the same. One hole encodes them all, so that no sample's rounding depends on others'.
+    masked = encode_video(vae, fill_hole(video, mask, hole_fill), place) if mask.any() else latents
+    keys = [sample.key for sample in samples]
+    first = None
+    if image_to_video:
+        first = encode_video(vae, noised_first_frames(video, keys, seed), place)
+        first = as_image_condition(vae, first).to(dtype)
+    small_mask = latent_mask(mask, *latents.shape[-2:]).to(place, dtype)
+    return EncodedPixels(keys, latents.to(dtype), masked.to(dtype), small_mask, first)
+
+
+def noised_first_frames(video_BCTHW: torch.Tensor, keys: Sequence[SampleKey], seed: int) -> torch.Tensor:
+    """First frames (B, 3, 1, H, W) plus each sample's own noise; not clamped, as CogVideoX was trained."""
+    noised = []
+    for frame, key in zip(video_BCTHW[:, :, :1], keys, strict=True):
+        sigma, noise = first_frame_noise(seed, key, tuple(frame.shape))
+        noised.append(frame + sigma * noise.to(frame))
+    return torch.stack(noised)
+
+
+@torch.no_grad()
+def encode_captions(
+    tokenizer: Any,
+    text_encoder: Any,
+    captions: Sequence[str],
+    max_length: int,
+    device: torch.device | str | None = None,
+) -> torch.Tensor:
+    """T5 hidden states (B, S, E) of captions padded to `max_length` tokens and cut there; padding is not masked.
+
+    As CogVideoX's `encode_prompt`. Each different caption is encoded once and alone: what it gives depends on no other.
+    """
+    device = torch.device(device) if device is not None else text_encoder.device
+    embeds = {}
+    for caption in dict.fromkeys(captions):
+        tokens = tokenizer(caption, padding="max_length", max_length=max_length, truncation=True, return_tensors="pt")
+        embeds[caption] = text_encoder(tokens.input_ids.to(device))[0]
+    return torch.cat([embeds[caption] for caption in captions])
+
+
+def load_vae(model_path: str | Path, dtype: torch.dtype, *, slicing: bool = False, tiling: bool = False) -> Any:
+    """A checkpoint's VAE, frozen, on the CPU.
+
+    Args:
+        slicing: Encode one sample of a batch at a time.
+        tiling: Encode large frames in overlapping tiles: less memory, slightly other latents.
+    """
+    vae = load_strictly(AutoencoderKLCogVideoX, Path(model_path) / "vae", dtype).eval().requires_grad_(False)
+    if slicing:
+        vae.enable_slicing()
+    if tiling:
+        vae.enable_tiling()
+    return vae
+
+
+def load_text_encoder(model_path: str | Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    """A checkpoint's (tokenizer, frozen T5 encoder), on the CPU."""
+    folder = Path(model_path)
+    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    encoder = T5EncoderModel.from_pretrained(folder / "text_encoder", dtype=dtype, local_files_only=True)
+    return tokenizer, encoder.eval().requires_grad_(False)

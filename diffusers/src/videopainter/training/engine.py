@@ -1,0 +1,203 @@
+"""What depends on how processes work together: DDP, DeepSpeed ZeRO-2/3, FSDP, or one process."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, InitProcessGroupKwargs
+from torch import nn
+
+from videopainter.data.errors import InputError
+from videopainter.training.options import TrainingOptions
+
+_PLAIN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+_STATE_FILE = "training_state.pt"
+
+
+def make_accelerator(options: TrainingOptions) -> Accelerator:
+    """The accelerator of this process, by the flags and what `accelerate launch` or `torchrun` set."""
+    handlers: list[Any] = [DistributedDataParallelKwargs(gradient_as_bucket_view=True)]
+    deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true"
+    cpu = options.run.cpu or not torch.cuda.is_available()
+    if cpu and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        handlers.append(InitProcessGroupKwargs(backend="gloo"))
+    accelerator = Accelerator(
+        mixed_precision=options.model.mixed_precision,
+        gradient_accumulation_steps=options.run.gradient_accumulation_steps,
+        cpu=cpu and not deepspeed,  # DeepSpeed finds the CPU itself and refuses the flag
+        kwargs_handlers=handlers,
+    )
+    if options.model.allow_tf32:
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
+    plugin = accelerator.state.deepspeed_plugin
+    if plugin is not None:
+        # Both are usually read off a prepared data loader; ours is already cut up among the processes.
+        plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = options.run.train_batch_size
+        plugin.deepspeed_config["gradient_clipping"] = options.optimizer.max_grad_norm
+    return accelerator
+
+
+def frozen_dtype(accelerator: Accelerator) -> torch.dtype:
+    """Of weights that are not trained: half precision on GPUs where that is asked for.
+
+    FSDP shards tensors of one dtype together; on a CPU half-precision norms are slow.
+    """
+    if accelerator.device.type == "cpu" or accelerator.distributed_type == DistributedType.FSDP:
+        return torch.float32
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision, torch.float32)
+
+
+class Engine:
+    """The prepared model with its optimizer: steps, whole weights, and the state of a checkpoint.
+
+    Args:
+        accelerator: As `make_accelerator` gives it.
+        model: Prepared here; `model` is then the wrapped, `bare` the plain module.
+        optimizer: Over the model's trained parameters.
+        lr_scheduler: Stepped once per optimizer step, whatever the number of processes.
+        max_grad_norm: 0: gradients stay as they are.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        lr_scheduler: Any,
+        *,
+        max_grad_norm: float,
+    ) -> None:
+        self.accelerator, self.lr_scheduler, self.max_grad_norm = accelerator, lr_scheduler, max_grad_norm
+        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.bare: Any = accelerator.unwrap_model(self.model)
+        self.parameters = [p for p in self.bare.parameters() if p.requires_grad]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every process holds all weights and the optimizer."""
+        return self.accelerator.distributed_type in _PLAIN
+
+    @property
+    def is_zero3(self) -> bool:
+        plugin = self.accelerator.state.deepspeed_plugin
+        return plugin is not None and plugin.zero_stage == 3
+
+    @property
+    def in_lockstep(self) -> bool:
+        """Whether a forward pass needs all processes (sharded weights)."""
+        return self.is_zero3 or self.accelerator.distributed_type == DistributedType.FSDP
+
+    def backward(self, loss: torch.Tensor) -> torch.Tensor | None:
+        """Backward, and an optimizer step where the accumulation ends; returns the norm of the gradients then."""
+        norm = None
+        self.accelerator.backward(loss)
+        if self.accelerator.sync_gradients:
+            if self.max_grad_norm > 0:
+                norm = self.accelerator.clip_grad_norm_(self.parameters, self.max_grad_norm)
+            elif self.is_plain:
+                norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.accelerator.sync_gradients:
+            self.lr_scheduler.step()
+        return None if norm is None else torch.as_tensor(norm)
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """ZeRO-3: parameters are whole inside; all processes enter."""
+        if not self.is_zero3:
+            yield
+            return
+        import deepspeed
+
+        with deepspeed.zero.GatheredParameters(list(self.bare.parameters())):
+            yield
+
+    def whole_state(self, module: nn.Module) -> dict[str, torch.Tensor]:
+        """State dict of `module`, a part of the model, put together from all shards; all processes call this."""
+        with self.whole():
+            state = {name: _whole_tensor(tensor) for name, tensor in module.state_dict().items()}
+            return {name: tensor.detach().clone() for name, tensor in state.items()} if self.is_zero3 else state
+
+    # -- checkpoints
+
+    def save_state(self, folder: Path, *, extra: dict[str, Any]) -> None:
+        """Write optimizer, schedule and random state; all processes call this. `extra`: state dicts by name."""
+        folder.mkdir(parents=True, exist_ok=True)
+        index = self.accelerator.process_index
+        torch.save(_random_state(), folder / f"random-{index}.pt")
+        state: dict[str, Any] = {"lr_scheduler": self.lr_scheduler.state_dict(), **extra}
+        if self.is_plain:
+            state["optimizer"] = self.optimizer.state_dict()
+            state["weights"] = {name: p.detach() for name, p in self.bare.trained_parameters().items()}
+            if self.accelerator.scaler is not None:
+                state["scaler"] = self.accelerator.scaler.state_dict()
+        else:
+            self.accelerator.save_state(str(folder / "sharded"), exclude_frozen_parameters=True)
+        if self.accelerator.is_main_process:
+            torch.save(state, folder / _STATE_FILE)
+
+    def load_state(self, folder: Path) -> dict[str, Any]:
+        """Go on where `save_state` was called; returns what was `extra` there."""
+        state = torch.load(folder / _STATE_FILE, map_location="cpu", weights_only=True)
+        self.lr_scheduler.load_state_dict(state["lr_scheduler"])
+        if self.is_plain:
+            if "optimizer" not in state:
+                raise InputError(f"{folder}: expected the state of one process or DDP, got that of DeepSpeed or FSDP")
+            self._load_weights(state["weights"], folder)
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.accelerator.scaler is not None and "scaler" in state:
+                self.accelerator.scaler.load_state_dict(state["scaler"])
+        else:
+            if not (folder / "sharded").is_dir():
+                raise InputError(f"{folder}: expected the state of DeepSpeed or FSDP, got that of one process or DDP")
+            self.accelerator.load_state(str(folder / "sharded"), load_kwargs={"load_module_strict": False})
+        random_file = folder / f"random-{self.accelerator.process_index}.pt"
+        if random_file.exists():  # more processes than before have none, and need none
+            _set_random_state(torch.load(random_file, weights_only=True))
+        return {name: value for name, value in state.items() if name not in _OWN}
+
+    def _load_weights(self, weights: dict[str, torch.Tensor], folder: Path) -> None:
+        trained = self.bare.trained_parameters()
+        if trained.keys() != weights.keys():
+            odd = sorted(trained.keys() ^ weights.keys())[0]
+            raise InputError(f"{folder}: expected the weights of this training, {odd} is in one of them only")
+        with torch.no_grad():
+            for name, parameter in trained.items():
+                if parameter.shape != weights[name].shape:
+                    raise InputError(
+                        f"{folder}: {name}: expected {tuple(parameter.shape)}, got {tuple(weights[name].shape)}"
+                    )
+                parameter.copy_(weights[name])
+
+
+_OWN = ("lr_scheduler", "optimizer", "weights", "scaler")
+
+
+def _whole_tensor(tensor: torch.Tensor) -> torch.Tensor:
+    """FSDP2's shards put together."""
+    full = getattr(tensor, "full_tensor", None)
+    return tensor if full is None else full()
+
+
+def _random_state() -> dict[str, Any]:
+    """What libraries may draw from; our own draws need none of it (see `draws.py`)."""
+    state: dict[str, Any] = {"torch": torch.get_rng_state(), "python": random.getstate()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def _set_random_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch"])
+    random.setstate(state["python"])
+    if torch.cuda.is_available() and len(state.get("cuda", [])) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])

@@ -1,0 +1,101 @@
+"""What is trained, as one module: backbone and context encoder together, most of it frozen.
+
+One module, because DeepSpeed ZeRO-3 and FSDP shard what they are given, and the frozen backbone is the largest part.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from videopainter.models.id_resample import ClipMemory, HoleTokens, IDResample
+from videopainter.models.transformer import token_mask
+from videopainter.pipelines.denoise import model_prediction
+
+# Weights of the released branch file that take no part in its forward pass.
+UNUSED_IN_BRANCH = ("branch_x_embedder", "norm_final", "norm_out", "proj_out")
+
+
+class InpaintingModel(nn.Module):
+    """Backbone with context encoder; `forward` is the prediction that the pipeline makes.
+
+    Args:
+        transformer: The backbone; with a LoRA when the ID adapter is trained.
+        branch: The context encoder.
+        mask_add: Add branch features to background tokens only.
+        add_first: Add them after the first blocks only.
+        id_form: Form of ID resampling; None: without.
+    """
+
+    def __init__(
+        self,
+        transformer: nn.Module,
+        branch: nn.Module,
+        *,
+        mask_add: bool = True,
+        add_first: bool = False,
+        id_form: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.transformer, self.branch = transformer, branch
+        self.mask_add, self.add_first, self.id_form = mask_add, add_first, id_form
+
+    def forward(
+        self,
+        noisy: torch.Tensor,  # (B, T, 16, h, w)
+        image_latents: torch.Tensor | None,  # (B, T, 16, h, w), None: T2V backbone
+        branch_cond: torch.Tensor,  # (B, T, 17, h, w)
+        prompt_embeds: torch.Tensor,  # (B, S, E)
+        timestep: torch.Tensor,  # (B,)
+        rotary: tuple[torch.Tensor, torch.Tensor] | None,
+        previous: ClipMemory | None = None,
+        prev_clip_weight: float = 0.0,
+        remember: bool = False,
+    ) -> torch.Tensor | ClipMemory:
+        """Velocity (B, T, 16, h, w); with `remember` what the clip hands to the next one instead."""
+        config: Any = self.transformer.config
+        hole = token_mask(branch_cond[:, :, -1:], config.patch_size, config.patch_size_t)
+        resample = None
+        if self.id_form:
+            resample = IDResample(
+                HoleTokens.from_mask(hole),
+                self.id_form,
+                previous=previous,
+                prev_clip_weight=prev_clip_weight,
+                remember=remember,
+            )
+        output = model_prediction(
+            self.transformer,
+            self.branch,
+            noisy,
+            image_latents,
+            branch_cond,
+            prompt_embeds,
+            timestep,
+            rotary,
+            background=~hole if self.mask_add else None,
+            add_first=self.add_first,
+            id_resample=resample,
+        )
+        return resample.finished_memory() if remember and resample is not None else output
+
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        """What is trained, by name."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+
+def freeze_all_but_branch(model: InpaintingModel) -> None:
+    """Train the branch, without the weights of its file that it does not use."""
+    model.requires_grad_(False)
+    skipped = [*UNUSED_IN_BRANCH, "patch_embed.text_proj"] if model.branch.config.wo_text else [*UNUSED_IN_BRANCH]
+    for name, parameter in model.branch.named_parameters():
+        parameter.requires_grad_(not name.startswith(tuple(skipped)))
+
+
+def freeze_all_but_lora(model: InpaintingModel) -> None:
+    """Train the backbone's LoRA alone."""
+    model.requires_grad_(False)
+    for name, parameter in model.transformer.named_parameters():
+        parameter.requires_grad_("lora_" in name)

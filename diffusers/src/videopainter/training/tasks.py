@@ -1,0 +1,132 @@
+"""What differs between the two trainings: what is made, what is trained, and in which files it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from peft import LoraConfig, get_peft_model_state_dict
+from safetensors.torch import save_file
+
+from videopainter.models.adapter_file import FILE_NAME
+from videopainter.models.context_branch import CogvideoXBranchModel
+from videopainter.models.id_adapter import ADAPTER_NAME, IDAdapter
+from videopainter.models.transformer import VideoPainterTransformer3DModel
+from videopainter.pipelines.loading import load_strictly
+from videopainter.training.model import InpaintingModel, freeze_all_but_branch, freeze_all_but_lora
+from videopainter.training.options import TrainingOptions
+
+WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
+
+
+class Task(Protocol):
+    """One of the two trainings."""
+
+    name: str
+
+    def build(self, options: TrainingOptions, frozen_dtype: torch.dtype) -> InpaintingModel:
+        """The model, with its trained weights in float32 and the others in `frozen_dtype`."""
+        ...
+
+    def exported(self, model: InpaintingModel) -> torch.nn.Module:
+        """The part whose weights are written."""
+        ...
+
+    def write(self, model: InpaintingModel, state: Mapping[str, torch.Tensor], folder: Path) -> None:
+        """Write the trained weights as the public release does; `state` is `exported(model)`'s whole state dict."""
+        ...
+
+
+class BranchTask:
+    """The context encoder, the backbone frozen."""
+
+    name = "branch"
+
+    def build(self, options: TrainingOptions, frozen_dtype: torch.dtype) -> InpaintingModel:
+        transformer = _load_backbone(options, frozen_dtype)
+        torch.manual_seed(options.data.seed)  # a new branch has layers that start at random
+        branch = _load_branch(options) or CogvideoXBranchModel.from_transformer(
+            transformer,
+            num_layers=options.model.branch_layer_num,
+            wo_text=options.model.wo_text,
+            hole_fill=options.model.hole_fill,
+        )
+        model = InpaintingModel(
+            transformer,
+            branch.float(),
+            mask_add=options.condition.mask_add,
+            add_first=options.condition.add_first,
+        )
+        freeze_all_but_branch(model)
+        return _prepare_checkpointing(model, options)
+
+    def exported(self, model: InpaintingModel) -> torch.nn.Module:
+        return model.branch
+
+    def write(self, model: InpaintingModel, state: Mapping[str, torch.Tensor], folder: Path) -> None:
+        target = folder / "branch"
+        target.mkdir(parents=True, exist_ok=True)
+        model.branch.save_config(target)
+        tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in state.items()}
+        save_file(tensors, target / WEIGHTS_NAME, metadata={"format": "pt"})
+
+
+class AdapterTask:
+    """The ID-resample LoRA on the backbone, backbone and branch frozen."""
+
+    name = "ID adapter"
+
+    def build(self, options: TrainingOptions, frozen_dtype: torch.dtype) -> InpaintingModel:
+        transformer = _load_backbone(options, frozen_dtype)
+        branch = _load_branch(options)
+        assert branch is not None, "checked with the flags"
+        description = describe_adapter(options, float(branch.config.hole_fill))
+        torch.manual_seed(options.data.seed)  # the A matrices start at random
+        transformer.add_adapter(LoraConfig(**description.lora_config()), adapter_name=ADAPTER_NAME)
+        for name, parameter in transformer.named_parameters():
+            if "lora_" in name:
+                parameter.data = parameter.data.float()
+        model = InpaintingModel(
+            transformer,
+            branch.to(frozen_dtype),
+            mask_add=options.condition.mask_add,
+            add_first=options.condition.add_first,
+            id_form=description.form if options.adapter.id_pool_resample_learnable else None,
+        )
+        self.description = description
+        freeze_all_but_lora(model)
+        return _prepare_checkpointing(model, options)
+
+    def exported(self, model: InpaintingModel) -> torch.nn.Module:
+        return model.transformer
+
+    def write(self, model: InpaintingModel, state: Mapping[str, torch.Tensor], folder: Path) -> None:
+        lora = {name: tensor for name, tensor in state.items() if "lora_" in name}
+        weights = get_peft_model_state_dict(model.transformer, state_dict=lora, adapter_name=ADAPTER_NAME)
+        self.description.save(folder, {name: tensor.float() for name, tensor in weights.items()})
+        assert (folder / FILE_NAME).is_file()
+
+
+def describe_adapter(options: TrainingOptions, hole_fill: float) -> IDAdapter:
+    """What is stored beside the LoRA's weights."""
+    adapter = options.adapter
+    return IDAdapter(adapter.id_resample_form, adapter.rank, adapter.lora_alpha, hole_fill)
+
+
+def _load_backbone(options: TrainingOptions, dtype: torch.dtype) -> Any:
+    folder = Path(options.model.pretrained_model_name_or_path) / "transformer"
+    return load_strictly(VideoPainterTransformer3DModel, folder, dtype)
+
+
+def _load_branch(options: TrainingOptions) -> Any:
+    path = options.model.cogvideox_branch_name_or_path
+    return None if path is None else load_strictly(CogvideoXBranchModel, Path(path), torch.float32)
+
+
+def _prepare_checkpointing(model: InpaintingModel, options: TrainingOptions) -> InpaintingModel:
+    if options.model.gradient_checkpointing:
+        model.transformer.enable_gradient_checkpointing()
+        model.branch.enable_gradient_checkpointing()
+    return model.train()

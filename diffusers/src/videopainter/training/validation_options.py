@@ -1,0 +1,108 @@
+"""The flags of a validation. Reading them needs neither torch nor diffusers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar
+
+from videopainter.data.errors import InputError
+from videopainter.flags import flag, switch
+from videopainter.pipelines.settings import InpaintSettings
+
+if TYPE_CHECKING:
+    from videopainter.data.training_set import TrainingSetOptions
+
+NUM_TIMESTEPS = 1000  # of CogVideoX's schedulers
+
+
+@dataclass(kw_only=True)
+class ValidationOptions:
+    """When a training is validated, on what, and how videos are made."""
+
+    _argument_group_name: ClassVar[str] = "validation"
+
+    val_meta_file_path: str | None = flag(
+        None, "CSV of validation clips, in the training CSV's format; without it nothing is validated."
+    )
+    validating_steps: int = flag(256, "Validate every this many optimizer steps; 0 never does.")
+    validation_epochs: int = flag(1, "Validate in every this many-th epoch only.")
+    validation_at_start: bool = switch(False, "Validate before the first step, too.")
+    num_validation_videos: int = flag(1, "Videos made in a validation, of the CSV's first clips; 0 makes none.")
+    validation_samples: int = flag(8, "Clips whose loss is measured, the CSV's first; 0 measures none.")
+    validation_timesteps: list[int] = field(
+        default_factory=lambda: [100, 300, 500, 700, 900],
+        metadata={"help": "Timesteps (0-999) at which the loss is measured, each with its own fixed noise."},
+    )
+    validation_batch_size: int = flag(1, "Clips in a forward pass of the loss.")
+    validation_seed: int = flag(42, "Of the clips' crops, the noise and the videos, whatever --seed is.")
+    num_inference_steps: int = flag(50, "Denoising steps of a validation video.")
+    guidance_scale: float = flag(6.0, "Classifier-free guidance of a validation video; 1 turns it off.")
+    use_dynamic_cfg: bool = switch(True, "Guidance that grows over the steps, as inference does.")
+    val_latent_cache: str | None = flag(
+        None,
+        "Latent cache of the validation clips (cache_latents.py with that CSV, --seed as --validation_seed and no "
+        "augmentation): on it a training from a latent cache measures its loss.",
+    )
+    validation_load_models: bool = switch(
+        False, "In a training from a latent cache: load VAE and text encoder for every validation, and drop them again."
+    )
+
+    def __post_init__(self) -> None:
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise InputError(f"{name}: expected {least} or more, got {getattr(self, name)}")
+        wrong = [t for t in self.validation_timesteps if not 0 <= t < NUM_TIMESTEPS]
+        if wrong or not self.validation_timesteps:
+            got = wrong[0] if wrong else "none"
+            raise InputError(f"validation_timesteps: expected numbers from 0 to {NUM_TIMESTEPS - 1}, got {got}")
+        if len(set(self.validation_timesteps)) < len(self.validation_timesteps):
+            raise InputError(f"validation_timesteps: expected different ones, got {self.validation_timesteps}")
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anything is ever validated."""
+        work = self.num_validation_videos + self.validation_samples
+        return self.val_meta_file_path is not None and self.validating_steps > 0 and work > 0
+
+    @property
+    def num_clips(self) -> int:
+        return max(self.num_validation_videos, self.validation_samples)
+
+    def set_options(self, training: TrainingSetOptions) -> TrainingSetOptions:
+        """Options of the validation set: the training set's with another CSV and seed, and no augmentation.
+
+        So that runs that differ in augmentation or seed are measured on the same pixels and masks.
+        """
+        assert self.val_meta_file_path is not None
+        return replace(
+            training,
+            meta_file_path=self.val_meta_file_path,
+            seed=self.validation_seed,
+            mix_train_ratio=0.0,
+            proportion_empty_prompts=0.0,
+            mask_transform_prob=0.0,
+            random_flip=0.0,
+        )
+
+    def inpaint_settings(self, *, mask_add: bool, add_first: bool = False) -> InpaintSettings:
+        """How videos are made; branch features are added as in the training."""
+        return InpaintSettings(
+            num_inference_steps=self.num_inference_steps,
+            guidance_scale=self.guidance_scale,
+            use_dynamic_cfg=self.use_dynamic_cfg,
+            seed=self.validation_seed,
+            mask_add=mask_add,
+            add_first=add_first,
+        )
+
+
+_LEAST = {
+    "validating_steps": 0,
+    "validation_epochs": 1,
+    "num_validation_videos": 0,
+    "validation_samples": 0,
+    "validation_batch_size": 1,
+    "validation_seed": 0,
+    "num_inference_steps": 1,
+    "guidance_scale": 0,
+}

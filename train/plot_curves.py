@@ -1,0 +1,17 @@
+"""Draw the curves of one or more trainings as a PNG. `--help` documents every flag.
+
+python train/plot_curves.py --runs out/run-a better=out/run-b --output curves.png
+"""
+
+from videopainter.cli.door import parse_options, run_door
+from videopainter.training.curves import CurveOptions, plot_curves
+
+
+def main() -> None:
+    """Parse, draw, say where."""
+    (options,) = parse_options([CurveOptions], description=__doc__ or "")
+    print(plot_curves(options))
+
+
+if __name__ == "__main__":
+    run_door(main)
