@@ -1,9 +1,9 @@
 """Memory of a training of CogVideoX-5B sizes, per GPU and in main memory: branch and ID adapter, 49×480×720 pixels.
 
 Nothing of that size is allocated. Parameters are counted on our own classes; activations are found by running a step of
-the real modules on tensors without storage (torch's FakeTensorMode) and adding up what is alive at each moment, with 2
-blocks and with 3: memory is linear in the blocks. `--check` runs a small model on this CPU and compares its process's
-peak with the same prediction.
+the real modules on tensors without storage (torch's FakeTensorMode) and adding up what is alive at each moment, with a
+few blocks and a few more: memory is linear in the blocks. `--check` runs a small model on this CPU and compares its
+process's peak with the same prediction.
     python benchmarks/training_memory.py [--check]
 """
 
@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKLCogVideoX
+from diffusers.utils import logging
 from peft import LoraConfig
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -91,6 +92,24 @@ def build(size: Size, kind: str, blocks: int, dtype: torch.dtype, trained_dtype:
             parameter.data = parameter.data.to(trained_dtype)
     freeze_all_but_lora(model)
     return model.train()
+
+
+def without_storage(size: Size, kind: str, blocks: int, dtype: torch.dtype, trained: torch.dtype) -> InpaintingModel:
+    """The same inside a FakeTensorMode (in which peft cannot build)."""
+    with torch.device("meta"):
+        model = build(size, kind, blocks, dtype, trained)
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                empty = torch.empty(parameter.shape, dtype=parameter.dtype)
+                module._parameters[name] = torch.nn.Parameter(empty, requires_grad=parameter.requires_grad)
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
+    # As on a GPU: half precision on a CPU would go without the fused kernel.
+    for part in (model.transformer, model.branch):
+        part.set_attention_backend("native")
+    return model
 
 
 @contextmanager
@@ -173,8 +192,12 @@ def activation_bytes(
     size: Size, kind: str, *, checkpointing: bool, autocast: bool, dtype: torch.dtype = torch.bfloat16
 ) -> float:
     """Peak of one clip's step above weights and gradients, extrapolated in the number of blocks."""
-    low, high = (_traced(size, kind, blocks, checkpointing, autocast, dtype) for blocks in (2, 3))
-    return high + (high - low) * (size.blocks - 3)
+    # Linear once the peak lies in the backbone: with few blocks it may lie in the branch's backward pass.
+    few, more = (12, 14) if checkpointing else (4, 6)
+    if size.blocks <= more:
+        return _traced(size, kind, size.blocks, checkpointing, autocast, dtype)
+    low, high = (_traced(size, kind, blocks, checkpointing, autocast, dtype) for blocks in (few, more))
+    return high + (high - low) / (more - few) * (size.blocks - more)
 
 
 def _traced(size: Size, kind: str, blocks: int, checkpointing: bool, autocast: bool, dtype: torch.dtype) -> int:
@@ -182,7 +205,7 @@ def _traced(size: Size, kind: str, blocks: int, checkpointing: bool, autocast: b
     torch.nn.functional.scaled_dot_product_attention = flash_attention
     try:
         with FakeTensorMode():
-            model = build(size, kind, blocks, dtype, torch.float32 if autocast else dtype)
+            model = without_storage(size, kind, blocks, dtype, torch.float32 if autocast else dtype)
             for parameter in model.parameters():
                 if parameter.requires_grad:
                     parameter.register_post_accumulate_grad_hook(lambda p: setattr(p, "grad", None))
@@ -234,11 +257,11 @@ class Counts:
 
 
 def count(kind: str, size: Size = BIG) -> Counts:
-    with FakeTensorMode():
+    with torch.device("meta"):
         model = build(size, kind, size.blocks, torch.bfloat16, torch.float32)
-        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        total = sum(p.numel() for p in model.parameters())
-        block = sum(p.numel() for p in model.transformer.transformer_blocks[0].parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in model.parameters())
+    block = sum(p.numel() for p in model.transformer.transformer_blocks[0].parameters())
     return Counts(total - trained, trained, block)
 
 
@@ -270,6 +293,7 @@ class Way:
 
 WAYS = (
     Way("1 GPU", 1, True),
+    Way("1 GPU, 8-bit Adam", 1, True),
     Way("8 GPUs, DDP", 8, True),
     Way("8 GPUs, ZeRO-2, optimizer on CPU", 8, False),
     Way("8 GPUs, ZeRO-2", 8, False),
@@ -284,6 +308,7 @@ def states(way: Way, counts: Counts) -> tuple[float, float]:
 
     f frozen and t trained numbers on N GPUs; Adam keeps two float32 numbers for each trained one:
         1 GPU, DDP   2f + (4 + 4 + 8)t                                    trained weights and gradients in float32
+        8-bit Adam   2f + (4 + 4 + 2)t
         ZeRO-2       2f + 2t + (2 + 4 + 8)t/N + buckets                   bfloat16, float32 master weights shared out
         on CPU       2f + 2t + buckets; main memory (4 + 4 + 8)t
         ZeRO-3       (2f + 2t + 2t + 12t)/N + buckets + 2·1e9             whole parameters that live at a time
@@ -300,7 +325,7 @@ def states(way: Way, counts: Counts) -> tuple[float, float]:
         return (2 * f + 16 * t) / n + buckets + 2 * min(1_000_000_000, f), 0
     if "FSDP2" in way.name:
         return (4 * f + 16 * t) / n + 2 * 2 * counts.largest_block, 0
-    return 2 * f + 16 * t, 0
+    return 2 * f + (10 if "8-bit" in way.name else 16) * t, 0
 
 
 # ---- the table
@@ -402,6 +427,7 @@ def main() -> None:
     parser.add_argument("--measure", choices=("branch", "id"), help=argparse.SUPPRESS)
     parser.add_argument("--checkpointing", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    logging.set_verbosity_error()
     if arguments.measure:
         measure(arguments.measure, arguments.checkpointing)
     elif arguments.check:

@@ -360,9 +360,12 @@ def write_by_two(folder: Path, meta: Path) -> None:
     writer.finish()
 
 
-def test_killed_damaged_and_gone_on_with_by_others(folder: Path, small_shards: Path):
+def test_killed_damaged_and_gone_on_with_by_others(meta: Path, folder: Path, small_shards: Path):
     assert_same_cache(small_shards, folder)
     assert not list(small_shards.glob(".*.tmp"))
+    # Others may read what safetensors writes for its owner alone.
+    modes = {path.stat().st_mode & 0o777 for path in small_shards.glob("*.safetensors")}
+    assert modes == {meta.stat().st_mode & 0o777}
 
 
 def test_a_second_run_has_nothing_to_do(meta: Path, folder: Path, capsys):

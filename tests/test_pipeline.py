@@ -6,7 +6,8 @@ import torch
 from conftest import make_pipeline, make_transformer, moving_mask, noise_video
 
 from videopainter.data.clip import ArrayFrames, ArrayMasks
-from videopainter.pipelines.conditioning import latent_mask, resize_masks, touched_latents
+from videopainter.data.reshape import resize_masks
+from videopainter.pipelines.conditioning import latent_mask, touched_latents
 from videopainter.pipelines.prompts import PromptTrack
 from videopainter.pipelines.settings import InpaintSettings
 from videopainter.pipelines.store import WindowStore

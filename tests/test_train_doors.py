@@ -155,8 +155,9 @@ def test_a_config_is_one_that_accelerate_knows(path):
     deepspeed, fsdp = config.deepspeed_config, config.fsdp_config
     assert (config.distributed_type.value == "DEEPSPEED") == bool(deepspeed)
     assert (config.distributed_type.value == "FSDP") == bool(fsdp)
-    if deepspeed:  # the trainer's flags decide
-        assert deepspeed["gradient_accumulation_steps"] == deepspeed["gradient_clipping"] == "auto"
+    if deepspeed:
+        # The trainer's flags decide; "auto" would end up in accelerate's int().
+        assert not {"gradient_accumulation_steps", "gradient_clipping"} & set(deepspeed)
         assert (deepspeed["offload_optimizer_device"] == "cpu") == path.stem.endswith("single_ds")
     if fsdp:
         assert fsdp["fsdp_transformer_layer_cls_to_wrap"] == "VideoPainterBlock"

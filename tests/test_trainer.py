@@ -25,6 +25,7 @@ from videopainter.data.synthetic_set import SyntheticLook
 from videopainter.data.synthetic_writing import write_set
 from videopainter.models.adapter_file import FILE_NAME
 from videopainter.models.id_adapter import IDAdapter
+from videopainter.models.id_resample import HoleTokens
 from videopainter.training.checkpoints import CheckpointFolder, damage_of
 from videopainter.training.encoding import EncodedBatch
 from videopainter.training.model import InpaintingModel, freeze_all_but_branch
@@ -367,3 +368,20 @@ def test_a_new_training_does_not_write_over_an_old_one(flags, tmp_path):
 def test_a_loss_that_is_no_number_ends_the_run(flags, tmp_path, capsys):
     assert train_branch(flags(tmp_path, learning_rate=1e30, lr_warmup_steps=0, max_grad_norm=0)) == 1
     assert "the loss is" in capsys.readouterr().err
+
+
+def test_room_for_all_tokens_changes_no_loss():
+    """The exact form is given room for every token, so that no count has to be fetched from the device."""
+    transformer = make_transformer()
+    batch, objective = random_batch(0), Objective(make_scheduler(), transformer.config, ConditionOptions())
+    found = []
+    for form in ("exact", "counted"):
+        model = InpaintingModel(transformer, make_branch(transformer), id_form="exact")
+        with pytest.MonkeyPatch.context() as patch:
+            if form == "counted":
+                patch.setattr(HoleTokens, "from_mask", classmethod(lambda cls, mask, longest=None: counted(mask)))
+            found.append(float(objective.training_losses(model, batch, seed=1).full))
+    assert found[0] == pytest.approx(found[1], rel=1e-6)
+
+
+counted = HoleTokens.from_mask

@@ -14,6 +14,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from test_video_io import BITS, CODECS, encode, number_of, numbered, remux
 
 from videopainter.data.errors import InputError
@@ -26,7 +27,6 @@ from videopainter.data.sampling import resample_indices
 from videopainter.data.training_rows import frame_offsets
 from videopainter.data.training_set import TrainingSample, TrainingSet, TrainingSetOptions, Unreadable, UnreadableLog
 from videopainter.data.video_io import VideoFrames
-from videopainter.pipelines import conditioning
 
 CAPTION = "A textured ball rolls to the right over a table in soft light."
 HEADER = "path,start_frame,end_frame,fps,mask_id,caption\n"
@@ -174,8 +174,10 @@ def test_resizing_is_that_of_inference(size: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (2, 97, 131, 3), dtype=np.uint8)
     masks = rng.random((2, 97, 131)) < 0.01
-    np.testing.assert_array_equal(resize_frames(frames, *size), conditioning.resize_frames(frames, *size))
-    np.testing.assert_array_equal(resize_masks(masks, *size), conditioning.resize_masks(masks, *size))
+    images = [Image.fromarray(frame).resize(size[::-1], Image.Resampling.LANCZOS) for frame in frames]
+    np.testing.assert_array_equal(resize_frames(frames, *size), np.stack([np.asarray(image) for image in images]))
+    pooled = torch.nn.functional.adaptive_max_pool2d(torch.from_numpy(masks)[:, None].float(), size)[:, 0]
+    np.testing.assert_array_equal(resize_masks(masks, *size), pooled.numpy() > 0)
 
 
 def test_offsets_are_those_of_resampling() -> None:

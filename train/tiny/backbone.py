@@ -1,7 +1,7 @@
 """Train the tiny image-to-video backbone together with its text encoder; writes `<work>/backbone.pt`.
 
-Half of the batches are plain image-to-video. In the others a hole is as noisy as the timestep says and the latents around
-it are clean (or less noisy), and the loss counts the hole double: a large backbone learns from much data how to carry on
+Half of the batches are plain image-to-video. In the others a hole is as noisy as the timestep says and the latents
+around it are clean (or less noisy), and the hole counts most: a large backbone learns from much data how to carry on
 what it sees around; this small one is shown it on purpose. Its format and its use stay those of an I2V backbone.
 """
 

@@ -31,7 +31,8 @@ class EvaluationOptions:
     clips: int = flag(24, "Scenes for each kind of hole; 0 leaves removal out.")
     num_frames: int = flag(17, "Frames of such a clip and of a window, 4k+1.")
     long_clips: int = flag(12, "Scenes with an object that leaves and comes back; 0 leaves them out.")
-    long_frames: int = flag(97, "Frames of such a clip, 41 or more.")
+    long_frames: int = flag(57, "Frames of such a clip, 41 or more.")
+    long_window: int = flag(29, "Frames of a window of a long clip, 4k+1: half the clip, so that both see the object.")
     overlap_frames: int = flag(0, "Frames that neighbouring windows of long clips share: 0 (taken as 1) or 4k+1.")
     height: int = flag(64, "Height of the scenes.")
     width: int = flag(96, "Width of the scenes.")
@@ -61,16 +62,16 @@ class EvaluationOptions:
             raise InputError(f"num_frames: expected 4k+1, 5 or more, got {self.num_frames}")
         if not self.prev_clip_weights or min(self.prev_clip_weights) < 0:
             raise InputError(f"prev_clip_weights: expected numbers of 0 or more, got {self.prev_clip_weights}")
-        self.call_settings(self.overlap_frames)
+        self.call_settings(self.long_window, self.overlap_frames)
 
     @property
     def scenes(self) -> dict[str, int]:
         return {"height": self.height, "width": self.width, "first_seed": self.first_seed}
 
-    def call_settings(self, overlap_frames: int) -> dict[str, Any]:
+    def call_settings(self, window: int, overlap_frames: int) -> dict[str, Any]:
         """Keywords of the pipeline's call, checked."""
         settings = {
-            "num_frames": self.num_frames,
+            "num_frames": window,
             "overlap_frames": overlap_frames,
             "num_inference_steps": self.steps,
             "guidance_scale": self.guidance,
@@ -126,7 +127,7 @@ def evaluate_removal(options: EvaluationOptions, pipe: Any, about: str) -> tuple
     parts = {}
     for kind in (OBJECT, FREE_FORM):
         cases = removal_cases(options.clips, kind, num_frames=options.num_frames, **options.scenes)
-        settings = options.call_settings(0)
+        settings = options.call_settings(options.num_frames, 0)
         parts[kind] = measure_removal(pipe, cases, settings, total=options.clips, label=kind, shown=options.sheet_clips)
     for name, given in (("sheet.png", False), ("sheet_first_frame.png", True)):
         path = Path(options.output) / name
@@ -146,7 +147,7 @@ def evaluate_returns(options: EvaluationOptions, pipe: Any, about: str) -> tuple
         pipe,
         load(Path(options.checkpoint), adapter=True),
         cases,
-        options.call_settings(options.overlap_frames),
+        options.call_settings(options.long_window, options.overlap_frames),
         weights=options.prev_clip_weights,
         first_frame=options.long_first_frame,
         shown=options.sheet_clips,
@@ -158,17 +159,15 @@ def evaluate_returns(options: EvaluationOptions, pipe: Any, about: str) -> tuple
 
 def evaluate(options: EvaluationOptions) -> tuple[str, dict[str, Any]]:
     """Measure and write the sheets; returns the Markdown and all numbers."""
-    about = (
-        f"Held-out scenes of {options.width}x{options.height} pixels, windows of {options.num_frames} frames, "
-        f"{options.steps} steps, guidance {options.guidance:g}, seed {options.seed}."
-    )
+    scenes = f"Held-out scenes of {options.width}x{options.height} pixels, windows of"
+    how = f"{options.steps} steps, guidance {options.guidance:g}, seed {options.seed}."
     pipe = load(Path(options.checkpoint), adapter=False)
     sections, numbers = [], {}
     if options.clips:
-        section, numbers["removal"] = evaluate_removal(options, pipe, about)
+        section, numbers["removal"] = evaluate_removal(options, pipe, f"{scenes} {options.num_frames} frames, {how}")
         sections.append(section)
     if options.long_clips:
-        section, numbers["returning"] = evaluate_returns(options, pipe, about)
+        section, numbers["returning"] = evaluate_returns(options, pipe, f"{scenes} {options.long_window} frames, {how}")
         sections.append(section)
     return "\n".join(sections), numbers
 

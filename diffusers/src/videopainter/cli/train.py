@@ -107,6 +107,8 @@ def check(kind: Kind, options: TrainingOptions) -> None:
     check_checkpoints(options.model.pretrained_model_name_or_path, branch)
     if branch is not None:
         _check_same_fill(options, Path(branch))
+    if options.ema.use_ema and os.environ.get("ACCELERATE_USE_FSDP", "false") == "true":
+        raise InputError("use_ema: expected DDP or ZeRO-2, got FSDP, which shards the weights that are averaged")
     wanted = options.run.resume_from_checkpoint
     if wanted and wanted != "latest" and not any(p.is_dir() for p in (Path(wanted), options.output_dir / wanted)):
         raise InputError(f"resume_from_checkpoint: expected `latest` or a checkpoint's folder, found no {wanted}")
@@ -133,23 +135,33 @@ def _check_fresh(options: TrainingOptions) -> None:
 
 
 def open_cache(options: TrainingOptions) -> LatentCache | None:
-    """The latent cache that the flags name, after a check that it was made as this training wants it."""
+    """The latent cache that the flags name, after a check that it was made as this training wants it.
+
+    The validation set's cache is checked, too.
+    """
+    chosen = options.validation
+    if chosen.enabled and chosen.val_latent_cache is not None:
+        _open_cache(options, chosen.val_latent_cache, chosen.set_options(options.data))
     if options.run.latent_cache is None:
         return None
+    cache = _open_cache(options, options.run.latent_cache, options.data)
+    logger.info("latent cache: %d clips, %d variants of each", len(cache.rows), cache.variants)
+    return cache
+
+
+def _open_cache(options: TrainingOptions, folder: str, data: TrainingSetOptions) -> LatentCache:
     from videopainter.training.cache_settings import CacheSettings
     from videopainter.training.latent_cache import LatentCache
 
     wanted = CacheSettings.make(
         options.model.pretrained_model_name_or_path,
-        options.data,
+        data,
         hole_fill=options.model.hole_fill,
         dtype="float32",
         max_text_seq_length=options.model.max_text_seq_length,
     )
     # Its tensors are brought to the training's precision.
-    cache = LatentCache(options.run.latent_cache, wanted, ignore=("dtype",))
-    logger.info("latent cache: %d clips, %d variants of each", len(cache.rows), cache.variants)
-    return cache
+    return LatentCache(folder, wanted, ignore=("dtype",))
 
 
 def _tell_dropped(clips: TrainingSet) -> None:

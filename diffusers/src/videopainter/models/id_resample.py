@@ -33,13 +33,19 @@ class HoleTokens:
     valid: torch.Tensor | None  # (B, N) bool; None where no sample is padded
 
     @classmethod
-    def from_mask(cls, token_mask: torch.Tensor) -> HoleTokens:
-        """From a boolean token mask (B, L), True = hole."""
+    def from_mask(cls, token_mask: torch.Tensor, longest: int | None = None) -> HoleTokens:
+        """From a boolean token mask (B, L), True = hole.
+
+        Args:
+            longest: Room for so many tokens of each sample, at least as many as there are: the host then need not wait
+                for the device to count them. None: as many as the largest hole has.
+        """
         counts = token_mask.sum(dim=1)
-        longest = int(counts.max())
+        waits = longest is None
+        longest = int(counts.max()) if longest is None else longest
         # A stable sort brings hole tokens to the front and keeps their order.
         index = torch.argsort((~token_mask).to(torch.uint8), dim=1, stable=True)[:, :longest]
-        if bool((counts == longest).all()):
+        if waits and bool((counts == longest).all()):
             return cls(index, None)
         valid = torch.arange(longest, device=token_mask.device)[None] < counts[:, None]
         return cls(index, valid)

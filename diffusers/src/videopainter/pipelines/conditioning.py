@@ -10,31 +10,11 @@ import torch
 import torch.nn.functional as F
 from diffusers.models.embeddings import get_3d_rotary_pos_embed
 from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_region_for_grid
-from PIL import Image
 
 from videopainter.pipelines.settings import TEMPORAL_COMPRESSION
 from videopainter.pipelines.windows import latent_count
 
 BASE_GRID = (45, 30)  # tokens across and down of 720×480 pixels
-
-
-def resize_frames(frames: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Lanczos resize of uint8 frames (T, H, W, 3); frames of that size come back as they are."""
-    if frames.shape[1:3] == (height, width):
-        return frames
-    size = (width, height)
-    return np.stack([np.asarray(Image.fromarray(f).resize(size, Image.Resampling.LANCZOS)) for f in frames])
-
-
-def resize_masks(masks: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize boolean masks (T, H, W): a pixel is in the hole if any part of it is.
-
-    So that shrinking never shows the branch a pixel of what is to be replaced.
-    """
-    if masks.shape[1:3] == (height, width):
-        return masks
-    stack = torch.from_numpy(masks)[:, None].float()
-    return F.adaptive_max_pool2d(stack, (height, width))[:, 0].numpy() > 0
 
 
 def to_video_tensor(frames: np.ndarray) -> torch.Tensor:

@@ -18,12 +18,11 @@ import numpy as np
 import torch
 
 from videopainter.data.clip import FrameSource, MaskSource
+from videopainter.data.reshape import resize_frames, resize_masks
 from videopainter.pipelines.conditioning import (
     as_image_condition,
     encode_video,
     make_conditions,
-    resize_frames,
-    resize_masks,
     to_video_tensor,
     with_image,
 )

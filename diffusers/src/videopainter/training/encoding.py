@@ -102,7 +102,9 @@ def encode_pixels(
         first = encode_video(vae, noised_first_frames(video, keys, seed), place)
         first = as_image_condition(vae, first).to(dtype)
     small_mask = latent_mask(mask, *latents.shape[-2:]).to(place, dtype)
-    return EncodedPixels(keys, latents.to(dtype), masked.to(dtype), small_mask, first)
+    # As a cache gives them back: sums over tensors laid out otherwise round otherwise.
+    latents, masked = latents.to(dtype).contiguous(), masked.to(dtype).contiguous()
+    return EncodedPixels(keys, latents, masked, small_mask, first)
 
 
 def noised_first_frames(video_BCTHW: torch.Tensor, keys: Sequence[SampleKey], seed: int) -> torch.Tensor:

@@ -6,6 +6,7 @@ import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ def make_accelerator(options: TrainingOptions) -> Accelerator:
     handlers: list[Any] = [DistributedDataParallelKwargs(gradient_as_bucket_view=True)]
     deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true"
     cpu = options.run.cpu or not torch.cuda.is_available()
-    if cpu and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        handlers.append(InitProcessGroupKwargs(backend="gloo"))
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # While one process makes a validation video the others wait for it.
+        handlers.append(InitProcessGroupKwargs(backend="gloo" if cpu else "nccl", timeout=timedelta(hours=2)))
     accelerator = Accelerator(
         mixed_precision=options.model.mixed_precision,
         gradient_accumulation_steps=options.run.gradient_accumulation_steps,

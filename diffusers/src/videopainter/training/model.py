@@ -59,8 +59,10 @@ class InpaintingModel(nn.Module):
         hole = token_mask(branch_cond[:, :, -1:], config.patch_size, config.patch_size_t)
         resample = None
         if self.id_form:
+            # The exact form has full length anyway; the compact one saves more than the wait for a count costs.
+            longest = hole.shape[1] if self.id_form == "exact" else None
             resample = IDResample(
-                HoleTokens.from_mask(hole),
+                HoleTokens.from_mask(hole, longest),
                 self.id_form,
                 previous=previous,
                 prev_clip_weight=prev_clip_weight,

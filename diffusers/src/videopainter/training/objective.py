@@ -52,7 +52,8 @@ class Objective:
         noise, timesteps = self.draw(batch.keys, tuple(batch.latents.shape[1:]), seed)
         kept = torch.tensor([keeps_image(seed, key, self.options.noised_image_dropout) for key in batch.keys])
         device = batch.latents.device
-        return self.loss(model, batch, noise.to(device), timesteps.to(device), kept.to(device), memory)
+        drawn = (send(tensor, device) for tensor in (noise, timesteps, kept))
+        return self.loss(model, batch, *drawn, memory)
 
     @torch.no_grad()
     def _after_previous(
@@ -71,8 +72,8 @@ class Objective:
         if not drawn[0][0]:  # one draw for the whole batch: its samples go through the model together
             return batch, None
         device = batch.latents.device
-        noise = torch.stack([noise for _, noise, _ in drawn]).to(device)
-        timesteps = torch.tensor([t for _, _, t in drawn], device=device)
+        noise = send(torch.stack([noise for _, noise, _ in drawn]), device)
+        timesteps = send(torch.tensor([t for _, _, t in drawn]), device)
         noisy = self.scheduler.add_noise(first.latents.float(), noise, timesteps)
         return second, self._predict(model, first, noisy, timesteps, None, remember=True)
 
@@ -157,3 +158,8 @@ def split_batch(batch: EncodedBatch, frames: int) -> tuple[EncodedBatch, Encoded
 
     handed_on = None if batch.first_latent is None else batch.latents[:, frames : frames + 1]
     return part(slice(0, frames), batch.first_latent), part(slice(frames, None), handed_on)
+
+
+def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A CPU tensor on the device; from page-locked memory, or the host would wait for all that runs there."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Iterator
 from contextlib import nullcontext
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,8 @@ class Trainer:
 
     def _train(self, meter: StepMeter, bar: Any, trackers: Trackers, validation: Validation | None) -> None:
         batches = self._batches()
-        self._validate(validation, meter, trackers)
+        if self.position.step == 0:
+            self._validate(validation, meter, trackers)
         sums = torch.zeros(3, device=self.accelerator.device)
         counted, saved = 0, self.position.step
         while self.position.step < self.total_steps:
@@ -291,7 +293,7 @@ def build_validation(trainer: Trainer, trackers: Trackers) -> Validation:
     clips = ValidationClips(
         TrainingSet(chosen.set_options(options.data)),
         chosen.num_clips,
-        encoders=_live_encoders(encoder) if encoder is not None else _encoder_loader(options),
+        encoders=_live_encoders(encoder) if encoder is not None else _encoder_loader(options, accelerator),
         cache=LatentCache(chosen.val_latent_cache) if chosen.val_latent_cache else None,
         seed=chosen.validation_seed,
         hole_fill=float(bare.branch.config.hole_fill),
@@ -314,7 +316,7 @@ def build_validation(trainer: Trainer, trackers: Trackers) -> Validation:
         trackers=trackers,
         output_dir=options.output_dir,
         settings=chosen.inpaint_settings(mask_add=bare.mask_add, add_first=bare.add_first),
-        fps=round(options.data.fps) or 8,
+        fps=Fraction(options.data.fps).limit_denominator(1001) or 8,
     )
 
 
@@ -322,14 +324,18 @@ def _live_encoders(encoder: Encoder) -> Encoders:
     return Encoders(vae=encoder.vae, tokenizer=encoder.captions.tokenizer, text_encoder=encoder.captions.text_encoder)
 
 
-def _encoder_loader(options: TrainingOptions) -> Any:
+def _encoder_loader(options: TrainingOptions, accelerator: Accelerator) -> Any:
     """Loads VAE and text encoder for as long as a validation lasts, where the flags ask for it."""
     if not options.validation.validation_load_models:
         return None
-    path = options.model.pretrained_model_name_or_path
+    model, dtype = options.model, frozen_dtype(accelerator)
+    path = model.pretrained_model_name_or_path
 
     def load(text: bool) -> Encoders:
-        tokenizer, text_encoder = load_text_encoder(path, torch.float32) if text else (None, None)
-        return Encoders(vae=load_vae(path, torch.float32), tokenizer=tokenizer, text_encoder=text_encoder)
+        vae = load_vae(path, dtype, slicing=model.enable_slicing, tiling=model.enable_tiling)
+        tokenizer, text_encoder = load_text_encoder(path, dtype) if text else (None, None)
+        if text_encoder is not None:
+            text_encoder.to(accelerator.device)
+        return Encoders(vae=vae, tokenizer=tokenizer, text_encoder=text_encoder)
 
     return load
