@@ -197,7 +197,9 @@ def test_the_clip_before_changes_the_loss_only_where_it_is_asked_for():
 
 
 def test_a_branch_is_trained_and_loads(flags, checkpoint, tmp_path):
-    assert train_branch(flags(tmp_path / "run", checkpoints_total_limit=1)) == 0
+    assert (
+        train_branch(flags(tmp_path / "run", checkpoints_total_limit=1, enable_slicing=True, enable_tiling=True)) == 0
+    )
     assert [path.name for path in CheckpointFolder(tmp_path / "run")] == ["checkpoint-4"]
     assert len(losses(tmp_path / "run")) == 4
     pipe = load_pipeline(checkpoint, inpainting_branch=tmp_path / "run/checkpoint-4/branch", dtype=torch.float32)
@@ -352,6 +354,11 @@ def test_mistakes_end_before_models_load(flags, tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         train_branch(flags(tmp_path, **changes))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_misspelt_flag_is_told_first(tmp_path):
+    with pytest.raises(InputError, match="did you mean --meta_file_path"):
+        train_branch(["--meta_file_pat=clips.csv", f"--output_dir={tmp_path}"])
 
 
 def test_an_adapter_needs_a_branch(flags, tmp_path):

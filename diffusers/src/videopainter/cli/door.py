@@ -57,11 +57,12 @@ def parse_options(
 ) -> tuple[Any, ...]:
     """One object per dataclass from the command line; unknown flags raise `InputError`."""
     parser = DoorParser(dataclass_types, description=description)
-    *options, unknown = parser.parse_args_into_dataclasses(
-        args=list(sys.argv[1:] if argv is None else argv), return_remaining_strings=True, look_for_args_file=False
-    )
+    words = list(sys.argv[1:] if argv is None else argv)
+    # First: a misspelt flag must not be told as the absence of the one that was meant.
+    unknown = parser.parse_known_args(words)[1]
     if unknown:
         raise InputError(_unknown_flag(unknown[0], list(parser._option_string_actions)))
+    options = parser.parse_args_into_dataclasses(args=words, look_for_args_file=False)
     return tuple(options)
 
 

@@ -147,7 +147,9 @@ def load_vae(model_path: str | Path, dtype: torch.dtype, *, slicing: bool = Fals
     if slicing:
         vae.enable_slicing()
     if tiling:
-        vae.enable_tiling()
+        # The large VAE's tiles, as at inference: upstream's default, half of a small VAE's own size, gives latents of
+        # another size (64×96 in tiles of 32×48: 9 rows for 8).
+        vae.enable_tiling(tile_sample_min_height=240, tile_sample_min_width=360)
     return vae
 
 

@@ -36,6 +36,10 @@ def make_accelerator(options: TrainingOptions) -> Accelerator:
         cpu=cpu and not deepspeed,  # DeepSpeed finds the CPU itself and refuses the flag
         kwargs_handlers=handlers,
     )
+    wants_fsdp = os.environ.get("ACCELERATE_USE_FSDP", "false") == "true"
+    if wants_fsdp and accelerator.distributed_type != DistributedType.FSDP:
+        # accelerate would go on with DDP, silently.
+        raise InputError(f"FSDP: expected GPUs, got {accelerator.distributed_type.value}; choose another CONFIG_FILE")
     if options.model.allow_tf32:
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
@@ -161,7 +165,8 @@ class Engine:
         else:
             if not (folder / "sharded").is_dir():
                 raise InputError(f"{folder}: expected the state of DeepSpeed or FSDP, got that of one process or DDP")
-            self.accelerator.load_state(str(folder / "sharded"), load_kwargs={"load_module_strict": False})
+            # Frozen weights are not in it. (`load_kwargs` would go to torch.load.)
+            self.accelerator.load_state(str(folder / "sharded"), load_module_strict=False)
         random_file = folder / f"random-{self.accelerator.process_index}.pt"
         if random_file.exists():  # more processes than before have none, and need none
             _set_random_state(torch.load(random_file, weights_only=True))
