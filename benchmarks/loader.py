@@ -38,6 +38,7 @@ CASES: dict[str, dict[str, Any]] = {
     "49 frames of 480x720 at 8 fps": {"max_num_frames": 49, "height": 480, "width": 720, "fps": 8},
     "49 frames of 480x720 at 10 fps": {"max_num_frames": 49, "height": 480, "width": 720, "fps": 10},
     "17 frames of 64x96 at 8 fps": {"max_num_frames": 17, "height": 64, "width": 96, "fps": 8},
+    "9 frames of 64x96 at 8 fps": {"max_num_frames": 9, "height": 64, "width": 96, "fps": 8},
 }
 
 

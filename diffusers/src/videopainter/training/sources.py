@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from videopainter.data.sample_order import SampleKey, SampleOrder
-from videopainter.data.training_set import TrainingSample, TrainingSet, UnreadableLog
+from videopainter.data.training_set import TrainingSample, TrainingSet
 from videopainter.training.encoding import EncodedBatch, encode_captions, encode_pixels
 from videopainter.training.latent_cache import LatentCache
 
@@ -133,8 +133,3 @@ class _Keys:
 
 def _as_it_is(item: Any) -> Any:
     return item
-
-
-def rank_log(log: UnreadableLog) -> Callable[[list[Any], int], None]:
-    """What `Batches` calls for unreadable clips."""
-    return lambda replaced, tried: log.add(replaced, tried=tried)

@@ -218,7 +218,9 @@ class Trainer:
 
     def _batches(self) -> Iterator[EncodedBatch]:
         per_batch = self.options.run.train_batch_size * self.accelerator.num_processes
-        log = UnreadableLog(self.options.output_dir / UNREADABLE_FILE, self.options.run.max_unreadable_share)
+        index = self.accelerator.process_index
+        name = UNREADABLE_FILE if index == 0 else f"{Path(UNREADABLE_FILE).stem}-{index}.csv"  # each its own clips
+        log = UnreadableLog(self.options.output_dir / name, self.options.run.max_unreadable_share)
         batches = Batches(
             self.order,
             self.clips,
