@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import random
 from collections.abc import Iterator
@@ -122,9 +123,8 @@ class Engine:
         if not self.is_zero3:
             yield
             return
-        import deepspeed
-
-        with deepspeed.zero.GatheredParameters(list(self.bare.parameters())):
+        zero = importlib.import_module("deepspeed").zero  # an extra: there where ZeRO-3 runs
+        with zero.GatheredParameters(list(self.bare.parameters())):
             yield
 
     def whole_state(self, module: nn.Module) -> dict[str, torch.Tensor]:
