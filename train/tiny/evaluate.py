@@ -30,18 +30,18 @@ class EvaluationOptions:
     output: str = flag("outputs/tiny_evaluation", "Folder for tables and sheets.")
     clips: int = flag(24, "Scenes for each kind of hole; 0 leaves removal out.")
     num_frames: int = flag(17, "Frames of such a clip and of a window, 4k+1.")
-    long_clips: int = flag(12, "Scenes with an object that leaves and comes back; 0 leaves them out.")
+    long_clips: int = flag(8, "Scenes with an object that leaves and comes back; 0 leaves them out.")
     long_frames: int = flag(57, "Frames of such a clip, 41 or more.")
     long_window: int = flag(29, "Frames of a window of a long clip, 4k+1: half the clip, so that both see the object.")
     overlap_frames: int = flag(0, "Frames that neighbouring windows of long clips share: 0 (taken as 1) or 4k+1.")
     height: int = flag(64, "Height of the scenes.")
     width: int = flag(96, "Width of the scenes.")
-    steps: int = flag(8, "Denoising steps.")
+    steps: int = flag(4, "Denoising steps.")
     guidance: float = flag(1.0, "Classifier-free guidance; 1 turns it off.")
     seed: int = flag(42, "Seed of the noise.")
     first_seed: int = flag(900000, "Seed of the first scene.")
     prev_clip_weights: list[float] = field(
-        default_factory=lambda: [0.0, 0.5], metadata={"help": "Weights of the ID memory to try."}
+        default_factory=lambda: [0.0, 1.0], metadata={"help": "Weights of the ID memory to try."}
     )
     long_first_frame: bool = switch(True, "Give long clips their true first frame, as a filled one is given in use.")
     sheet_clips: int = flag(3, "Clips of each kind on the sheets: the first ones.")
