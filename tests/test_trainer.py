@@ -219,6 +219,14 @@ def test_resumed_equals_uninterrupted(flags, tmp_path):
     assert losses(part) == losses(tmp_path / "whole")
 
 
+def test_accumulation_is_a_larger_batch(flags, tmp_path):
+    changes = {"enable_slicing": True, "max_grad_norm": 0.5}
+    train_branch(flags(tmp_path / "large", **changes))
+    train_branch(flags(tmp_path / "small", train_batch_size=1, gradient_accumulation_steps=2, **changes))
+    assert losses(tmp_path / "small") == pytest.approx(losses(tmp_path / "large"), rel=1e-4)
+    assert len(losses(tmp_path / "small")) == 4
+
+
 def test_workers_do_not_change_a_training(flags, tmp_path):
     changes = {"mask_transform_prob": 1.0, "random_flip": 0.5, "video_reshape_mode": "random"}
     train_branch(flags(tmp_path / "none", **changes))
@@ -284,6 +292,19 @@ def last_step(output: Path) -> int:
         return int(json.loads(lines[-1])["step"])
     except (OSError, IndexError, ValueError):
         return 0
+
+
+def test_unreadable_clips_are_listed_and_end_a_run_only_above_their_share(flags, clips, tmp_path):
+    shutil.copytree(clips.parent, tmp_path / "clips")
+    video = sorted((tmp_path / "clips").rglob("*.mp4"))[0]
+    video.write_bytes(video.read_bytes()[:500])
+    csv = tmp_path / "clips" / clips.name
+    # Six clips, batches of two: every clip comes up within three steps.
+    assert train_branch(flags(tmp_path / "run", meta_file_path=csv, max_unreadable_share=0.5)) == 0
+    listed = (tmp_path / "run/unreadable_clips.csv").read_text().splitlines()
+    assert len(listed) == 2 and video.name in listed[1]
+    with pytest.raises(InputError, match="cannot be read"):
+        train_branch(flags(tmp_path / "strict", meta_file_path=csv, max_unreadable_share=0.0, max_train_steps=40))
 
 
 # -- checkpoints
