@@ -8,6 +8,7 @@ from conftest import TEXT_DIM, TEXT_LENGTH, make_branch, make_transformer
 from diffusers import CogVideoXTransformer3DModel
 
 from videopainter import CogvideoXBranchModel
+from videopainter.models.attention import _plain_attention
 from videopainter.models.id_adapter import IDAdapter
 from videopainter.models.id_resample import ClipMemory, HoleTokens, IDResample
 from videopainter.models.transformer import token_mask
@@ -331,3 +332,18 @@ def test_first_block_cache_sees_blocks_as_units():
         second = run(model, inputs, **options)
     assert len(calls) == 3 + 1  # the second pass runs the first block only
     torch.testing.assert_close(first, second, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_written_out_is_torchs(masked):
+    """What a CPU trains with in half precision, against torch's kernel, value and gradients."""
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(2, 7, 3, 8, generator=generator, requires_grad=True) for _ in range(3))
+    mask = torch.rand(2, 1, 1, 7, generator=generator) < 0.7 if masked else None
+    ours = _plain_attention(query, key, value, mask)
+    swapped = [x.transpose(1, 2) for x in (query, key, value)]
+    torchs = torch.nn.functional.scaled_dot_product_attention(*swapped, attn_mask=mask).transpose(1, 2)
+    torch.testing.assert_close(ours, torchs)
+    weight = torch.randn(ours.shape, generator=generator)
+    for a, b in zip(*(torch.autograd.grad((x * weight).sum(), (query, key, value)) for x in (ours, torchs))):
+        torch.testing.assert_close(a, b)

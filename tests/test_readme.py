@@ -31,7 +31,7 @@ def test_python_blocks_run(code):
 def test_flags_exist():
     shown = {flag for block in blocks("bash") for flag in re.findall(r"(--[a-z_]+)", block)}
     shown |= set(re.findall(r"`(--[a-z_]+)", README))
-    doors = [INPAINT_OPTIONS, TRAIN_OPTIONS, [SyntheticSetOptions, SyntheticLook], [CacheOptions]]
+    doors = [INPAINT_OPTIONS, list(TRAIN_OPTIONS.values()), [SyntheticSetOptions, SyntheticLook], [CacheOptions]]
     known = {flag for options in doors for flag in DoorParser(options)._option_string_actions}
     assert shown - known <= {"--index", "--version"}, shown - known
 

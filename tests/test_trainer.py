@@ -387,6 +387,16 @@ def test_an_adapter_needs_a_branch(flags, tmp_path):
         train_id_adapter(flags(tmp_path))
 
 
+def test_an_adapter_is_trained_as_it_runs(flags, checkpoint, tmp_path):
+    with pytest.raises(InputError, match="id_pool_resample_learnable"):
+        train_id_adapter(flags(tmp_path, **adapter_flags(checkpoint) | {"id_pool_resample_learnable": False}))
+
+
+def test_flags_of_an_adapter_are_not_those_of_a_branch(flags, tmp_path):
+    with pytest.raises(InputError, match="unknown flag '--rank"):
+        train_branch(flags(tmp_path, rank=4))
+
+
 def test_a_new_training_does_not_write_over_an_old_one(flags, tmp_path):
     train_branch(flags(tmp_path, max_train_steps=1))
     with pytest.raises(InputError, match="another training"):
@@ -396,6 +406,13 @@ def test_a_new_training_does_not_write_over_an_old_one(flags, tmp_path):
 def test_a_loss_that_is_no_number_ends_the_run(flags, tmp_path, capsys):
     assert train_branch(flags(tmp_path, learning_rate=1e30, lr_warmup_steps=0, max_grad_norm=0)) == 1
     assert "the loss is" in capsys.readouterr().err
+
+
+def test_weights_that_are_no_numbers_are_not_saved(flags, tmp_path):
+    """Also where no loss is reported before the checkpoint is due."""
+    changes = {"learning_rate": 1e30, "lr_warmup_steps": 0, "max_grad_norm": 0, "logging_steps": 100}
+    assert train_branch(flags(tmp_path, checkpointing_steps=3, **changes)) == 1
+    assert list(CheckpointFolder(tmp_path)) == []
 
 
 def test_room_for_all_tokens_changes_no_loss():

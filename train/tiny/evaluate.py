@@ -1,7 +1,7 @@
 """Measures a tiny checkpoint on held-out scenes, which are rendered here, and writes what came of it.
 
 `table.md`; `table.json`: every number of every clip, settings, seeds; `sheet.png`, `sheet_first_frame.png` and
-`sheet_returning.png`. With the tiny checkpoint about half an hour on one CPU core.
+`sheet_returning.png`. With the tiny checkpoint about a quarter of an hour on one free CPU core.
 """
 
 from __future__ import annotations

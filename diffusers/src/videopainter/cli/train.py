@@ -29,17 +29,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("videopainter.training")
 Kind = Literal["branch", "id_adapter"]
-GROUPS = (
-    TrainingSetOptions,
-    ModelOptions,
-    ConditionOptions,
-    AdapterOptions,
-    OptimizerOptions,
-    EMAOptions,
-    ValidationOptions,
-    TrackerOptions,
-    RunOptions,
-)
+# By their names in `TrainingOptions`.
+GROUPS = {
+    "data": TrainingSetOptions,
+    "model": ModelOptions,
+    "condition": ConditionOptions,
+    "adapter": AdapterOptions,
+    "optimizer": OptimizerOptions,
+    "ema": EMAOptions,
+    "validation": ValidationOptions,
+    "tracker": TrackerOptions,
+    "run": RunOptions,
+}
 DESCRIPTIONS = {
     "branch": "Train the context encoder (branch) of a frozen CogVideoX backbone.",
     "id_adapter": "Train the ID-resample adapter, a LoRA of the backbone, with a trained context encoder.",
@@ -80,20 +81,10 @@ def train(kind: Kind, argv: Sequence[str] | None = None) -> int:
 
 def read_options(kind: Kind, argv: Sequence[str] | None = None) -> TrainingOptions:
     """The flags of a training, from `argv` or the command line."""
-    data, model, condition, adapter, optimizer, ema, validation, tracker, run = parse_options(
-        GROUPS, argv, description=DESCRIPTIONS[kind]
-    )
-    return TrainingOptions(
-        data=data,
-        model=model,
-        condition=condition,
-        adapter=adapter,
-        optimizer=optimizer,
-        ema=ema,
-        validation=validation,
-        tracker=tracker,
-        run=run,
-    )
+    # Flags of an adapter say nothing about a branch.
+    groups = {name: group for name, group in GROUPS.items() if kind == "id_adapter" or group is not AdapterOptions}
+    found = parse_options(list(groups.values()), argv, description=DESCRIPTIONS[kind])
+    return TrainingOptions(**dict(zip(groups, found, strict=True)))
 
 
 def check(kind: Kind, options: TrainingOptions) -> None:
@@ -104,6 +95,9 @@ def check(kind: Kind, options: TrainingOptions) -> None:
     branch = options.model.cogvideox_branch_name_or_path
     if kind == "id_adapter" and branch is None:
         raise InputError("cogvideox_branch_name_or_path is needed: the context encoder the adapter is trained with")
+    if kind == "id_adapter" and not options.adapter.id_pool_resample_learnable:
+        # Inference resamples wherever it is given an adapter.
+        raise InputError("id_pool_resample_learnable is needed: an ID adapter is trained as it will run, resampling")
     check_checkpoints(options.model.pretrained_model_name_or_path, branch)
     if branch is not None:
         _check_same_fill(options, Path(branch))

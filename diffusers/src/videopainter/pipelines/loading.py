@@ -297,9 +297,8 @@ def place(pipe: VideoPainterPipeline, device: torch.device, memory: str) -> str:
     """Put the models where `memory` says; returns the mode that was chosen."""
     mode = choose_memory(pipe, device) if memory == "auto" else memory
     if mode != "full":
-        # Whole 480×720 frames through the VAE take more than a block of the backbone. The tile is upstream's for that
-        # size whatever the VAE's own: its overlaps, 1/6 and 1/5, must be whole latents.
-        pipe.vae.enable_tiling(tile_sample_min_height=240, tile_sample_min_width=360)
+        # Whole 480×720 frames through the VAE take more than a block of the backbone.
+        tile(pipe.vae)
     if mode == "full":
         pipe.to(device)
     elif mode == "model_offload":
@@ -316,6 +315,15 @@ def place(pipe: VideoPainterPipeline, device: torch.device, memory: str) -> str:
             exclude_modules=["vae", "branch"],
         )
     return mode
+
+
+def tile(vae: Any) -> None:
+    """Let the VAE work in tiles of 240×360, upstream's for 480×720, whatever the VAE's own size.
+
+    Its overlaps, 1/6 and 1/5, must be whole latents: half of a small VAE's size, upstream's default, gives latents of
+    another size (64×96 in tiles of 32×48: 9 rows for 8).
+    """
+    vae.enable_tiling(tile_sample_min_height=240, tile_sample_min_width=360)
 
 
 # Room for activations at 480×720×49 with guidance, in bytes; measured figures belong here once there are some.

@@ -25,7 +25,7 @@ from videopainter.pipelines.conditioning import (
     latent_mask,
     to_video_tensor,
 )
-from videopainter.pipelines.loading import load_strictly
+from videopainter.pipelines.loading import load_strictly, tile
 from videopainter.training.draws import first_frame_noise
 
 
@@ -147,9 +147,7 @@ def load_vae(model_path: str | Path, dtype: torch.dtype, *, slicing: bool = Fals
     if slicing:
         vae.enable_slicing()
     if tiling:
-        # The large VAE's tiles, as at inference: upstream's default, half of a small VAE's own size, gives latents of
-        # another size (64×96 in tiles of 32×48: 9 rows for 8).
-        vae.enable_tiling(tile_sample_min_height=240, tile_sample_min_width=360)
+        tile(vae)
     return vae
 
 

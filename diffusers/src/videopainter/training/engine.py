@@ -97,11 +97,6 @@ class Engine:
         plugin = self.accelerator.state.deepspeed_plugin
         return plugin is not None and plugin.zero_stage == 3
 
-    @property
-    def in_lockstep(self) -> bool:
-        """Whether a forward pass needs all processes (sharded weights)."""
-        return self.is_zero3 or self.accelerator.distributed_type == DistributedType.FSDP
-
     def backward(self, loss: torch.Tensor) -> torch.Tensor | None:
         """Backward, and an optimizer step where the accumulation ends; returns the norm of the gradients then."""
         norm = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -97,7 +97,7 @@ class TrainingOptions:
     data: TrainingSetOptions
     model: ModelOptions
     condition: ConditionOptions
-    adapter: AdapterOptions
+    adapter: AdapterOptions = field(default_factory=AdapterOptions)
     optimizer: OptimizerOptions
     ema: EMAOptions
     validation: ValidationOptions

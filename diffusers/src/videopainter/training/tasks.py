@@ -93,7 +93,7 @@ class AdapterTask:
             branch.to(frozen_dtype),
             mask_add=options.condition.mask_add,
             add_first=options.condition.add_first,
-            id_form=description.form if options.adapter.id_pool_resample_learnable else None,
+            id_form=description.form,
         )
         self.description = description
         freeze_all_but_lora(model)

@@ -164,6 +164,8 @@ class Trainer:
                 counted = 0
             if self._due(step):
                 with meter.pause():
+                    if counted:
+                        self._means(sums / counted)  # weights that are no numbers must not push out good ones
                     self.save()
                 saved = step
             self._validate(validation, meter, trackers)
@@ -202,19 +204,26 @@ class Trainer:
         return Losses(*torch.stack(parts).mean(dim=0)), norm, seen
 
     def _report(self, means: torch.Tensor, meter: StepMeter, bar: Any, trackers: Trackers) -> None:
-        """The only place where the host waits for the device."""
-        full, masked, norm = self.accelerator.reduce(means, "mean").tolist()
-        loss = full + self.options.condition.inpainting_loss_weight * masked
+        loss, full, masked, norm = self._means(means)
         progress = meter.read()
         rate = self.engine.lr_scheduler.get_last_lr()[0]
         bar.set_postfix(loss=f"{loss:.4f}", **progress.postfix())
         metrics = {"loss": loss, "loss_full": full, "loss_masked": masked, "grad_norm": norm, "lr": rate}
         trackers.log(metrics | progress.metrics(), self.position.step)
+
+    def _means(self, means: torch.Tensor) -> tuple[float, float, float, float]:
+        """Loss, its two parts and the gradients' norm over all processes; TrainingFailed if the loss is no number.
+
+        Reports and checkpoints come through here: only there the host waits for the device.
+        """
+        full, masked, norm = self.accelerator.reduce(means, "mean").tolist()
+        loss = full + self.options.condition.inpainting_loss_weight * masked
         if not math.isfinite(loss):
             last = next(iter(self.checkpoints), None)
             raise TrainingFailed(
                 f"the loss is {loss} at step {self.position.step}; the last checkpoint is {last or 'none'}"
             )
+        return loss, full, masked, norm
 
     def _batches(self) -> Iterator[EncodedBatch]:
         per_batch = self.options.run.train_batch_size * self.accelerator.num_processes
