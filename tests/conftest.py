@@ -1,5 +1,7 @@
 """Small real models with random weights, shared by the tests."""
 
+import importlib
+import multiprocessing
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -13,6 +15,22 @@ from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXD
 from videopainter import CogvideoXBranchModel, VideoPainterPipeline, VideoPainterTransformer3DModel
 
 TEXT_DIM, TEXT_LENGTH = 24, 12
+
+
+def clean_process(function, *args):
+    """`function(*args)` in a process that comes from one that imported everything and started no thread.
+
+    A fork of the test process itself may find a lock of OpenMP's or OpenCV's taken by a thread that it does not have.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "accelerate", "videopainter.cli.train"])
+    # pytest's own name of a test module is not one that another process can import.
+    module = function.__module__.rpartition(".")[2]
+    return context.Process(target=call_by_name, args=(module, function.__name__, args))
+
+
+def call_by_name(module, name, args):
+    getattr(importlib.import_module(module), name)(*args)
 
 
 def make_transformer(seed=0, **changes):

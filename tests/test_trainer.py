@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TEXT_DIM, make_branch, make_scheduler, make_transformer, make_vae
+from conftest import TEXT_DIM, clean_process, make_branch, make_scheduler, make_transformer, make_vae
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, T5Config, T5EncoderModel
 
@@ -265,11 +264,11 @@ def test_killed_and_resumed(flags, tmp_path):
     changes = {"max_train_steps": steps, "checkpointing_steps": 5, "checkpoints_total_limit": 2, "max_num_frames": 5}
     changes |= {"lr_scheduler": "cosine_with_restarts", "resume_from_checkpoint": "latest"}
     train_branch(flags(tmp_path / "alone", **changes))
-    rng, context, killed = random.Random(5), multiprocessing.get_context("fork"), 0
+    rng, killed = random.Random(5), 0
     marks = sorted(rng.uniform(1, steps - 2) for _ in range(KILLS))
     output = tmp_path / "killed"
     for mark in marks:
-        process = context.Process(target=run_until, args=(flags(output, **changes),))
+        process = clean_process(run_until, flags(output, **changes))
         process.start()
         while process.is_alive() and last_step(output) < mark:
             time.sleep(0.01)

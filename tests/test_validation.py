@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import InitProcessGroupKwargs
-from conftest import TEXT_DIM, TEXT_LENGTH, make_branch, make_scheduler, make_transformer, make_vae
+from conftest import TEXT_DIM, TEXT_LENGTH, clean_process, make_branch, make_scheduler, make_transformer, make_vae
 from peft import LoraConfig
 from transformers import AutoTokenizer, T5Config, T5EncoderModel
 
@@ -546,15 +546,14 @@ def test_two_processes_share_the_work_and_survive_each_other(csv, tmp_path, setu
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
+    queue = multiprocessing.get_context("forkserver").Queue()
     folder = tmp_path / "two"
-    processes = [context.Process(target=run_process, args=(rank, port, csv, folder, queue)) for rank in range(2)]
+    processes = [clean_process(run_process, rank, port, csv, folder, queue) for rank in range(2)]
     for process in processes:
         process.start()
-    found = sorted(queue.get(timeout=60) for _ in processes)
+    found = sorted(queue.get(timeout=300) for _ in processes)
     for process in processes:
-        process.join(timeout=30)
+        process.join(timeout=120)
         assert process.exitcode == 0
     expected = {name: alone[name] for name in LOSSES}
     for rank, count, results, shown, told in found:
