@@ -169,15 +169,123 @@ def test_ids_are_read_as_far_as_needed(tmp_path: Path) -> None:
         list(cut.pick([1, 15], 1))
 
 
+@pytest.mark.parametrize("kind", ["deflated", "stored", "npy", "wide ids"])
+def test_any_array_is_read_from_any_frame(kind: str, tmp_path: Path) -> None:
+    """Frames that hardly compress and are larger than what is unpacked at once, and a header of another byte order."""
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, 250, (12, 211, 307)).astype(">i4" if kind == "wide ids" else np.uint8)
+    ids[3:9] = 7
+    path = tmp_path / f"ids.{'npy' if kind == 'npy' else 'npz'}"
+    {"npy": np.save, "stored": np.savez}.get(kind, np.savez_compressed)(path, ids)
+    array = IdArray(path)
+    for numbers in ([0], [11], [2, 3, 10], range(12)):
+        np.testing.assert_array_equal(np.stack(list(array.pick(numbers, 7))), ids[list(numbers)] == 7)
+    np.testing.assert_array_equal(array.presence(7), (ids == 7).any(axis=(1, 2)))
+
+
+def test_ids_that_cannot_be_unpacked_are_named(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "ids.npz", np.tile(numbered_ids(60), (1, 4, 4)))
+    data = (tmp_path / "ids.npz").read_bytes()
+    middle = len(data) // 2
+    # The list of members is at the end: it names more than there is ahead of it.
+    cases = {
+        "damaged.npz": data[:middle] + b"\xff" * 99 + data[middle + 99 :],
+        "gap.npz": data[:middle] + data[data.rindex(b"PK\x01\x02") :],
+    }
+    for name, content in cases.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=f"cut off.*{name}"):
+            list(IdArray(tmp_path / name).pick([59], 1))
+    np.testing.assert_array_equal(
+        next(iter(IdArray(tmp_path / "damaged.npz").pick([1], 1)))[:64, :144], numbered_ids(2)[1] == 1
+    )
+
+
 @pytest.mark.parametrize("size", [(64, 96), (480, 720), (16, 16), (97, 33)])
 def test_resizing_is_that_of_inference(size: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (2, 97, 131, 3), dtype=np.uint8)
-    masks = rng.random((2, 97, 131)) < 0.01
+    masks = rng.random((19, 97, 131)) < 0.001
     images = [Image.fromarray(frame).resize(size[::-1], Image.Resampling.LANCZOS) for frame in frames]
     np.testing.assert_array_equal(resize_frames(frames, *size), np.stack([np.asarray(image) for image in images]))
     pooled = torch.nn.functional.adaptive_max_pool2d(torch.from_numpy(masks)[:, None].float(), size)[:, 0]
     np.testing.assert_array_equal(resize_masks(masks, *size), pooled.numpy() > 0)
+
+
+def textured(count: int, height: int, width: int) -> np.ndarray:
+    """Frames of coloured waves of many lengths, of which colours are the longer."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:height, :width] / max(height, width)
+    frames = np.zeros((count, height, width, 3))
+    for scale, channels in [(2, [0]), (2, [1]), (3, [2]), (7, [0, 1, 2]), (17, [0, 1, 2]), (40, [0, 1, 2])]:
+        angle, phase, speed = rng.random(3) * 2 * np.pi
+        wave = (np.cos(angle) * x + np.sin(angle) * y) * scale * 2 * np.pi + phase
+        moved = wave[None] + speed * np.arange(count)[:, None, None] / 9
+        frames[..., channels] += np.sin(moved)[..., None] / scale**0.5
+    return (127.5 + 50 * frames).clip(0, 255).astype(np.uint8)
+
+
+def psnr(one: np.ndarray, other: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / np.square(one.astype(float) - other).mean()))
+
+
+STORED = {
+    "420": {},
+    "422": {"pix_fmt": "yuv422p"},
+    "full range": {"pix_fmt": "yuvj420p"},
+    "BT.709": {"colorspace": "bt709"},
+}
+
+
+@pytest.mark.parametrize("stored", STORED)
+@pytest.mark.parametrize("size", [(36, 64), (144, 208), (270, 480), (180, 320)])
+def test_resizing_while_decoding_is_close_to_resizing_after_it(
+    stored: str, size: tuple[int, int], tmp_path: Path
+) -> None:
+    path = encode(tmp_path / "v.mp4", textured(3, 180, 320), crf="8", preset="veryfast", **STORED[stored])
+    frames = VideoFrames(path, threads=1, check_end=False)
+    picked = np.stack(list(frames.pick([0, 2], size)))
+    expected = resize_frames(frames.read(0, 3)[[0, 2]], *size)
+    assert picked.shape == expected.shape and picked.dtype == np.uint8
+    if size == (180, 320):
+        np.testing.assert_array_equal(picked, expected)
+    else:
+        assert psnr(picked, expected) > 43
+        bias = picked.astype(float).mean(axis=(0, 1, 2)) - expected.mean(axis=(0, 1, 2))
+        assert np.abs(bias).max() < 0.5
+    again = np.stack(list(frames.pick([0, 2], size)))
+    np.testing.assert_array_equal(again, picked)
+
+
+def test_turned_frames_are_resized_too(tmp_path: Path) -> None:
+    flat = encode(tmp_path / "flat.mp4", textured(2, 90, 160), crf="8")
+    turned = VideoFrames(remux(flat, tmp_path / "turned.mp4", rotation=90))
+    assert (turned.height, turned.width) == (160, 90)
+    picked = next(iter(turned.pick([1], (64, 48))))
+    assert psnr(picked, resize_frames(turned.read(1, 2), 64, 48)[0]) > 43
+
+
+@pytest.mark.parametrize(("codec", "stored"), [("ffv1", "bgr0"), ("libx264", "yuv444p"), ("libx264", "yuv420p10le")])
+def test_rare_formats_are_resized_afterwards(codec: str, stored: str, tmp_path: Path) -> None:
+    video = encode(place(tmp_path, "000000001.mp4", np.ones((9, 64, 112), np.uint8)), textured(9, 64, 112), fps=8)
+    encode(video.with_suffix(".mkv"), textured(9, 64, 112), codec=codec, fps=8, pix_fmt=stored)
+    video.with_suffix(".mkv").replace(video)
+    frames = VideoFrames(video)
+    np.testing.assert_array_equal(next(frames.pick([1], (32, 48))), frames.read(1, 2)[0])
+    clips = TrainingSet(options(tmp_path, [f"000000001.mp4,0,9,8,1,{CAPTION}"], height=32, width=48))
+    sample = clips[SampleKey(0, 0, False)]
+    assert psnr(sample.frames, resize_frames(frames.read(0, 9), 32, 48)) > 52
+
+
+@pytest.mark.parametrize("mode", ["resize", "center", "random"])
+def test_samples_show_what_inference_would_see(mode: str, tmp_path: Path) -> None:
+    video = encode(place(tmp_path, "000000001.mp4", np.ones((9, 120, 200), np.uint8)), textured(9, 120, 200), fps=8)
+    sized: dict[str, Any] = {"height": 48, "width": 64, "video_reshape_mode": mode}
+    clips = TrainingSet(options(tmp_path, [f"000000001.mp4,0,9,8,1,{CAPTION}"], **sized))
+    sample = clips[SampleKey(0, 0, False)]
+    box = clips._box(VideoFrames(video), SampleKey(0, 0, False))
+    expected = resize_frames(VideoFrames(video).read(0, 9)[:, box.top : box.bottom, box.left : box.right], 48, 64)
+    assert psnr(sample.frames, expected) > (43 if mode == "resize" else 52)
 
 
 def test_offsets_are_those_of_resampling() -> None:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from av.error import FFmpegError
 
+from videopainter.data.conversion import RgbConverter
 from videopainter.data.errors import InputError
 from videopainter.data.file_index import FileIndex
 from videopainter.data.id_maps import IdArray
 from videopainter.data.mask_deform import MaskOptions, training_masks
 from videopainter.data.records import data_roots, find_file, record_paths
-from videopainter.data.reshape import Box, covering_box, resize_frames, resize_masks
+from videopainter.data.reshape import Box, covering_box, resize_masks
 from videopainter.data.sample_order import CAPTION, FLIP, MASKS, PLACE, STAND_IN, TIME, SampleKey, sample_rng
 from videopainter.data.sampling import parse_fps
 from videopainter.data.training_rows import TO_THE_END, TrainingRow, TrainingRows, frame_offsets
@@ -169,15 +171,11 @@ class TrainingSet:
         ids = self._files.masks(find_file(mask_path, self.data_roots, "mask"))
         _check_fit(video, ids)
         box = self._box(video, key)
-        part, size = box.slices, (options.height, options.width)
-        numbers, holes = self._hole_crop(row, video, ids, key, part)
-        masks = np.empty((len(numbers), *size), bool)
-        frames = np.empty((len(numbers), *size, 3), np.uint8)
-        for k, hole in enumerate(holes):
-            masks[k] = resize_masks(hole[None], *size)[0]
+        numbers, masks = self._hole_crop(row, video, ids, key, box.slices)
+        frames = np.empty((*masks.shape, 3), np.uint8)
         with closing(video):
-            for k, frame in enumerate(video.pick(numbers)):
-                frames[k] = resize_frames(frame[part][None], *size)[0]
+            for k, frame in enumerate(self._shown(video, numbers, box)):
+                frames[k] = frame
         if sample_rng(options.seed, FLIP, key).random() < options.random_flip:
             frames, masks = np.ascontiguousarray(frames[:, :, ::-1]), np.ascontiguousarray(masks[:, :, ::-1])
         return frames, training_masks(masks, sample_rng(options.seed, MASKS, key), options)
@@ -193,10 +191,19 @@ class TrainingSet:
             place = (float(down), float(across))
         return covering_box(video.height, video.width, options.height, options.width, place)
 
+    def _shown(self, video: VideoFrames, numbers: list[int], box: Box) -> Iterator[np.ndarray]:
+        """That part of the frames at the working size, one after the other."""
+        size = (self.options.height, self.options.width)
+        whole = box == (0, video.height, 0, video.width)
+        converter = RgbConverter()
+        for frame in video.pick(numbers, size if whole else None):
+            # Parts of frames, and what is stored in a rare format, come at their own size.
+            yield converter.resize_rgb(frame if whole else frame[box.slices], *size)
+
     def _hole_crop(
         self, row: TrainingRow, video: VideoFrames, ids: IdArray, key: SampleKey, part: tuple[slice, slice]
-    ) -> tuple[list[int], list[np.ndarray]]:
-        """A random crop in time that has a hole: numbers of its frames, and the shown part of their masks."""
+    ) -> tuple[list[int], np.ndarray]:
+        """A random crop in time that has a hole: numbers of its frames, and that part of their masks, resized."""
         begin, end = self._piece(row, video)
         offsets = frame_offsets(1 if key.single else self.options.max_num_frames, video.fps, self._fps)
         starts = np.arange(begin, end - int(offsets[-1]))
@@ -210,9 +217,14 @@ class TrainingSet:
         hidden = 1 if self.options.first_frame_gt and len(offsets) > 1 else 0
         while len(starts):
             numbers = (int(rng.choice(starts)) + offsets).tolist()
-            holes = [mask[part] for mask in ids.pick(numbers, row.mask_id)]
-            if any(hole.any() for hole in holes[hidden:]):
-                return numbers, holes
+            masks = np.empty((len(numbers), self.options.height, self.options.width), bool)
+            picked = ids.pick(numbers, row.mask_id)
+            # In the groups that `resize_masks` takes; not all of them at their own size.
+            for k in range(0, len(numbers), 8):
+                group = np.stack([mask[part] for mask in islice(picked, 8)])
+                masks[k : k + 8] = resize_masks(group, *masks.shape[1:])
+            if masks[hidden:].any():
+                return numbers, masks
             # Rare: look where the object is, and draw among the starts that show it.
             present = ids.presence(row.mask_id, part)
             starts = starts[present[starts[:, None] + offsets[hidden:]].any(axis=1)]

@@ -22,6 +22,7 @@ from av.error import FFmpegError
 
 from videopainter.data.clip import FrameSource, Sound, VideoTags, check_range
 from videopainter.data.containers import check_whole
+from videopainter.data.conversion import RgbConverter
 from videopainter.data.errors import InputError
 from videopainter.data.images import IMAGE_SUFFIXES, image_size, list_images, read_image, write_image
 from videopainter.data.sampling import parse_fps
@@ -76,6 +77,7 @@ class VideoFrames:
         self._decoder: Iterator[av.VideoFrame] | None = None
         self._stream: av.VideoStream | None = None
         self._next = 0  # number of the frame that the decoder gives next
+        self._converter = RgbConverter()
         self._lock = threading.RLock()
         _READERS.add(self)
         check_whole(self.path)
@@ -178,11 +180,13 @@ class VideoFrames:
                 out[number - start] = self._pixels(self._fetch(number), number)
         return out
 
-    def pick(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
+    def pick(self, numbers: Sequence[int], size: tuple[int, int] | None = None) -> Iterator[np.ndarray]:
         """Frames `numbers` (rising), one after the other, uint8 RGB (H, W, 3).
 
         Equal to reading them one by one, but of the pictures between them only those are decoded that others need,
         and only those asked for are converted.
+
+        `size` (height, width) resizes them on the way where the stored format allows it; see `RgbConverter.resize`.
         """
         if any(not 0 <= number < self._length for number in numbers) or any(np.diff(numbers) <= 0):
             raise IndexError(f"frames {list(numbers)} of {self._length}, rising")
@@ -192,7 +196,7 @@ class VideoFrames:
                 number = todo.popleft()
                 if frame is None:
                     frame = self._fetch(number)
-                yield self._pixels(frame, number)
+                yield self._pixels(frame, number, size)
 
     def _sparse(self, numbers: list[int]) -> Iterator[av.VideoFrame | None]:
         """The frames `numbers`, None for those that only `_fetch` finds."""
@@ -248,13 +252,14 @@ class VideoFrames:
             if self._container is not None:
                 self._container.close()
             self._container = self._decoder = self._stream = None
+            self._converter = RgbConverter()
 
     def __getstate__(self) -> dict:
-        gone = dict.fromkeys(("_container", "_decoder", "_stream", "_lock"))
+        gone = dict.fromkeys(("_container", "_decoder", "_stream", "_converter", "_lock"))
         return {**self.__dict__, **gone}
 
     def __setstate__(self, state: dict) -> None:
-        self.__dict__.update(state, _lock=threading.RLock())
+        self.__dict__.update(state, _converter=RgbConverter(), _lock=threading.RLock())
         _READERS.add(self)
 
     def _open(self) -> tuple[InputContainer, av.VideoStream]:
@@ -327,13 +332,17 @@ class VideoFrames:
             return self._next
         return int(np.searchsorted(self._times, frame.pts))
 
-    def _pixels(self, frame: av.VideoFrame, number: int) -> np.ndarray:
+    def _pixels(self, frame: av.VideoFrame, number: int, size: tuple[int, int] | None = None) -> np.ndarray:
         if (frame.height, frame.width) != self._stored_size:
             raise InputError(
                 f"video changes its size at frame {number}, from {self._stored_size[1]}x{self._stored_size[0]} "
                 f"to {frame.width}x{frame.height}: {self.path}"
             )
-        return np.rot90(frame.to_ndarray(format="rgb24"), self._quarter_turns)
+        if size is None:
+            pixels = self._converter.convert(frame)
+        else:
+            pixels = self._converter.resize(frame, *(size[::-1] if self._quarter_turns % 2 else size))
+        return np.rot90(pixels, self._quarter_turns)
 
 
 _READERS: weakref.WeakSet[VideoFrames] = weakref.WeakSet()

@@ -17,7 +17,8 @@ from videopainter.data.training_set import TrainingSetOptions
 from videopainter.pipelines.loading import read_config, weight_files
 from videopainter.pipelines.windows import latent_count
 
-FORMAT = 1
+# Raised when the same settings give other tensors than before. 2: frames are resized as the codec stores them.
+FORMAT = 2
 # Options of the training set that do not change what one sample looks like. Paths: the CSV is known by its contents.
 FREE_OPTIONS = ("meta_file_path", "instance_data_root", "proportion_empty_prompts", "mix_train_ratio")
 # Who wrote a folder, not what it holds.
