@@ -16,6 +16,7 @@ from videopainter.metrics.consistency import (
     distance,
     inner,
     likeness,
+    object_consistency,
     return_consistency,
     visits,
 )
@@ -365,3 +366,34 @@ def test_bootstrap_is_reproducible_and_says_whether_zero_is_in():
     for bad in ([1.0], [1.0, np.inf]):
         with pytest.raises(ValueError, match="finite"):
             bootstrap_mean(np.array(bad))
+
+
+def colour_clip(first: tuple[int, int, int], later: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A grey scene, in which an object of colour `first` is seen, leaves, and comes back with colour `later`."""
+    scene = np.full((14, 16, 16, 3), 90, np.uint8)
+    frames, masks = scene.copy(), np.zeros((14, 16, 16), bool)
+    masks[:4, 4:12, 4:12] = masks[10:, 6:14, 2:10] = True
+    frames[:4][masks[:4]], frames[10:][masks[10:]] = first, later
+    return frames, masks, scene
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "expected"),
+    [
+        ((200, 30, 30), (200, 30, 30), 1.0),  # the same object
+        ((200, 30, 30), (30, 60, 200), 0.0),  # another one
+        ((200, 30, 30), (90, 90, 90), 0.0),  # gone
+        ((90, 90, 90), (90, 90, 90), 0.0),  # never there: consistent, but no object
+        ((95, 92, 90), (95, 92, 90), 0.0),  # hardly there
+    ],
+)
+def test_object_consistency_asks_for_an_object(first, later, expected):
+    assert object_consistency(*colour_clip(first, later)) == pytest.approx(expected)
+
+
+def test_object_consistency_of_half_an_object_is_a_half():
+    frames, masks, scene = colour_clip((200, 30, 30), (200, 30, 30))
+    frames[10:, 6:10] = scene[10:, 6:10]
+    assert object_consistency(frames, masks, scene) == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="comes back"):
+        object_consistency(frames[:6], masks[:6], scene[:6])

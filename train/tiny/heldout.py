@@ -31,7 +31,8 @@ class RemovalCase:
 
 @dataclass(frozen=True, kw_only=True)
 class ReturnCase:
-    """An object is painted where it was, and leaves and comes back. `frames` is the truth, uint8 (T, H, W, 3).
+    """An object is painted where it was, and leaves and comes back. `frames` is the truth, `scene` what is there
+    without the object: uint8 (T, H, W, 3).
 
     `hole`: bool (T, H, W), all that the object changes; `seen`: where it is the foremost, without edges and shadow.
     """
@@ -40,6 +41,7 @@ class ReturnCase:
     frames: np.ndarray
     hole: np.ndarray
     seen: np.ndarray
+    scene: np.ndarray
     prompt: str
 
     @property
@@ -82,7 +84,9 @@ def return_cases(
         solid = (clip.masks == clip.returning) & ~darkened(clip.frames, empty.frames)
         seen, hole = inner(solid), dilate(clip.footprint(clip.returning), 3)
         if len(visits(seen)) == 2:
-            yield ReturnCase(seed=seed, frames=clip.frames, hole=hole, seen=seen, prompt=clip.caption)
+            yield ReturnCase(
+                seed=seed, frames=clip.frames, hole=hole, seen=seen, scene=empty.frames, prompt=clip.caption
+            )
             count -= 1
         seed += 1
 

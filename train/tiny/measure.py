@@ -11,14 +11,14 @@ from heldout import RemovalCase, ReturnCase
 from tqdm import tqdm
 
 from videopainter.metrics.baselines import BASELINES
-from videopainter.metrics.consistency import appearance, likeness, return_consistency, visits
+from videopainter.metrics.consistency import appearance, likeness, object_consistency, return_consistency, visits
 from videopainter.metrics.perceptual import clip_haarpsi
 from videopainter.metrics.pixels import clip_psnr, clip_ssim
 from videopainter.pipelines.conditioning import encode_video, to_video_tensor
 from videopainter.pipelines.decoding import decode_stream
 
 FIDELITY = {"PSNR": clip_psnr, "SSIM": clip_ssim, "HaarPSI": clip_haarpsi}
-CONSISTENCY, LIKENESS = "consistency", "likeness to truth"
+OBJECT_CONSISTENCY, CONSISTENCY, LIKENESS = "object consistency", "consistency", "likeness to truth"
 
 ALONE, BRANCH = "backbone alone", "with branch"
 GIVEN = ", first frame given"
@@ -125,7 +125,8 @@ def measure_returns(
         results = {TELEA: BASELINES[TELEA](case.frames, case.hole)}
         results |= {name: run(options).frames[0] for name, run in methods.items()}
         scores.seeds.append(case.seed)
-        scores.add(TRUTH, {CONSISTENCY: return_consistency(case.frames, case.seen)})
+        kept = object_consistency(case.frames, case.seen, case.scene)
+        scores.add(TRUTH, {OBJECT_CONSISTENCY: kept, CONSISTENCY: return_consistency(case.frames, case.seen)})
         scores.add(OTHER, {CONSISTENCY: mistaken_identity(case, [other for other in cases if other is not case])})
         for method, result in results.items():
             scores.add(method, return_scores(result, case))
@@ -141,6 +142,7 @@ def return_scores(result: np.ndarray, case: ReturnCase) -> dict[str, float]:
     hole[0] = False
     true, painted = (appearance(frames[back], case.seen[back]) for frames in (case.frames, result))
     return {
+        OBJECT_CONSISTENCY: object_consistency(result, case.seen, case.scene),
         CONSISTENCY: return_consistency(result, case.seen),
         LIKENESS: likeness(true, painted),
         "PSNR": clip_psnr(result, case.frames, hole),

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from measure import ALONE, BRANCH, CONSISTENCY, FIDELITY, GIVEN, LIKENESS, NO_ADAPTER, THROUGH_VAE, Scores
+from measure import (
+    ALONE,
+    BRANCH,
+    CONSISTENCY,
+    FIDELITY,
+    GIVEN,
+    LIKENESS,
+    NO_ADAPTER,
+    OBJECT_CONSISTENCY,
+    THROUGH_VAE,
+    Scores,
+)
 
 from videopainter.metrics.baselines import BASELINES
 from videopainter.metrics.intervals import bootstrap_mean
 
 BEGIN, END = "<!-- table:begin -->", "<!-- table:end -->"
-DIGITS = {"PSNR": 2, "SSIM": 3, "HaarPSI": 3, CONSISTENCY: 3, LIKENESS: 3}
+DIGITS = {"PSNR": 2, "SSIM": 3, "HaarPSI": 3, OBJECT_CONSISTENCY: 3, CONSISTENCY: 3, LIKENESS: 3}
 
 
 def mean_table(parts: dict[str, Scores], measures: list[str]) -> str:
@@ -76,15 +87,15 @@ Mean differences on the same clips with their 95 % bootstrap intervals, bold whe
 def return_section(scores: Scores, about: str, num_frames: int) -> str:
     """Section B of the report."""
     adapters = [name for name in scores.values if name.startswith("ID adapter")]
-    measures, parts = [CONSISTENCY, LIKENESS, "PSNR"], {"": scores}
+    measures, parts = [OBJECT_CONSISTENCY, CONSISTENCY, LIKENESS, "PSNR"], {"": scores}
     pairs = [(name, NO_ADAPTER) for name in adapters]
     return f"""### Objects that leave and come back
 
 {about} {len(scores.seeds)} clips of {num_frames} frames. The hole is an object's own footprint wherever it is seen,
-the prompt names it: the model has to paint it before it leaves and again after its return. Consistency is how much the
-two are alike, "{LIKENESS}" how much the returned object is like the true one (both 0..1, 1 = same colours and
-contrasts), PSNR in dB that of the hole. A method that paints no object can be consistent, too: read the columns
-together.
+the prompt names it: the model has to paint it before it leaves and again after its return. "{OBJECT_CONSISTENCY}" is
+how much of it is there with the same colours both times; what is no different from the bare scene (Delta E under 10)
+counts as no object. "{CONSISTENCY}" compares the fillings, object or not, and so is highest for methods that paint
+none. "{LIKENESS}" is how much the returned object is like the true one (all 0..1), PSNR in dB that of the hole.
 
 {mean_table(parts, measures)}
 

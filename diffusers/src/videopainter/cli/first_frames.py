@@ -22,26 +22,32 @@ def first_frame_file(job: Job) -> Path:
     return work_dir(job.output) / "first_frame.png"
 
 
-def fill_first_frames(plan: Plan, jobs: Sequence[Job], precision: Precision, report: Report) -> list[Job]:
-    """Fill what is not filled yet, with one filler for all; returns the jobs where that failed."""
-    prompts = plan.options.prompts
-    missing = [job for job in jobs if not first_frame_file(job).exists()]
-    if prompts.first_frame is not None or not has_first_frame(prompts) or not missing:
+def fill_first_frames(work: Sequence[tuple[Plan, Job]], precision: Precision, report: Report) -> list[Job]:
+    """Fill what is not filled yet, with one filler for all: plans name the same. Returns the jobs where that failed."""
+    missing = [(plan, job) for plan, job in work if _needs_filling(plan, job)]
+    if not missing:
         return []
     failed: list[Job] = []
-    sample, image = None, None  # the seeds of a sample share its first frame
-    filler = make_filler(prompts.img_inpainting_model, dtype=torch_dtype(precision.dtype), device=precision.device)
+    filled: dict[int, Path] = {}  # the seeds (and sweeps) of a sample share its first frame
+    model = missing[0][0].options.prompts.img_inpainting_model
+    filler = make_filler(model, dtype=torch_dtype(precision.dtype), device=precision.device)
     try:
-        for job in missing:
+        for plan, job in missing:
             failed.append(job)
             with report.attempt(job):
-                if sample is not job.sample or image is None:
-                    sample, image = job.sample, _fill(filler, job.sample.open(), plan.options.sampling.seed)
-                write_image(first_frame_file(job), image)
+                file, known = first_frame_file(job), filled.get(id(job.sample))
+                seed = plan.options.sampling.seed
+                write_image(file, read_image(known) if known else _fill(filler, job.sample.open(), seed))
+                filled[id(job.sample)] = file
                 failed.pop()
     finally:
         filler.close()
     return failed
+
+
+def _needs_filling(plan: Plan, job: Job) -> bool:
+    prompts = plan.options.prompts
+    return prompts.first_frame is None and has_first_frame(prompts) and not first_frame_file(job).exists()
 
 
 def _fill(filler, clip: Clip, seed: int) -> np.ndarray:

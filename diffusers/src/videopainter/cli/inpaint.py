@@ -38,7 +38,7 @@ def inpaint(options: InpaintOptions) -> int:
 
         precision = resolve_precision(options.model, shard)
         studio = Studio(plan=plan, precision=precision, position=shard.local_rank, seconds=seconds)
-        studio.make(checked, report)
+        studio.make([(plan, job) for job in checked], report)
     return report.exit_code(shard)
 
 

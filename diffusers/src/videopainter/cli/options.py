@@ -43,6 +43,9 @@ class ClipOptions:
         "Resample to this rate (8, 23.976, 24000/1001); 0 keeps the source's. Lower rates are kept. "
         "Default: 8 for benchmark rows, 0 for --video.",
     )
+    resize_to: str | None = flag(
+        None, "Bring video and mask to HEIGHTxWIDTH first, whatever their shape; the result has that size, too."
+    )
     dilate_size: int = flag(0, "Grow the hole by a square of this many pixels (release: 32 to inpaint, 48 to edit).")
 
 
@@ -136,6 +139,9 @@ class SamplingOptions:
     mask_add: bool = switch(True, "Add branch features to background tokens only.")
     add_first: bool = switch(False, "Add branch features after the first blocks only.")
     replace_gt: bool = switch(True, "Keep the background: the input's own pixels outside the hole, to the bit.")
+    paste_background: bool = switch(
+        True, "With replace_gt, put the input's own pixels back outside the hole; without it, only latents are kept."
+    )
     kept_latents: Literal["untouched", "nearest"] = flag(
         "untouched", "Which latents replace_gt keeps: those the hole does not touch, or as the release (nearest mask)."
     )

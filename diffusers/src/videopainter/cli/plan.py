@@ -80,6 +80,7 @@ def build_settings(options: InpaintOptions, seed: int) -> InpaintSettings:
         mask_add=sampling.mask_add,
         add_first=sampling.add_first,
         replace_gt=sampling.replace_gt,
+        paste_background=sampling.paste_background,
         kept_latents=sampling.kept_latents,
         first_frame_gt=takes_first_frame(options.prompts),
         prev_clip_weight=sampling.prev_clip_weight,

@@ -89,6 +89,7 @@ def clip_facts(clip: Clip, options: InpaintOptions) -> dict[str, Any]:
         "dilate_size": options.clip.dilate_size,
         "mask_background": options.sampling.mask_background,
         "mask_id": options.clip.mask_id,
+        "resize_to": options.clip.resize_to,
         "down_sample_fps": options.clip.down_sample_fps,
         "row": {key: clip.details[key] for key in ROW_KEYS if key in clip.details},
     }
@@ -159,6 +160,14 @@ def _number(text: str) -> int | float | None:
 def _short(value: float | Fraction) -> int | float:
     """A whole number as such."""
     return int(value) if value == int(value) else float(value)
+
+
+def reset_peak_memory(device: str) -> None:
+    """From now on a GPU's peak is counted anew; that of main memory cannot be."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_memory(device: str) -> dict[str, int]:

@@ -18,7 +18,7 @@ from videopainter.cli.door import complain
 from videopainter.cli.first_frames import fill_first_frames, load_first_frame
 from videopainter.cli.manifest import WINDOWS, Hasher, begin, is_finished, manifest_path, work_dir, write_json
 from videopainter.cli.plan import Job, Plan
-from videopainter.cli.recipe import Precision, Stamp, make_record, make_stamp
+from videopainter.cli.recipe import Precision, Stamp, make_record, make_stamp, reset_peak_memory
 from videopainter.cli.report import Report
 from videopainter.cli.writers import ResultWriter, write_missing_beside
 from videopainter.pipelines.loading import load_pipeline
@@ -29,8 +29,9 @@ LORA_NAME = "extra"
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """A job to be done and the stamp it will carry."""
+    """A job to be done, of which plan, and the stamp it will carry."""
 
+    plan: Plan
     job: Job
     stamp: Stamp
 
@@ -39,7 +40,8 @@ class Order:
 class Studio:
     """Makes the results of one process, with one filler and then one pipeline for all of them.
 
-    `position` is the line of its progress bar among those of other processes, `seconds` the time taken by stage.
+    `plan` says which models; all plans that results are made for name the same. `position` is the line of its progress
+    bar among those of other processes, `seconds` the time taken by stage.
     """
 
     plan: Plan
@@ -48,10 +50,10 @@ class Studio:
     seconds: dict[str, float] = field(default_factory=dict)
     hasher: Hasher = field(default_factory=Hasher)
 
-    def make(self, jobs: Sequence[Job], report: Report) -> None:
+    def make(self, work: Sequence[tuple[Plan, Job]], report: Report) -> None:
         """Make every result that is not there; failures go to `report`."""
         with self._timed("hash"):
-            orders = self._orders(jobs, report)
+            orders = self._orders(work, report)
         report.started = bool(orders or report.done)
         if not orders:
             return
@@ -66,17 +68,17 @@ class Studio:
                 self._make_one(pipe, order)
                 report.done.append(order.job.label)
 
-    def _orders(self, jobs: Sequence[Job], report: Report) -> list[Order]:
+    def _orders(self, work: Sequence[tuple[Plan, Job]], report: Report) -> list[Order]:
         """Stamps the jobs, leaves out finished ones, and marks the work folders of the others."""
         orders = []
-        output = self.plan.options.output
-        for job in jobs:
+        for plan, job in work:
+            output = plan.options.output
             with report.attempt(job):
                 clip = job.sample.open()
-                stamp = make_stamp(self.plan, job, clip, self.precision, self.hasher)
+                stamp = make_stamp(plan, job, clip, self.precision, self.hasher)
                 if not is_finished(job.output, stamp.fingerprint, overwrite=output.overwrite):
                     begin(job.output, stamp.fingerprint)
-                    orders.append(Order(job=job, stamp=stamp))
+                    orders.append(Order(plan=plan, job=job, stamp=stamp))
                     continue
                 complain(f"finished already: {job.output}")
                 write_missing_beside(job.output, clip, output)
@@ -84,7 +86,7 @@ class Studio:
         return orders
 
     def _fill(self, orders: Sequence[Order], report: Report) -> list[Order]:
-        failed = fill_first_frames(self.plan, [order.job for order in orders], self.precision, report)
+        failed = fill_first_frames([(order.plan, order.job) for order in orders], self.precision, report)
         return [order for order in orders if order.job not in failed]
 
     def _load(self) -> Any:
@@ -109,8 +111,10 @@ class Studio:
 
     def _make_one(self, pipe: Any, order: Order) -> None:
         """Inpaint one clip; the JSON and then the end of the work folder tell that all of it is there."""
-        job, plan = order.job, self.plan
+        job, plan = order.job, order.plan
         clip, settings = job.sample.open(), plan.settings(job.seed)
+        resumed = any((work_dir(job.output) / WINDOWS).glob("*.safetensors"))
+        reset_peak_memory(self.precision.device)
         pipe.set_progress_bar_config(desc=job.label, disable=plan.options.output.quiet, position=self.position)
         with self._timed("inpaint"):
             chunks = inpaint_stream(
@@ -129,7 +133,8 @@ class Studio:
                     writer.write(chunk)
         pipe.maybe_free_model_hooks()
         record = make_record(plan, job, clip, order.stamp, self.precision, self.seconds, self.hasher)
-        write_json(manifest_path(job.output), record)
+        # The time of a resumed result is that of its last part only.
+        write_json(manifest_path(job.output), record | {"resumed": resumed})
         shutil.rmtree(work_dir(job.output))
         if not plan.options.output.quiet:
             complain(f"written: {job.output}")

@@ -11,6 +11,7 @@ from videopainter.data.clip import Clip
 from videopainter.data.errors import InputError
 from videopainter.data.masks import DilatedMasks, InvertedMasks, check_not_empty
 from videopainter.data.records import RecordTable, open_clip, parse_sample_ids
+from videopainter.data.resized import parse_size, resized
 from videopainter.data.sampling import resample
 
 BENCHMARK_FPS = "8"
@@ -107,11 +108,14 @@ def _preparation(clips: ClipOptions, sampling: SamplingOptions) -> Callable[[Cli
     is_row = clips.video is None
     fps = clips.down_sample_fps or (BENCHMARK_FPS if is_row else "0")
     most = clips.inpainting_frames if is_row and not clips.long_video else None
+    size = parse_size(clips.resize_to, "--resize_to") if clips.resize_to else None
 
     def prepare(clip: Clip) -> Clip:
         clip = resample(clip, fps)
         if most is not None and len(clip) > most:
             clip = clip.cut(0, most)
+        if size is not None:
+            clip = resized(clip, *size)
         masks = InvertedMasks(clip.masks) if sampling.mask_background else clip.masks
         check_not_empty(masks, clip.name)
         return clip.with_masks(DilatedMasks(masks, clips.dilate_size) if clips.dilate_size > 1 else masks)

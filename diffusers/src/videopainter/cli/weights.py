@@ -56,7 +56,7 @@ def resolve_weights(options: ModelOptions) -> Weights:
 
 def find_tiny() -> Path:
     """The repository's own small checkpoint, found above the package (an editable install) or the current folder."""
-    places = [*_upwards(Path(videopainter.__file__).resolve().parent), *_upwards(Path.cwd())]
+    places = [*upwards(Path(videopainter.__file__).resolve().parent), *upwards(Path.cwd())]
     for place in places:
         if (place / TINY / BACKBONE).is_dir():
             return place / TINY
@@ -66,7 +66,7 @@ def find_tiny() -> Path:
     )
 
 
-def _upwards(folder: Path) -> list[Path]:
+def upwards(folder: Path) -> list[Path]:
     return [folder, *folder.parents]
 
 

@@ -7,7 +7,8 @@ units of Lab (if all pixels change by one colour, that is their Delta E), and `l
 the same distribution, 0.37 for a change of 10 units, near 0 for another object.
 
 Consistency says nothing about being right: a hole filled twice with the same grey is consistent. Read it next to the
-likeness to the true object, and PSNR.
+likeness to the true object, and PSNR. Where the scene without the object is known, `object_consistency` asks for an
+object: what looks like the bare scene counts as none.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ import numpy as np
 from videopainter.metrics.pixels import checked_masks, unit_range
 
 SCALE = 10.0  # Lab units at which likeness is 1/e
-_LEVELS = 128  # quantiles by which distributions are compared
+LEVELS = 128  # quantiles by which distributions are compared
 _ROTATIONS = 16
-_FEATURES = 4  # L, a, b, local contrast
+FEATURES = 4  # L, a, b, local contrast
+PRESENCE = 10.0  # Delta E from the bare scene from which on a pixel counts as an object's
+_BIN = 10.0  # Lab units of a bin of colours
 
 
 @dataclass(frozen=True)
@@ -41,16 +44,16 @@ def appearance(frames: np.ndarray, masks: np.ndarray) -> Appearance:
     if not masks.any():
         raise ValueError("masks: expected at least one pixel of the object, got none")
     pixels = unit_range(frames).astype(np.float32)
-    features = np.concatenate([_features(f)[m] for f, m in zip(pixels, masks, strict=True) if m.any()])
-    levels = (np.arange(_LEVELS) + 0.5) / _LEVELS
-    return Appearance(np.quantile(features @ _directions().T, levels, axis=0).T)
+    features = np.concatenate([pixel_features(f)[m] for f, m in zip(pixels, masks, strict=True) if m.any()])
+    levels = (np.arange(LEVELS) + 0.5) / LEVELS
+    return Appearance(np.quantile(features @ directions().T, levels, axis=0).T)
 
 
 def distance(first: Appearance, second: Appearance) -> float:
     """Sliced Wasserstein-2 distance, scaled so that one shift of all pixels counts by its length in Lab units."""
     squares = (first.quantiles - second.quantiles) ** 2
     # Over an orthonormal basis the squared projections of a shift add up to its squared length.
-    return float(np.sqrt(_FEATURES * squares.mean()))
+    return float(np.sqrt(FEATURES * squares.mean()))
 
 
 def likeness(first: Appearance, second: Appearance) -> float:
@@ -96,7 +99,52 @@ def return_consistency(frames: np.ndarray, masks: np.ndarray, **options: float) 
     return float(np.mean([likeness(stays[0], later) for later in stays[1:]]))
 
 
-def _features(frame: np.ndarray) -> np.ndarray:
+def object_consistency(frames: np.ndarray, masks: np.ndarray, scene: np.ndarray, **options: float) -> float:
+    """How much of the object is there with the same colours in its first stay and in later ones: 0..1, their mean.
+
+    A pixel of the mask belongs to an object if it is 10 or more (Delta E, CIE 1976) away from the bare scene. The
+    colours of these pixels are counted in bins of 10 Lab units, each stay's as a share of its mask; two stays agree by
+    the overlap of both counts (the sum of the smaller ones). So a hole filled with the scene scores 0, whatever it
+    looks like, and an object that fills the mask with the same colours in both stays 1.
+
+    Args:
+        frames, scene: (T, H, W, 3), uint8 or float in 0..1; `scene` is what is there without the object.
+        masks: bool (T, H, W), True = object.
+        options: of `visits`.
+
+    Raises ValueError if the object does not come back.
+    """
+    stays = visits(masks, **options)  # type: ignore[arg-type]
+    if len(stays) < 2:
+        raise ValueError(f"masks: expected an object that leaves and comes back, got {len(stays)} stays")
+    counts = [_object_colours(frames[stay], masks[stay], scene[stay]) for stay in stays]
+    return float(np.mean([np.minimum(counts[0], later).sum() for later in counts[1:]]))
+
+
+def _object_colours(frames: np.ndarray, masks: np.ndarray, scene: np.ndarray) -> np.ndarray:
+    """Shares of the mask's pixels by colour bin, of those that are not the bare scene; they sum to 1 at most."""
+    checked_masks(masks, frames.shape)
+    colours, bare = (_lab_of(source, masks) for source in (frames, scene))
+    colours = colours[np.linalg.norm(colours - bare, axis=-1) >= PRESENCE]
+    # Lightness 0..100, a and b -128..127. Each pixel is shared out over the eight bins around it, so that no colour
+    # jumps from one to the next.
+    place = (colours - (0.0, -128.0, -128.0)) / _BIN
+    low = np.floor(place).astype(int)
+    counts = np.zeros((12, 28, 28))
+    for corner in np.ndindex(2, 2, 2):
+        weight = np.prod(np.where(corner, place - low, 1 - (place - low)), axis=-1)
+        np.add.at(counts, tuple((low + corner).T), weight)
+    return counts / masks.sum()
+
+
+def _lab_of(frames: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Lab of the masks' pixels: float64 (N, 3)."""
+    pixels = unit_range(frames).astype(np.float32)
+    found = [cv2.cvtColor(f, cv2.COLOR_RGB2LAB)[m] for f, m in zip(pixels, masks, strict=True)]
+    return np.concatenate(found).astype(np.float64)
+
+
+def pixel_features(frame: np.ndarray) -> np.ndarray:
     """L, a, b and local contrast of every pixel; float32 (H, W, 3) in 0..1 to (H, W, 4)."""
     lab = cv2.cvtColor(frame, cv2.COLOR_RGB2LAB)
     # Scharr's derivative per pixel; its size does not depend on direction, so a turned object keeps it.
@@ -104,7 +152,7 @@ def _features(frame: np.ndarray) -> np.ndarray:
     return np.concatenate([lab, np.hypot(dx, dy)[..., None]], axis=-1)
 
 
-def _directions() -> np.ndarray:
+def directions() -> np.ndarray:
     """Unit vectors in groups that are orthonormal bases, the same in every run: (directions, 4)."""
     rng = np.random.default_rng(0)
-    return np.concatenate([np.linalg.qr(rng.normal(size=(_FEATURES, _FEATURES)))[0] for _ in range(_ROTATIONS)])
+    return np.concatenate([np.linalg.qr(rng.normal(size=(FEATURES, FEATURES)))[0] for _ in range(_ROTATIONS)])

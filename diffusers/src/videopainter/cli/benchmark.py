@@ -1,0 +1,131 @@
+"""From evaluation flags to runs: one per set, dilation and background setting, each with a plan of `infer`'s own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from videopainter.cli.evaluate_options import BenchmarkOptions, EvaluateOptions
+from videopainter.cli.options import ClipOptions, InpaintOptions, OutputOptions
+from videopainter.cli.plan import Job, Plan, make_plan
+from videopainter.data.errors import InputError
+from videopainter.metrics.published import PUBLISHED
+
+VIDEOS = "videos"  # in a run's folder: results and the JSON of how each was made
+TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One setting on one set: its folder, and what `infer` would do there."""
+
+    set_name: str
+    dilate_size: int
+    replace_gt: bool
+    folder: Path
+    plan: Plan
+
+    @property
+    def name(self) -> str:
+        return f"{self.set_name}/{setting_name(self.dilate_size, self.replace_gt)}"
+
+
+def setting_name(dilate_size: int, replace_gt: bool) -> str:
+    """`dilate32_replace`, or `dilate32_generate` where the background is generated, too."""
+    return f"dilate{dilate_size}_{'replace' if replace_gt else 'generate'}"
+
+
+def make_runs(options: EvaluateOptions) -> list[Run]:
+    """Every run, in the order set, dilation, background; all flags are checked, no video is opened.
+
+    Raises:
+        InputError, ValueError: in one line, for the first thing that does not fit.
+    """
+    benchmark = options.benchmark
+    sets = parse_sets(benchmark.sets)
+    if options.sampling.num_videos_per_prompt != 1:
+        raise InputError("--num_videos_per_prompt: expected 1, as a benchmark has one result per row; use --seed")
+    for flag, names in (("long_sets", benchmark.long_sets), ("native_fps_sets", benchmark.native_fps_sets)):
+        unknown = [name for name in names if name not in {*sets, *PUBLISHED, "none"}]
+        if unknown:
+            raise InputError(f"--{flag}: no such set: {', '.join(unknown)}; --sets names {', '.join(sets)}")
+    runs = []
+    for name, csv in sets.items():
+        for dilate_size in dict.fromkeys(benchmark.dilate_sizes):
+            runs += _runs_of(options, name, csv, dilate_size)
+    return runs
+
+
+def parse_sets(texts: list[str] | None) -> dict[str, str]:
+    """{name: CSV} from `NAME=FILE`; InputError for none, for anything else, and for a name given twice."""
+    sets: dict[str, str] = {}
+    for text in texts or []:
+        name, equals, csv = text.partition("=")
+        if not equals or not csv or not name.replace("_", "").replace("-", "").isalnum():
+            raise InputError(f"--sets: expected NAME=CSV (letters, digits, - and _ in the name), got {text!r}")
+        if name in sets:
+            raise InputError(f"--sets: {name} came twice")
+        sets[name] = csv
+    if not sets:
+        raise InputError("--sets: expected NAME=CSV, as in --sets standard=data/our_video_inpaint.csv; none came")
+    return sets
+
+
+def _runs_of(options: EvaluateOptions, set_name: str, csv: str, dilate_size: int) -> list[Run]:
+    """Runs that share their samples, so that a first frame is filled once for all of them."""
+    benchmark, runs = options.benchmark, []
+    for replace_gt in _replace_gts(options):
+        folder = Path(benchmark.output_path) / set_name / setting_name(dilate_size, replace_gt)
+        plan = make_plan(_inpaint_options(options, set_name, csv, dilate_size, replace_gt, folder))
+        if runs:
+            first: Plan = runs[0].plan
+            plan = replace(plan, jobs=[replace(b, sample=a.sample) for a, b in zip(first.jobs, plan.jobs, strict=True)])
+        label = f"{set_name} {setting_name(dilate_size, replace_gt)}"
+        jobs = [replace(job, label=f"{label}: {job.label}") for job in plan.jobs]
+        runs.append(
+            Run(
+                set_name=set_name,
+                dilate_size=dilate_size,
+                replace_gt=replace_gt,
+                folder=folder,
+                plan=replace(plan, jobs=jobs),
+            )
+        )
+    return runs
+
+
+def _replace_gts(options: EvaluateOptions) -> list[bool]:
+    texts = options.benchmark.replace_gts
+    if texts is None:
+        return [options.sampling.replace_gt]
+    for text in texts:
+        if text.lower() not in (*TRUE, *FALSE):
+            raise InputError(f"--replace_gts: expected true and/or false, got {text!r}")
+    return list(dict.fromkeys(text.lower() in TRUE for text in texts))
+
+
+def _inpaint_options(
+    options: EvaluateOptions, set_name: str, csv: str, dilate_size: int, replace_gt: bool, folder: Path
+) -> InpaintOptions:
+    """The flags with which `infer/inpaint.py` would make a run's results: losslessly, so that scores are exact."""
+    benchmark: BenchmarkOptions = options.benchmark
+    clip = ClipOptions(
+        inpainting_mask_meta=csv,
+        inpainting_sample_id=benchmark.inpainting_sample_id or ["all"],
+        image_or_video_path=benchmark.image_or_video_path,
+        inpainting_frames=benchmark.inpainting_frames,
+        long_video=set_name in benchmark.long_sets,
+        down_sample_fps="0" if set_name in benchmark.native_fps_sets else benchmark.down_sample_fps,
+        resize_to=benchmark.resize_to,
+        dilate_size=dilate_size,
+    )
+    # The name of a row, and its number, so that two rows of one video do not meet.
+    pattern = str(folder / VIDEOS).replace("{", "{{").replace("}", "}}") + "/{id}_{name}.mkv"
+    output = OutputOptions(output_path=pattern, lossless=True, overwrite=benchmark.overwrite, quiet=benchmark.quiet)
+    sampling = replace(options.sampling, replace_gt=replace_gt, num_videos_per_prompt=1)
+    return InpaintOptions(clip=clip, prompts=options.prompts, model=options.model, sampling=sampling, output=output)
+
+
+def jobs_of(runs: list[Run]) -> list[tuple[Run, Job]]:
+    """Every job of every run, in order."""
+    return [(run, job) for run in runs for job in run.plan.jobs]

@@ -1,0 +1,129 @@
+"""A benchmark evaluated: every run's results made with one model load, scored, and reported."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from videopainter.cli.benchmark import Run, jobs_of, make_runs
+from videopainter.cli.door import complain, parse_options
+from videopainter.cli.evaluate_options import EVALUATE_OPTIONS, EvaluateOptions
+from videopainter.cli.inpaint import openable_jobs
+from videopainter.cli.pairs import Pair, borders_of, open_result, read_record, region_prompt_of, with_truth
+from videopainter.cli.plan import Job
+from videopainter.cli.report import Report
+from videopainter.cli.scoring import Scoring, find_ckpt, tell_absent, wanted_weights
+from videopainter.cli.shards import Shard
+from videopainter.data.errors import InputError
+
+DESCRIPTION = "Evaluate on VPBench or DAVIS: inpaint every row, score the results, write CSV, JSON, Markdown and HTML."
+SCORES = "scores"  # in a run's folder: one JSON per video
+
+
+def read_options(argv: Sequence[str] | None = None) -> EvaluateOptions:
+    """The flags of `evaluate/evaluate.py`, from `argv` or the command line."""
+    benchmark, prompts, model, sampling, scoring = parse_options(EVALUATE_OPTIONS, argv, description=DESCRIPTION)
+    return EvaluateOptions(benchmark=benchmark, prompts=prompts, model=model, sampling=sampling, scoring=scoring)
+
+
+def evaluate(options: EvaluateOptions) -> int:
+    """Make, score and report what is asked for and not there yet; returns the exit code.
+
+    Raises:
+        InputError, ValueError: nothing could start.
+    """
+    started, benchmark = time.perf_counter(), options.benchmark
+    if not (benchmark.generate or benchmark.score):
+        raise InputError("--generate false --score false: nothing is left to do")
+    runs, shard = make_runs(options), Shard.from_env()
+    ckpt = find_ckpt(options.scoring.ckpt)
+    if benchmark.score and shard.rank == 0:
+        tell_absent(ckpt, wanted_weights(options.scoring.metrics))
+    report = Report(several=len(jobs_of(runs)) > 1)
+    work = shard.own(jobs_of(runs))
+    if benchmark.generate:
+        work = _generate(options, runs, work, shard, report, started)
+    if benchmark.score:
+        _score(options, work, shard, ckpt, report)
+    code = report.exit_code(shard)
+    # Behind exit_code: by now every process has written its scores.
+    if benchmark.score and shard.rank == 0 and code != 2:
+        from videopainter.cli.evaluation_report import report_runs
+
+        report_runs(options, runs, ckpt)
+    return code
+
+
+def _generate(
+    options: EvaluateOptions,
+    runs: list[Run],
+    work: list[tuple[Run, Job]],
+    shard: Shard,
+    report: Report,
+    started: float,
+) -> list[tuple[Run, Job]]:
+    """Inpaint what is missing; the jobs that have a result now."""
+    opened = {id(job) for run in runs for job in openable_jobs(run.plan, [j for r, j in work if r is run], report)}
+    work = [(run, job) for run, job in work if id(job) in opened]
+    if not work:
+        return []
+    # Only now: these import torch, which takes seconds.
+    from videopainter.cli.devices import resolve_precision
+    from videopainter.cli.results import Studio
+
+    studio = Studio(
+        plan=runs[0].plan,
+        precision=resolve_precision(options.model, shard),
+        position=shard.local_rank,
+        seconds={"check": time.perf_counter() - started},
+    )
+    studio.make([(run.plan, job) for run, job in work], report)
+    return [(run, job) for run, job in work if job.label not in report.failed]
+
+
+def _score(options: EvaluateOptions, work: list[tuple[Run, Job]], shard: Shard, ckpt: Path, report: Report) -> None:
+    if not work:
+        return
+    from videopainter.cli.devices import resolve_precision
+
+    device = resolve_precision(options.model, shard).device
+    scoring = Scoring(options=options.scoring, device=device, ckpt=ckpt)
+    for run, job in work:
+        with report.attempt(job):
+            report.started = True
+            scoring.score(open_pair(options, job), scores_path(run, job))
+            if job.label not in report.done:
+                report.done.append(job.label)
+            if not options.benchmark.quiet:
+                complain(f"scored: {job.output}")
+
+
+def scores_path(run: Run, job: Job) -> Path:
+    """Where a result's scores are kept."""
+    return run.folder / SCORES / f"{job.output.stem}.json"
+
+
+def open_pair(options: EvaluateOptions, job: Job) -> Pair:
+    """A finished result beside the clip that it was made from; InputError where it is not there."""
+    if not job.output.is_file():
+        raise InputError(f"no result to score: {job.output} (--generate makes it)")
+    clip = job.sample.open()
+    results, files = open_result(job.output)
+    if len(results) != len(clip) or (results.height, results.width) != (clip.frames.height, clip.frames.width):
+        raise InputError(
+            f"{job.output}: expected {len(clip)} frames of {clip.frames.width}x{clip.frames.height}, "
+            f"got {len(results)} of {results.width}x{results.height}"
+        )
+    record = read_record(job.output)
+    pair = Pair(
+        index=job.sample.row or 0,
+        name=job.sample.name,
+        clip=clip,
+        results=results,
+        files=files,
+        region_prompt=region_prompt_of(clip),
+        borders=borders_of(record, len(clip)),
+        record=record,
+    )
+    return with_truth(pair, options.scoring.ground_truth, (job.output.stem, job.sample.name))

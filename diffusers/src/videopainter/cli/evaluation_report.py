@@ -1,0 +1,167 @@
+"""Reports of scored results: metrics.csv, metrics.json, metrics.md, a page with players; the overview of a sweep."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from videopainter.cli import evaluate, score
+from videopainter.cli.benchmark import Run
+from videopainter.cli.door import complain
+from videopainter.cli.evaluate_options import EvaluateOptions, ResultsOptions, ScoringOptions
+from videopainter.cli.manifest import Hasher, versions
+from videopainter.cli.pairs import Pair
+from videopainter.cli.players import save_frames, write_players
+from videopainter.cli.scoring import SCORE_VERSION, Scoring
+from videopainter.cli.weights import weight_digests
+from videopainter.metrics.catalog import METRICS
+from videopainter.metrics.page import PageVideo, write_page
+from videopainter.metrics.published import PUBLISHED
+from videopainter.metrics.scores import VideoScores
+from videopainter.metrics.summary import SUMMARY_FILE, save_summary, summarise, write_whole
+from videopainter.metrics.tables import label_text, markdown, markdown_table, number_text, write_csv
+
+CSV, MARKDOWN, PAGE = "metrics.csv", "metrics.md", "report"
+PLAYERS, FRAMES = "players", "frames"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """A video's scores, where its files are named by `stem`, and how to open it again."""
+
+    scores: VideoScores
+    stem: str
+    open: Callable[[], Pair]
+
+
+def report_runs(options: EvaluateOptions, runs: Sequence[Run], ckpt: Path) -> None:
+    """The reports of every run that has scores, and an overview of all of them."""
+    hasher = Hasher()
+    scoring = Scoring(options=options.scoring, device="cpu", ckpt=ckpt, hasher=hasher)
+    summaries: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        videos = [
+            Scored(
+                scores=VideoScores.load(path),
+                stem=job.output.stem,
+                open=lambda job=job: evaluate.open_pair(options, job),
+            )
+            for job in run.plan.jobs
+            if (path := evaluate.scores_path(run, job)).is_file()
+        ]
+        if not videos:
+            continue
+        about = {
+            "set": run.set_name,
+            "name": run.name,
+            "data": {"dilate_size": run.dilate_size, "sets": options.benchmark.sets, **_data_of(options)},
+            "sampling": asdict(run.plan.settings(options.sampling.seed)) | {"scheduler": options.sampling.scheduler},
+            "seed": options.sampling.seed,
+            "weights": weight_digests(run.plan.weights.roles(), hasher),
+            "options": {group: asdict(values) for group, values in vars(options).items()},
+            **_about_scoring(options.scoring, scoring),
+        }
+        summaries[run.name] = write_reports(run.folder, videos, about, options.scoring)
+    if len(summaries) > 1:
+        write_overview(Path(options.benchmark.output_path), summaries)
+    for name in summaries:
+        complain(f"report: {Path(options.benchmark.output_path) / name / MARKDOWN}")
+
+
+def report_results(
+    options: ResultsOptions,
+    scoring_options: ScoringOptions,
+    candidates: Sequence[score.Candidate],
+    prompts: dict[str, tuple[str, str]],
+    scoring: Scoring,
+) -> None:
+    """The reports of results of any program."""
+    folder = score.output_folder(options)
+    videos = [
+        Scored(
+            scores=VideoScores.load(score.scores_path(options, candidate)),
+            stem=candidate.stem,
+            open=lambda candidate=candidate: score.open_pair(options, scoring_options, candidate, prompts),
+        )
+        for candidate in candidates
+    ]
+    about = {
+        "set": options.set_name,
+        "name": Path(str(options.results)).name,
+        "data": {"dilate_size": options.dilate_size, "resize_to": options.resize_to, "num_frames": options.num_frames},
+        "options": {"results": asdict(options), "scoring": asdict(scoring_options)},
+        **_about_scoring(scoring_options, scoring),
+    }
+    write_reports(folder, videos, about, scoring_options)
+    complain(f"report: {folder / MARKDOWN}")
+
+
+def _data_of(options: EvaluateOptions) -> dict[str, Any]:
+    benchmark = options.benchmark
+    names = ("resize_to", "inpainting_frames", "down_sample_fps", "long_sets", "native_fps_sets")
+    return {name: getattr(benchmark, name) for name in names}
+
+
+def _about_scoring(options: ScoringOptions, scoring: Scoring) -> dict[str, Any]:
+    return {
+        "scoring": {
+            "version": SCORE_VERSION,
+            "vfid_segment": options.vfid_segment,
+            "ground_truth": options.ground_truth,
+            "weights": scoring.weights(),
+        },
+        "versions": versions(),
+    }
+
+
+def write_reports(
+    folder: Path, videos: Sequence[Scored], about: Mapping[str, Any], options: ScoringOptions
+) -> dict[str, Any]:
+    """All reports of one set of scores, in `folder`; returns the content of metrics.json."""
+    summary = summarise([video.scores for video in videos], run=about, protocol=options.protocol)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_summary(folder / SUMMARY_FILE, summary)
+    write_csv(folder / CSV, summary)
+    title = f"# {about['name']}\n\n"
+    published = PUBLISHED.get(str(about["set"]))
+    write_whole(folder / MARKDOWN, title + markdown(summary, published))
+    if options.save_frames:
+        for video in videos:
+            save_frames(video.open(), folder / FRAMES / video.stem, fingerprint_of(video))
+    if options.html:
+        players = [_page_video(folder, video) for video in videos]
+        write_page(folder / PAGE, summary, players, str(about["name"]), published=published)
+    return summary
+
+
+def _page_video(folder: Path, video: Scored) -> PageVideo:
+    players = write_players(video.open(), folder / PLAYERS, video.stem, fingerprint_of(video))
+    details = video.scores.details
+    fps = float(Fraction(details["fps"]))
+    return PageVideo.of(video.scores, players, fps=fps, borders=details["borders"])
+
+
+def fingerprint_of(video: Scored) -> str:
+    """What decides the scores, and so the files that show what was scored."""
+    return str(video.scores.details["fingerprint"])
+
+
+def write_overview(folder: Path, summaries: Mapping[str, Mapping[str, Any]]) -> None:
+    """`sweep.csv` (every mean) and `sweep.md` of all runs."""
+    keys = [key for key in METRICS if any(key in summary["metrics"] for summary in summaries.values())]
+    table = io.StringIO()
+    writer = csv.writer(table)
+    writer.writerow(["run", *keys])
+    rows = []
+    for name, summary in summaries.items():
+        means = [summary["metrics"].get(key, {}).get("mean") for key in keys]
+        writer.writerow([name, *("" if mean is None else mean for mean in means)])
+        rows.append([name, *(number_text(mean, METRICS[key].digits) for key, mean in zip(keys, means))])
+    write_whole(folder / "sweep.csv", table.getvalue())
+    described = [next(s["metrics"][key] for s in summaries.values() if key in s["metrics"]) for key in keys]
+    write_whole(folder / "sweep.md", markdown_table(["run", *map(label_text, described)], rows))

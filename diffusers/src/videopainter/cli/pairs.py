@@ -1,0 +1,160 @@
+"""A result next to what it is measured against, brought to one length and size."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from videopainter.cli.manifest import manifest_path
+from videopainter.data.clip import Clip, FrameSource, PickedFrames
+from videopainter.data.errors import InputError
+from videopainter.data.images import IMAGE_SUFFIXES
+from videopainter.data.resized import ResizedFrames, resized
+from videopainter.data.video_io import FolderFrames, open_video
+from videopainter.pipelines.windows import plan_windows
+
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v")
+# As for masks: another size is accepted where the shape differs by rounding only.
+ASPECT_TOLERANCE = 0.02
+_PROMPT_COLUMNS = ("Masked_Target_Caption", "image_inpainting_prompt", "Edited_image_caption")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """One result to be scored; `clip` (original and masks) and `results` have one length and size.
+
+    `truth` is what lies in the holes, None where unknown. `borders`: frames on which new windows begin. `record` is the
+    JSON that `infer` wrote beside the result, empty for results of other programs. `files` are the result's.
+    """
+
+    index: int
+    name: str
+    clip: Clip
+    results: FrameSource
+    files: tuple[Path, ...]
+    region_prompt: str = ""
+    truth: FrameSource | None = None
+    truth_files: tuple[Path, ...] = ()
+    borders: tuple[int, ...] = ()
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+
+def open_result(path: Path) -> tuple[FrameSource, tuple[Path, ...]]:
+    """A result's frames and files: a video, a folder of images, or one in which `comp_frames` lies."""
+    if (path / "comp_frames").is_dir():
+        path = path / "comp_frames"
+    frames = open_video(path)
+    return frames, tuple(frames.files) if isinstance(frames, FolderFrames) else (path,)
+
+
+def find_result(folder: Path, names: Sequence[str]) -> Path | None:
+    """The first of `names` that is a video file or a folder of frames in `folder`; None for none."""
+    for name in names:
+        for path in [folder / name, *(folder / f"{name}{suffix}" for suffix in (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES))]:
+            if path.exists():
+                return path
+    return None
+
+
+def read_record(result: Path) -> dict[str, Any]:
+    """The JSON beside a result; empty where there is none, or it is something else's."""
+    path = manifest_path(result)
+    if result.is_dir() or not path.is_file():
+        return {}
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) and "fingerprint" in record else {}
+
+
+def borders_of(record: Mapping[str, Any], length: int) -> tuple[int, ...]:
+    """Frames on which windows after the first begin, from a result's record; none without one."""
+    settings = record.get("recipe", {}).get("settings", {})
+    if "num_frames" not in settings:
+        return ()
+    plan = plan_windows(length, settings["num_frames"], settings.get("overlap_frames", 0))
+    return tuple(window.start for window in plan.windows[1:])
+
+
+def region_prompt_of(clip: Clip) -> str:
+    """What belongs in the hole, as a benchmark's row says it; empty where it does not."""
+    return next((clip.details[name] for name in _PROMPT_COLUMNS if clip.details.get(name)), clip.image_prompt)
+
+
+def fitted(
+    clip: Clip,
+    results: FrameSource,
+    *,
+    where: Path,
+    size: tuple[int, int] | None = None,
+    num_frames: int | None = None,
+    allow_shorter: bool = False,
+) -> tuple[Clip, FrameSource]:
+    """Original and result with as many frames of one size: `size`, else that of the result.
+
+    Raises:
+        InputError: another number of frames (`num_frames` compares the first ones; `allow_shorter` as many as the
+            result has), or another shape.
+    """
+    length = _common_length(clip, results, where, num_frames, allow_shorter)
+    height, width = size or (results.height, results.width)
+    ratio = results.width * clip.frames.height / (results.height * clip.frames.width)
+    if size is None and abs(ratio - 1) > ASPECT_TOLERANCE:
+        raise InputError(
+            f"{where}: the result is {results.width}x{results.height}, the original {clip.frames.width}x"
+            f"{clip.frames.height}: another shape; --resize_to brings both to one size"
+        )
+    if len(clip) > length:
+        clip = clip.cut(0, length)
+    return resized(clip, height, width), sized(first_frames(results, length), height, width)
+
+
+def _common_length(clip: Clip, results: FrameSource, where: Path, num_frames: int | None, allow_shorter: bool) -> int:
+    have, want = len(results), len(clip)
+    if num_frames is not None:
+        if min(have, want) < num_frames:
+            raise InputError(f"{where}: --num_frames {num_frames}, but the result has {have} and the original {want}")
+        return num_frames
+    if have < want and allow_shorter:
+        return have
+    if have != want:
+        raise InputError(
+            f"{where}: the result has {have} frames, the original {want}: another rate (--down_sample_fps), or compare "
+            "the first ones (--num_frames, --allow_shorter)"
+        )
+    return want
+
+
+def first_frames(frames: FrameSource, length: int) -> FrameSource:
+    """The first `length` frames."""
+    return frames if len(frames) == length else PickedFrames(frames, np.arange(length))
+
+
+def sized(frames: FrameSource, height: int, width: int) -> FrameSource:
+    """Frames at that size."""
+    return frames if (frames.height, frames.width) == (height, width) else ResizedFrames(frames, height, width)
+
+
+def with_truth(pair: Pair, ground_truth: str | None, names: Sequence[str]) -> Pair:
+    """The pair with what lies in its holes: `originals`, or the video of one of `names` in that folder.
+
+    InputError where the folder has none, or one of another length.
+    """
+    if ground_truth is None:
+        return pair
+    if ground_truth == "originals":
+        return replace(pair, truth=pair.clip.frames)
+    path = find_result(Path(ground_truth), names)
+    if path is None:
+        raise InputError(f"--ground_truth: no video or folder {' or '.join(names)} in {ground_truth}")
+    truth, files = open_result(path)
+    if len(truth) < len(pair.clip):
+        raise InputError(f"{path}: the truth has {len(truth)} frames, the result {len(pair.clip)}")
+    truth = sized(first_frames(truth, len(pair.clip)), pair.clip.frames.height, pair.clip.frames.width)
+    return replace(pair, truth=truth, truth_files=files)

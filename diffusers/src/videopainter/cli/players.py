@@ -1,0 +1,67 @@
+"""Small videos for the report's page, and PNGs in the release's layout, from a result and its original."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from videopainter.cli.pairs import Pair
+from videopainter.data.clip import tags_of
+from videopainter.data.images import write_image
+from videopainter.data.video_writer import VideoWriter
+
+CHUNK = 16
+KINDS = ("original", "masked", "result")
+FRAME_FOLDERS = ("comp_frames", "ori_frames", "masks")
+MARK = "fingerprint.txt"
+
+
+def write_players(pair: Pair, folder: Path, stem: str, fingerprint: str) -> dict[str, Path]:
+    """{original, masked, result: H.264 file}; files of the same fingerprint stay as they are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {kind: folder / f"{stem}_{kind}_{fingerprint[:12]}.mp4" for kind in KINDS}
+    if all(path.exists() for path in paths.values()):
+        return paths
+    for old in folder.glob(f"{stem}_*.mp4"):
+        if any(old.name.startswith(f"{stem}_{kind}_") for kind in KINDS):
+            old.unlink()
+    tags = tags_of(pair.clip.frames)
+    writers = {kind: VideoWriter(path, fps=pair.clip.fps, tags=tags) for kind, path in paths.items()}
+    with writers["original"] as original, writers["masked"] as masked, writers["result"] as result:
+        for frames, holes, results in chunks_of(pair):
+            original.write(frames)
+            masked.write(np.where(holes[..., None], np.uint8(127), frames))
+            result.write(results)
+    return paths
+
+
+def save_frames(pair: Pair, folder: Path, fingerprint: str) -> None:
+    """comp_frames, ori_frames and masks as PNGs in `folder`, whole or not at all; a folder that is current stays."""
+    mark = folder / MARK
+    if mark.is_file() and mark.read_text() == fingerprint:
+        return
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    for name in FRAME_FOLDERS:
+        (temporary / name).mkdir(parents=True)
+    number = 0
+    for frames, holes, results in chunks_of(pair):
+        for pictures in zip(results, frames, holes):
+            for name, picture in zip(FRAME_FOLDERS, pictures):
+                shown = picture.astype(np.uint8) * 255 if picture.dtype == np.bool_ else picture
+                write_image(temporary / name / f"{number:05d}.png", shown)
+            number += 1
+    (temporary / MARK).write_text(fingerprint)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(temporary, folder)
+
+
+def chunks_of(pair: Pair) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Originals, masks and results, a few frames at a time."""
+    for start in range(0, len(pair.clip), CHUNK):
+        stop = min(start + CHUNK, len(pair.clip))
+        yield pair.clip.frames.read(start, stop), pair.clip.masks.read(start, stop), pair.results.read(start, stop)

@@ -1,0 +1,60 @@
+"""A clip at another size: views that resize what they read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from videopainter.data.clip import Clip, FrameSource, MaskSource, VideoTags, tags_of
+from videopainter.data.errors import InputError
+from videopainter.data.reshape import resize_frames, resize_masks
+
+
+class ResizedFrames:
+    """A view of other frames at `height` x `width` pixels (Lanczos)."""
+
+    def __init__(self, source: FrameSource, height: int, width: int) -> None:
+        self.source, self.height, self.width = source, height, width
+        self.fps = source.fps
+
+    @property
+    def tags(self) -> VideoTags:
+        """Of the source; the pixels become square."""
+        return replace(tags_of(self.source), pixel_aspect=VideoTags().pixel_aspect)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        return resize_frames(self.source.read(start, stop), self.height, self.width)
+
+
+class ResizedMasks:
+    """A view of other masks at `height` x `width` pixels; a pixel is in the hole if any part of it is."""
+
+    def __init__(self, source: MaskSource, height: int, width: int) -> None:
+        self.source, self.height, self.width = source, height, width
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        return resize_masks(self.source.read(start, stop), self.height, self.width)
+
+
+def resized(clip: Clip, height: int, width: int) -> Clip:
+    """The clip at `height` x `width` pixels, whatever its shape was; a clip of that size comes back as it is."""
+    if (clip.frames.height, clip.frames.width) == (height, width):
+        return clip
+    return replace(
+        clip, frames=ResizedFrames(clip.frames, height, width), masks=ResizedMasks(clip.masks, height, width)
+    )
+
+
+def parse_size(text: str, flag: str) -> tuple[int, int]:
+    """(height, width) from "480x720"; InputError, naming `flag`, for anything else."""
+    parts = text.lower().replace("×", "x").split("x")
+    if len(parts) != 2 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise InputError(f"{flag}: expected HEIGHTxWIDTH in pixels (480x720), got {text!r}")
+    return int(parts[0]), int(parts[1])

@@ -1,0 +1,16 @@
+"""Score results of any method against originals and masks. `--help` documents every flag.
+
+python evaluate/score.py --results propainter/ --originals videos/ --masks masks/
+"""
+
+from videopainter.cli.door import run_door
+from videopainter.cli.score import read_options, score
+
+
+def main() -> int:
+    """Parse, run; the exit code."""
+    return score(*read_options())
+
+
+if __name__ == "__main__":
+    run_door(main)
