@@ -10,10 +10,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-# What `make setup` made is used unless another environment is active.
-if [[ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" && -x ../.venv/bin/python ]]; then
-  PATH="$PWD/../.venv/bin:$PATH"
-fi
+source ../infer/launch.sh
 
 : "${model_path:=../ckpt/CogVideoX-5b-I2V}"
 : "${inpainting_branch:=../ckpt/VideoPainter/checkpoints/branch}"
@@ -91,19 +88,4 @@ if [[ -n "$height" && -n "$width" ]]; then
   arguments+=(--resize_to "${height}x${width}")
 fi
 
-# GPUs this shell may use: CUDA_VISIBLE_DEVICES if set, else all of the machine.
-if [[ -n "${CUDA_VISIBLE_DEVICES+set}" ]]; then
-  IFS=, read -ra gpus <<<"$CUDA_VISIBLE_DEVICES"
-elif command -v nvidia-smi >/dev/null; then
-  mapfile -t gpus < <(nvidia-smi --query-gpu=index --format=csv,noheader || true)
-else
-  gpus=()
-fi
-: "${num_processes:=${#gpus[@]}}"
-
-command=(python)
-if ((num_processes > 1)); then
-  command=(accelerate launch --num_machines 1 --num_processes "$num_processes" --mixed_precision no --dynamo_backend no)
-  ((${#gpus[@]} > 1)) && command+=(--multi_gpu) || command+=(--cpu)
-fi
-exec "${command[@]}" evaluate.py "${arguments[@]}" "$@"
+launch evaluate.py "${arguments[@]}" "$@"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from videopainter.data.video_io import VideoWriter, open_video
 from videopainter.metrics.catalog import CSV_COLUMNS
 from videopainter.metrics.summary import load_summary
 
+REPO = Path(__file__).resolve().parents[1]
 SIZE = ("--height", "32", "--width", "48", "--resize_to", "32x48")
 QUICK = ("--num_inference_steps", "1", "--guidance_scale", "1", "--inpainting_frames", "5", *SIZE, "--quiet")
 
@@ -125,6 +129,20 @@ def test_other_settings_are_noticed_and_nothing_is_lost(bench: Path, tmp_path: P
     lines = run(evaluate, *flags, "--seed", 7, "--protocol", "release", "--generate", "false")
     assert sum(line.startswith("scored anew") for line in lines) == 2
     assert load_summary(Path("out/standard/dilate32_replace/metrics.json"))["protocol"] == "release"
+
+
+def test_a_broken_clip_is_told_and_the_report_says_what_is_missing(bench: Path, tmp_path: Path, run):
+    data = tmp_path / "data"
+    shutil.copytree(bench.parent, data)
+    name = rows_of(bench)[1]["path"]
+    (video,) = data.rglob(name)
+    video.write_bytes(video.read_bytes()[:1000])
+    flags = ("--sets", f"standard={data / bench.name}", *QUICK, "--output_path", "out", "--html", "false")
+    lines = run(evaluate, *flags, code=1)
+    assert any(line.startswith("failed: standard dilate32_replace: sample 1") for line in lines)
+    folder = Path("out/standard/dilate32_replace")
+    assert [row["Video_Index"] for row in rows_of(folder / "metrics.csv")] == ["0", "2", "Average"]
+    assert "1 of 3 videos have no scores" in (folder / "metrics.md").read_text()
 
 
 def test_an_untouched_background_is_infinite_and_told(bench: Path, run):
@@ -269,3 +287,51 @@ def test_killed_half_way_the_same_command_ends_with_the_same_numbers(bench: Path
     assert killed.read_bytes() == alone.read_bytes()
     assert means(killed.parent) == means(alone.parent)
     assert "seam_error" in means(killed.parent)
+
+
+def test_the_bash_scripts_run_with_all_that_they_hand_on(bench: Path, tmp_path: Path):
+    """The longest chain: the alias of long editing, over the ID script, to the one that runs; two processes."""
+    data = tmp_path / "my data"
+    shutil.copytree(bench.parent, data)
+    rows = rows_of(bench)[:2]
+    with (data / "our_video_edit_long.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["path", "start_frame", "end_frame", "fps", "mask_id", "Edited_video_caption"])
+        writer.writeheader()
+        for row in rows:
+            place = {name: row[name] for name in writer.fieldnames[:5]}
+            writer.writerow({**place, "Edited_video_caption": "A red ball."})
+    tiny = REPO / "ckpt/tiny"
+    variables = {
+        "model_path": tiny / "CogVideoX-5b-I2V",
+        "inpainting_branch": tiny / "VideoPainter/checkpoints/branch",
+        "id_adapter_resample_learnable_path": tiny / "VideoPainterID/checkpoints",
+        "lora_rank": 32,
+        "img_inpainting_model": "opencv",
+        "data": data,
+        "output_path": tmp_path / "out",
+        "dilate_sizes": "4",
+        "height": 32,
+        "width": 48,
+        "dtype": "float32",
+        "num_inference_steps": 1,
+        "guidance_scale": 1,
+        "inpainting_frames": 9,
+        "CUDA_VISIBLE_DEVICES": "",
+        "num_processes": 2,
+        "OMP_NUM_THREADS": 1,
+        "XDG_CACHE_HOME": tmp_path / "cache",
+        "VIRTUAL_ENV": sys.prefix,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    environment = os.environ | {name: str(value) for name, value in variables.items()}
+    command = ["bash", str(REPO / "evaluate/eval_edit_id_resample.sh"), "--quiet"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "out/edit_long/dilate4_replace"
+    table = rows_of(folder / "metrics.csv")
+    assert [row["Video_Index"] for row in table] == ["0", "1", "Average"]
+    assert table[0]["Video_Caption"] == "A red ball."
+    summary = load_summary(folder / "metrics.json")
+    assert summary["run"]["sampling"]["prev_clip_weight"] == 0.5 and "id_adapter" in summary["run"]["weights"]
+    assert [video["details"]["frames"] for video in summary["videos"]] == [12, 12]
+    assert "identity_consistency" in summary["metrics"]

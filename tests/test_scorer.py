@@ -520,9 +520,8 @@ def test_scores_survive_a_file(scored, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"metrics": ["psnr", "fid"]}, "expected some of psnr, .*got fid"),
+        ({"metrics": ["psnr", "fid"]}, "no such metric"),
         ({"metrics": []}, "at least one"),
-        ({"metrics": ["peak_memory"]}, "got peak_memory"),
         ({"protocol": "front"}, "background, whole, release, got front"),
         ({"score_batch": 0}, "--score_batch: expected at least 1, got 0"),
         ({"vfid_segment": 0}, "--vfid_segment"),
@@ -537,7 +536,7 @@ def test_flags():
     words = ["--protocol", "release", "--metrics", "psnr", "vfid", "--score_batch", "2", "--vfid_segment", "50"]
     (options,) = parse_options([ScoreOptions], words)
     assert options == ScoreOptions(protocol="release", metrics=["psnr", "vfid"], score_batch=2, vfid_segment=50)
-    with pytest.raises(InputError, match="got sharpness"):
+    with pytest.raises(InputError, match="no such metric: sharpness"):
         parse_options([ScoreOptions], ["--metrics", "sharpness"])
     assert parse_options([ScoreOptions], []) == (ScoreOptions(),)
 

@@ -39,7 +39,7 @@ def evaluate(options: EvaluateOptions) -> int:
     runs, shard = make_runs(options), Shard.from_env()
     ckpt = find_ckpt(options.scoring.ckpt)
     if benchmark.score and shard.rank == 0:
-        tell_absent(ckpt, wanted_weights(options.scoring.metrics))
+        tell_absent(ckpt, wanted_weights(options.scoring))
     report = Report(several=len(jobs_of(runs)) > 1)
     work = shard.own(jobs_of(runs))
     if benchmark.generate:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from videopainter.cli.options import ModelOptions, PromptOptions, SamplingOptions
 from videopainter.data.errors import InputError
 from videopainter.flags import flag, switch
-from videopainter.metrics.catalog import METRICS, PROTOCOLS
+from videopainter.metrics.scorer import ScoreOptions
 
 
 @dataclass(kw_only=True)
@@ -56,20 +56,12 @@ class BenchmarkOptions:
 
 
 @dataclass(kw_only=True)
-class ScoringOptions:
+class ScoringOptions(ScoreOptions):
     """What is measured, and what is reported."""
 
     _argument_group_name: ClassVar[str] = "scoring"
 
-    protocol: Literal["background", "whole", "release"] = flag(
-        "background",
-        "How Masked_ metrics leave the hole out: black in both images (background), nothing left out (whole), or "
-        "black in the result only, as the release computed it (release).",
-    )
-    metrics: list[str] | None = flag(None, "Only these metrics (names of the JSON). Default: all.")  # noqa: RUF009
     ckpt: str | None = flag(None, "Folder with the metrics' weights. Default: ckpt/ of the repository.")
-    score_batch: int = flag(8, "Frames that are scored at once.")
-    vfid_segment: int = flag(100, "Longer videos go through I3D in equal parts of at most so many frames.")
     ground_truth: str | None = flag(
         None,
         "What truly lies in the holes, for hole metrics: `originals`, or a folder of videos (or of folders of frames) "
@@ -79,13 +71,7 @@ class ScoringOptions:
     save_frames: bool = switch(False, "Also save PNGs under comp_frames, ori_frames and masks, as the release does.")
 
     def __post_init__(self) -> None:
-        for name in ("score_batch", "vfid_segment"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name}: expected 1 or more, got {getattr(self, name)}")
-        assert self.protocol in PROTOCOLS
-        unknown = [key for key in self.metrics or [] if key not in METRICS]
-        if unknown:
-            raise InputError(f"--metrics: no such metric: {', '.join(unknown)}; there are {' '.join(METRICS)}")
+        super().__post_init__()
         if self.ground_truth not in (None, "originals") and not Path(str(self.ground_truth)).is_dir():
             raise InputError(f"--ground_truth: expected `originals` or a folder, got {self.ground_truth}")
 

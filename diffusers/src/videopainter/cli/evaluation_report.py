@@ -23,7 +23,7 @@ from videopainter.metrics.catalog import METRICS
 from videopainter.metrics.page import PageVideo, write_page
 from videopainter.metrics.published import PUBLISHED
 from videopainter.metrics.scores import VideoScores
-from videopainter.metrics.summary import SUMMARY_FILE, save_summary, summarise, write_whole
+from videopainter.metrics.summary import MISSING, SUMMARY_FILE, save_summary, summarise, write_whole
 from videopainter.metrics.tables import label_text, markdown, markdown_table, number_text, write_csv
 
 CSV, MARKDOWN, PAGE = "metrics.csv", "metrics.md", "report"
@@ -56,8 +56,11 @@ def report_runs(options: EvaluateOptions, runs: Sequence[Run], ckpt: Path) -> No
         ]
         if not videos:
             continue
+        scored = {video.stem for video in videos}
+        missing = [job.output.stem for job in run.plan.jobs if job.output.stem not in scored]
         about = {
             "set": run.set_name,
+            MISSING: missing,
             "name": run.name,
             "data": {"dilate_size": run.dilate_size, "sets": options.benchmark.sets, **_data_of(options)},
             "sampling": asdict(run.plan.settings(options.sampling.seed)) | {"scheduler": options.sampling.scheduler},

@@ -68,7 +68,7 @@ def score(options: ResultsOptions, scoring: ScoringOptions) -> int:
     prompts = read_prompts(options.prompts_file)
     ckpt = find_ckpt(scoring.ckpt)
     if shard.rank == 0:
-        tell_absent(ckpt, wanted_weights(scoring.metrics))
+        tell_absent(ckpt, wanted_weights(scoring))
     outcome = Outcome(several=len(candidates) > 1)
     from videopainter.cli.devices import resolve_precision
 

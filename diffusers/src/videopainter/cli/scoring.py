@@ -35,10 +35,9 @@ def find_ckpt(given: str | None) -> Path:
     return next((place / "ckpt" for place in places if (place / "ckpt").is_dir()), Path("ckpt"))
 
 
-def wanted_weights(metrics: list[str] | None) -> list[str]:
+def wanted_weights(options: ScoringOptions) -> list[str]:
     """Keys of the weights that the wanted metrics need, in the table's order."""
-    needed = {key for name in metrics or METRICS for key in METRICS[name].weights}
-    return [key for key in WEIGHTS if key in needed]
+    return [key for key in WEIGHTS if key in options.weights]
 
 
 def tell_absent(ckpt: Path, keys: list[str]) -> None:
@@ -79,7 +78,7 @@ class Scoring:
     def weights(self) -> dict[str, str | None]:
         """sha256 of each model that the wanted metrics need; None where it is not there."""
         if self._weights is None:
-            self._weights = {key: self._digest(key) for key in wanted_weights(self.options.metrics)}
+            self._weights = {key: self._digest(key) for key in wanted_weights(self.options)}
         return self._weights
 
     def fingerprint(self, pair: Pair) -> str:
@@ -121,17 +120,10 @@ class Scoring:
     def _load_scorer(self) -> Any:
         # Only now: torch.
         from videopainter.metrics.models import load_models
-        from videopainter.metrics.scorer import SCORED, ScoreOptions, Scorer
+        from videopainter.metrics.scorer import Scorer
 
-        options = self.options
-        models = load_models(self.ckpt, wanted_weights(options.metrics), self.device)
-        settings = ScoreOptions(
-            protocol=options.protocol,
-            metrics=None if options.metrics is None else [key for key in options.metrics if key in SCORED],
-            score_batch=options.score_batch,
-            vfid_segment=options.vfid_segment,
-        )
-        return Scorer(settings, models, self.device)
+        models = load_models(self.ckpt, wanted_weights(self.options), self.device)
+        return Scorer(self.options, models, self.device)
 
     def _joint(self, paths: tuple[Path, ...]) -> str:
         digests = self.hasher.files(paths).values()

@@ -49,7 +49,7 @@ class ScoreOptions:
         "black in the result only (release, as its evaluation does).",
     )
     metrics: list[str] | None = flag(  # noqa: RUF009
-        None, f"Only these metrics, of {', '.join(SCORED)}. Default: all that can be computed."
+        None, f"Only these metrics, of {', '.join(METRICS)}. Default: all that can be computed."
     )
     score_batch: int = flag(8, "Frames that are scored at once.")
     vfid_segment: int = flag(
@@ -59,11 +59,10 @@ class ScoreOptions:
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
             raise InputError(f"--protocol: expected one of {', '.join(PROTOCOLS)}, got {self.protocol}")
-        for key in self.metrics or ():
-            if key not in SCORED:
-                raise InputError(f"--metrics: expected some of {', '.join(SCORED)}, got {key}")
-        if self.metrics is not None and not self.metrics:
-            raise InputError(f"--metrics: expected at least one of {', '.join(SCORED)}, got none")
+        unknown = [key for key in self.metrics or () if key not in METRICS]
+        if unknown or (self.metrics is not None and not self.metrics):
+            told = f"no such metric: {', '.join(unknown)}" if unknown else "expected at least one, got none"
+            raise InputError(f"--metrics: {told}; there are {', '.join(METRICS)}")
         for name in ("score_batch", "vfid_segment"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name}: expected at least 1, got {getattr(self, name)}")

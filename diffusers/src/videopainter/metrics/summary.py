@@ -22,6 +22,7 @@ from videopainter.metrics.intervals import bootstrap_mean
 from videopainter.metrics.scores import VideoScores
 
 SUMMARY_FILE = "metrics.json"
+MISSING = "missing_videos"  # in `run`: names of videos of the set that have no scores
 KIND = "videopainter metrics"
 VERSION = 1
 VFID = "vfid"

@@ -11,7 +11,7 @@ from typing import Any
 
 from videopainter.metrics.catalog import CSV_COLUMNS, METRICS
 from videopainter.metrics.published import PROTOCOL, PublishedRow
-from videopainter.metrics.summary import PROTOCOL_KEYS, VFID, label_of, write_whole
+from videopainter.metrics.summary import MISSING, PROTOCOL_KEYS, VFID, label_of, write_whole
 
 PROTOCOL_TEXT = {
     "background": "background: the hole is black in both images of the masked fidelity metrics",
@@ -149,6 +149,9 @@ def published_notes(summary: Mapping[str, Any], row: PublishedRow | None) -> lis
 def summary_notes(summary: Mapping[str, Any]) -> list[str]:
     """What a reader of the means must know: protocol, infinite and missing numbers, VFID of few videos."""
     notes = [f"Protocol {PROTOCOL_TEXT.get(summary['protocol'], summary['protocol'])}."]
+    if missing := summary["run"].get(MISSING):
+        total = summary["total_videos"] + len(missing)
+        notes.append(f"Not the whole set: {len(missing)} of {total} videos have no scores ({', '.join(missing)}).")
     if any(metric["low"] is not None for metric in summary["metrics"].values()):
         notes.append(
             f"Intervals: 95 % percentile bootstrap over the {_count(summary['total_videos'], 'video')} (Efron 1979)."
