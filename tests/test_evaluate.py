@@ -226,6 +226,8 @@ def test_what_does_not_go_together_is_one_line(triple, tmp_path: Path, run):
     (line,) = run(score, *flags_of(triple), "--quiet", code=2)
     assert "5 frames, the original 6" in line and "--allow_shorter" in line
     run(score, *flags_of(triple), "--allow_shorter", "--quiet")
+    (line,) = run(score, *flags_of(triple), "--allow_shorter", "--quiet", "--output_path", result, code=2)
+    assert "cannot write to the output folder" in line
     write_video(result, noise(6, 48, 32))
     (line,) = run(score, *flags_of(triple), "--quiet", code=2)
     assert "another shape" in line

@@ -1,7 +1,7 @@
 """Measures a tiny checkpoint on held-out scenes, which are rendered here, and writes what came of it.
 
 `table.md`; `table.json`: every number of every clip, settings, seeds; `sheet.png`, `sheet_first_frame.png` and
-`sheet_returning.png`. With the tiny checkpoint about a quarter of an hour on one free CPU core.
+`sheet_returning.png`. With the tiny checkpoint about twenty minutes on one free CPU core.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class EvaluationOptions:
     output: str = flag("outputs/tiny_evaluation", "Folder for tables and sheets.")
     clips: int = flag(24, "Scenes for each kind of hole; 0 leaves removal out.")
     num_frames: int = flag(17, "Frames of such a clip and of a window, 4k+1.")
-    long_clips: int = flag(8, "Scenes with an object that leaves and comes back; 0 leaves them out.")
+    long_clips: int = flag(16, "Scenes with an object that leaves and comes back; 0 leaves them out.")
     long_frames: int = flag(57, "Frames of such a clip, 41 or more.")
     long_window: int = flag(29, "Frames of a window of a long clip, 4k+1: half the clip, so that both see the object.")
     overlap_frames: int = flag(0, "Frames that neighbouring windows of long clips share: 0 (taken as 1) or 4k+1.")

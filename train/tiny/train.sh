@@ -50,11 +50,11 @@ META_FILE_PATH="$train_csv" OUTPUT_PATH="$work/branch_run" bash train/VideoPaint
   --resume_from_checkpoint latest
 META_FILE_PATH="$long_csv" BRANCH_MODEL_PATH="$work/branch_run/checkpoint-1500/branch" OUTPUT_PATH="$work/id_run" \
   bash train/VideoPainterID.sh "${long[@]}" --latent_cache "$work/cache_long" --validating_steps 0 \
-  --train_batch_size 6 --max_train_steps 750 --rank 32 --lora_alpha 32 --learning_rate 2e-3 --lr_scheduler cosine \
+  --train_batch_size 6 --max_train_steps 3000 --rank 32 --lora_alpha 32 --learning_rate 3e-3 --lr_scheduler cosine \
   --lr_warmup_steps 20 --gradient_checkpointing false --inpainting_loss_weight 8 --prev_clip_prob 0.6 \
-  --prev_clip_weight 1 --use_ema --ema_decay 0.98 --checkpointing_steps 50 --checkpoints_total_limit 2 --resume_from_checkpoint latest
+  --prev_clip_weight 1 --use_ema --ema_decay 0.99 --checkpointing_steps 50 --checkpoints_total_limit 2 --resume_from_checkpoint latest
 stage export --part trained --target "$TARGET" --branch "$work/branch_run/checkpoint-1500" \
-  --id_adapter "$work/id_run/checkpoint-750"
+  --id_adapter "$work/id_run/checkpoint-3000"
 
 # 4. Curves and measurements
 python train/plot_curves.py --runs "$work/branch_run" --output "$TARGET/curves_branch.png"

@@ -12,6 +12,7 @@ import pandas as pd
 from videopainter.cli.door import complain, parse_options
 from videopainter.cli.evaluate_options import SCORE_OPTIONS, ResultsOptions, ScoringOptions
 from videopainter.cli.options import ModelOptions
+from videopainter.cli.outputs import check_writable
 from videopainter.cli.pairs import (
     Pair,
     borders_of,
@@ -66,6 +67,7 @@ def score(options: ResultsOptions, scoring: ScoringOptions) -> int:
     check(options)
     candidates, shard = find_candidates(options), Shard.from_env()
     prompts = read_prompts(options.prompts_file)
+    check_writable([scores_path(options, candidate) for candidate in candidates], [])
     ckpt = find_ckpt(scoring.ckpt)
     if shard.rank == 0:
         tell_absent(ckpt, wanted_weights(scoring))
