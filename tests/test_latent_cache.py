@@ -34,7 +34,7 @@ from videopainter.data.errors import InputError
 from videopainter.data.sample_order import SampleKey, SampleOrder
 from videopainter.data.training_set import TrainingSet, TrainingSetOptions
 from videopainter.data.video_writer import VideoWriter
-from videopainter.training.cache_settings import CacheSettings, CacheSizes, differences, weights_identity
+from videopainter.training.cache_settings import FORMAT, CacheSettings, CacheSizes, differences, weights_identity
 from videopainter.training.encoding import encode_captions, encode_pixels, load_text_encoder, load_vae
 from videopainter.training.latent_cache import LatentCache
 
@@ -401,8 +401,8 @@ def test_damaged_settings_and_index(copy: Path):
         LatentCache(copy)
     content = json.loads((copy / "settings.json").read_text())
     for damage, message in (
-        ({"content": {**content["content"], "format": 99}}, "expected format 1, got 99"),
-        ({"content": {"format": 1}}, "is damaged"),
+        ({"content": {**content["content"], "format": 99}}, f"expected format {FORMAT}, got 99"),
+        ({"content": {"format": FORMAT}}, "is damaged"),
     ):
         (copy / "settings.json").write_text(json.dumps({**content, **damage}))
         with pytest.raises(InputError, match=message):

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+_DRAWS = 1 << 20  # values that are drawn at once: memory does not grow with their number
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -29,6 +31,10 @@ def bootstrap_mean(values: np.ndarray, *, level: float = 0.95, resamples: int = 
     values = np.asarray(values, np.float64)
     if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
         raise ValueError(f"expected at least two finite values, got {values.tolist()}")
-    draws = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
-    low, high = np.quantile(values[draws].mean(axis=1), ((1 - level) / 2, (1 + level) / 2))
+    rng, means = np.random.default_rng(seed), np.empty(resamples)
+    at_once = max(1, _DRAWS // len(values))
+    for start in range(0, resamples, at_once):
+        part = means[start : start + at_once]
+        part[:] = values[rng.integers(len(values), size=(len(part), len(values)))].mean(axis=1)
+    low, high = np.quantile(means, ((1 - level) / 2, (1 + level) / 2))
     return Interval(float(values.mean()), float(low), float(high))
