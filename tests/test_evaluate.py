@@ -212,6 +212,14 @@ def test_known_differences_of_own_files(triple, run):
     assert means(Path("single")) == found
 
 
+def test_only_what_is_asked_for_is_computed(triple, run):
+    run(score, *flags_of(triple), "--metrics", "mae", "peak_memory", "--output_path", "some", "--quiet")
+    assert list(load_summary(Path("some/metrics.json"))["metrics"]) == ["mae"]
+    run(score, *flags_of(triple), "--metrics", "peak_memory", "--output_path", "none", "--quiet", "--save_frames")
+    assert load_summary(Path("none/metrics.json"))["metrics"] == {}
+    assert len(list(Path("none/frames/a b/comp_frames").iterdir())) == 6
+
+
 def test_results_of_another_size_are_compared_at_theirs(triple, run):
     small = open_video(triple["results"] / "a b.mkv").read(0, 6)[:, ::2, ::2]
     write_video(triple["results"] / "a b.mkv", small)

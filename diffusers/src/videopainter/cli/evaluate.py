@@ -12,6 +12,7 @@ from videopainter.cli.evaluate_options import EVALUATE_OPTIONS, EvaluateOptions
 from videopainter.cli.inpaint import openable_jobs
 from videopainter.cli.pairs import Pair, borders_of, open_result, read_record, region_prompt_of, with_truth
 from videopainter.cli.plan import Job
+from videopainter.cli.players import show
 from videopainter.cli.report import Report
 from videopainter.cli.scoring import Scoring, find_ckpt, tell_absent, wanted_weights
 from videopainter.cli.shards import Shard
@@ -92,7 +93,10 @@ def _score(options: EvaluateOptions, work: list[tuple[Run, Job]], shard: Shard, 
     for run, job in work:
         with report.attempt(job):
             report.started = True
-            scoring.score(open_pair(options, job), scores_path(run, job))
+            pair = open_pair(options, job)
+            scores = scoring.score(pair, scores_path(run, job))
+            # Here, not with the report: every process does its own.
+            show(pair, run.folder, job.output.stem, scores.fingerprint, options.scoring)
             if job.label not in report.done:
                 report.done.append(job.label)
             if not options.benchmark.quiet:

@@ -16,7 +16,7 @@ from videopainter.cli.door import complain
 from videopainter.cli.evaluate_options import EvaluateOptions, ResultsOptions, ScoringOptions
 from videopainter.cli.manifest import Hasher, versions
 from videopainter.cli.pairs import Pair
-from videopainter.cli.players import save_frames, write_players
+from videopainter.cli.players import PLAYERS, write_players
 from videopainter.cli.scoring import SCORE_VERSION, Scoring
 from videopainter.cli.weights import weight_digests
 from videopainter.metrics.catalog import METRICS
@@ -27,7 +27,6 @@ from videopainter.metrics.summary import MISSING, SUMMARY_FILE, save_summary, su
 from videopainter.metrics.tables import label_text, markdown, markdown_table, number_text, write_csv
 
 CSV, MARKDOWN, PAGE = "metrics.csv", "metrics.md", "report"
-PLAYERS, FRAMES = "players", "frames"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,9 +132,6 @@ def write_reports(
     title = f"# {about['name']}\n\n"
     published = PUBLISHED.get(str(about["set"]))
     write_whole(folder / MARKDOWN, title + markdown(summary, published))
-    if options.save_frames:
-        for video in videos:
-            save_frames(video.open(), folder / FRAMES / video.stem, fingerprint_of(video))
     if options.html:
         players = [_page_video(folder, video) for video in videos]
         write_page(folder / PAGE, summary, players, str(about["name"]), published=published)
@@ -143,15 +139,10 @@ def write_reports(
 
 
 def _page_video(folder: Path, video: Scored) -> PageVideo:
-    players = write_players(video.open(), folder / PLAYERS, video.stem, fingerprint_of(video))
+    players = write_players(video.open(), folder / PLAYERS, video.stem, video.scores.fingerprint)
     details = video.scores.details
     fps = float(Fraction(details["fps"]))
     return PageVideo.of(video.scores, players, fps=fps, borders=details["borders"])
-
-
-def fingerprint_of(video: Scored) -> str:
-    """What decides the scores, and so the files that show what was scored."""
-    return str(video.scores.details["fingerprint"])
 
 
 def write_overview(folder: Path, summaries: Mapping[str, Mapping[str, Any]]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from videopainter.cli.evaluate_options import ScoringOptions
 from videopainter.cli.pairs import Pair
 from videopainter.data.clip import tags_of
 from videopainter.data.images import write_image
@@ -18,6 +19,16 @@ CHUNK = 16
 KINDS = ("original", "masked", "result")
 FRAME_FOLDERS = ("comp_frames", "ori_frames", "masks")
 MARK = "fingerprint.txt"
+# In a run's folder.
+PLAYERS, FRAMES = "players", "frames"
+
+
+def show(pair: Pair, folder: Path, stem: str, fingerprint: str, options: ScoringOptions) -> None:
+    """What a run's folder shows of a scored video, as far as it is wanted and not there: players, PNGs."""
+    if options.html:
+        write_players(pair, folder / PLAYERS, stem, fingerprint)
+    if options.save_frames:
+        save_frames(pair, folder / FRAMES / stem, fingerprint)
 
 
 def write_players(pair: Pair, folder: Path, stem: str, fingerprint: str) -> dict[str, Path]:

@@ -23,6 +23,7 @@ from videopainter.cli.pairs import (
     region_prompt_of,
     with_truth,
 )
+from videopainter.cli.players import show
 from videopainter.cli.scoring import Scoring, find_ckpt, tell_absent, wanted_weights
 from videopainter.cli.shards import Shard
 from videopainter.data.clip import Clip
@@ -78,7 +79,9 @@ def score(options: ResultsOptions, scoring: ScoringOptions) -> int:
     room = Scoring(options=scoring, device=device, ckpt=ckpt, overwrite=options.overwrite)
     for candidate in shard.own(candidates):
         with outcome.attempt(candidate.stem):
-            room.score(open_pair(options, scoring, candidate, prompts), scores_path(options, candidate))
+            pair = open_pair(options, scoring, candidate, prompts)
+            scores = room.score(pair, scores_path(options, candidate))
+            show(pair, output_folder(options), candidate.stem, scores.fingerprint, scoring)
             if not options.quiet:
                 complain(f"scored: {candidate.result}")
     outcomes = shard.gather(outcome)

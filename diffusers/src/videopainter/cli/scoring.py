@@ -13,6 +13,7 @@ from videopainter.cli.door import complain
 from videopainter.cli.evaluate_options import ScoringOptions
 from videopainter.cli.manifest import Hasher, fingerprint, weight_files
 from videopainter.cli.pairs import Pair
+from videopainter.cli.recipe import ROW_KEYS
 from videopainter.cli.weights import upwards
 from videopainter.data.clip import Clip
 from videopainter.data.errors import InputError
@@ -65,7 +66,7 @@ class Scoring:
         """The scores in `path`, where they are of this pair and these settings; else made and written there."""
         wanted = self.fingerprint(pair)
         known = _load(path)
-        if known is not None and known.details.get("fingerprint") == wanted and not self.overwrite:
+        if known is not None and known.fingerprint == wanted and not self.overwrite:
             return known
         if known is not None:
             complain(f"scored anew, result or settings have changed: {pair.name}")
@@ -89,6 +90,7 @@ class Scoring:
             "version": SCORE_VERSION,
             "files": {role: self._joint(paths) for role, paths in files.items()},
             "clip": [len(clip), clip.frames.height, clip.frames.width, str(clip.fps)],
+            "row": {key: clip.details[key] for key in ROW_KEYS if key in clip.details},
             "hole": mask_digest(clip),
             "prompts": [clip.prompt, pair.region_prompt],
             "borders": pair.borders,

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from videopainter.metrics.comparison import DRAWS, EXACT_PAIRS, Comparison, Difference
-from videopainter.metrics.tables import label_text, markdown_table, number_text
+from videopainter.metrics.tables import count, label_text, markdown_table, number_text
 
 
 def comparison_markdown(found: Comparison) -> str:
     """Means, then paired differences of each other run against the first, then warnings."""
-    parts = [f"{found.matched} videos in all of: {', '.join(found.runs)}\n"]
+    parts = [f"{count(found.matched, 'video')} in all of: {', '.join(found.runs)}\n"]
     parts += [f"Warning: {warning}\n" for warning in found.warnings]
     rows = [
         [label_text(metric), *(number_text(mean, metric["digits"]) for mean in found.means[key])]
@@ -33,7 +33,7 @@ def comparison_markdown(found: Comparison) -> str:
     )
     if found.matched <= EXACT_PAIRS:
         parts.append(
-            f"With {found.matched} pairs no p can be below {_p_text(2 / 2**found.matched)}, before correction.\n"
+            f"With {count(found.matched, 'pair')} no p can be below {_p_text(2 / 2**found.matched)}, before correction.\n"
         )
     return "\n".join(parts)
 

@@ -34,6 +34,11 @@ class VideoScores:
     left_out: dict[str, str] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def fingerprint(self) -> str:
+        """Of what decided the scores: files, settings, weights; empty where it was not noted."""
+        return str(self.details.get("fingerprint", ""))
+
     def value(self, key: str) -> float | None:
         """The video's number; None where there is none. Of frames the mean: see `mean_of_frames`."""
         if METRICS[key].level == "set":

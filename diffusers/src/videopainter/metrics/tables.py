@@ -127,7 +127,7 @@ def published_notes(summary: Mapping[str, Any], row: PublishedRow | None) -> lis
         return []
     notes = [
         f"Paper: VideoPainter's full-size model on the whole of {row.label} (arXiv 2503.05639); this run: "
-        f"{_count(summary['total_videos'], 'video')}. The paper prints LPIPS, MSE and MAE times 100, here they are "
+        f"{count(summary['total_videos'], 'video')}. The paper prints LPIPS, MSE and MAE times 100, here they are "
         "divided by 100. Its CLIP (M) stands beside the score against the video prompt.",
     ]
     if summary["protocol"] != PROTOCOL:
@@ -154,22 +154,22 @@ def summary_notes(summary: Mapping[str, Any]) -> list[str]:
         notes.append(f"Not the whole set: {len(missing)} of {total} videos have no scores ({', '.join(missing)}).")
     if any(metric["low"] is not None for metric in summary["metrics"].values()):
         notes.append(
-            f"Intervals: 95 % percentile bootstrap over the {_count(summary['total_videos'], 'video')} (Efron 1979)."
+            f"Intervals: 95 % percentile bootstrap over the {count(summary['total_videos'], 'video')} (Efron 1979)."
         )
     for key, metric in summary["metrics"].items():
         if metric["infinite"]:
             what = "nothing was changed there" if "psnr" in key else "no finite number"
             notes.append(
-                f"{metric['label']}: infinite in {metric['infinite']} of {_count(metric['videos'], 'video')} ({what}); "
+                f"{metric['label']}: infinite in {metric['infinite']} of {count(metric['videos'], 'video')} ({what}); "
                 "the mean and the interval are of the others."
             )
         if metric["left_out"]:
-            notes.append(f"{metric['label']}: left out in {_count(metric['left_out'], 'video')}.")
+            notes.append(f"{metric['label']}: left out in {count(metric['left_out'], 'video')}.")
     vfid = summary["metrics"].get(VFID)
     if vfid:
         rank = f", too few for the covariance of {vfid['features']} features (singular)" if vfid["singular"] else ""
         notes.append(
-            f"VFID is of {_count(vfid['videos'], 'video')}{rank}; it depends on their number, so compare it only with "
+            f"VFID is of {count(vfid['videos'], 'video')}{rank}; it depends on their number, so compare it only with "
             "a VFID of the same videos."
         )
     return notes
@@ -188,5 +188,5 @@ def left_out_by_reason(summary: Mapping[str, Any]) -> list[tuple[str, list[str]]
     return list(grouped.items())
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
