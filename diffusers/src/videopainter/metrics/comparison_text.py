@@ -32,9 +32,8 @@ def comparison_markdown(found: Comparison) -> str:
         "number of the set: no test.\n"
     )
     if found.matched <= EXACT_PAIRS:
-        parts.append(
-            f"With {count(found.matched, 'pair')} no p can be below {_p_text(2 / 2**found.matched)}, before correction.\n"
-        )
+        least = _p_text(2 / 2**found.matched)
+        parts.append(f"With {count(found.matched, 'pair')} no p can be below {least}, before correction.\n")
     return "\n".join(parts)
 
 
