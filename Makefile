@@ -38,7 +38,7 @@ demo: setup
 	$(BIN)/python infer/inpaint.py \
 		--video data/demo/video.mp4 --mask data/demo/mask.mp4 \
 		--prompt "$$(cat data/demo/prompt.txt)" \
-		--img_inpainting_model none --guidance_scale 1 --num_inference_steps 4 \
+		--img_inpainting_model none --guidance_scale 1 --num_inference_steps 4 --match_edges \
 		--output_path outputs/demo/result.mp4 --save_comparison --contact_sheet --overwrite
 	@echo "Look at outputs/demo/: result.mp4, its comparison and its contact sheet."
 

@@ -52,6 +52,13 @@ def test_feather_lies_inside_the_hole(pipe, embeds):
     assert not np.array_equal(soft[masks], hard[masks])
 
 
+def test_matched_edges_leave_the_background_alone(pipe, embeds):
+    video, masks = noise_video(5, 64, 96), moving_mask(5, 64, 96)
+    plain, matched = (inpaint(pipe, embeds, video=video, masks=masks, match_edges=on) for on in (False, True))
+    assert np.array_equal(matched[~masks], video[~masks])
+    assert not np.array_equal(matched[masks], plain[masks])
+
+
 @pytest.mark.parametrize("size", [(48, 32), (33, 47), (32, 208)])
 def test_other_sizes_and_portrait(pipe, embeds, size):
     result = inpaint(pipe, embeds, video=noise_video(5, *size), masks=moving_mask(5, *size))

@@ -16,12 +16,14 @@ from videopainter.metrics.perceptual import clip_haarpsi
 from videopainter.metrics.pixels import clip_psnr, clip_ssim
 from videopainter.pipelines.conditioning import encode_video, to_video_tensor
 from videopainter.pipelines.decoding import decode_stream
+from videopainter.pipelines.edge_matching import match_edges
 
 FIDELITY = {"PSNR": clip_psnr, "SSIM": clip_ssim, "HaarPSI": clip_haarpsi}
 OBJECT_CONSISTENCY, CONSISTENCY, LIKENESS = "object consistency", "consistency", "likeness to truth"
 
 ALONE, BRANCH = "backbone alone", "with branch"
 GIVEN = ", first frame given"
+MATCHED = ", edges matched"
 THROUGH_VAE = "truth through the VAE"
 
 NO_ADAPTER, TRUTH, OTHER, TELEA = "no adapter", "truth", "truth, then another clip's object", "Telea"
@@ -70,19 +72,28 @@ def measure_removal(
 
 
 def removal_results(pipe: Any, case: RemovalCase, settings: dict[str, Any]) -> dict[str, np.ndarray]:
-    """What every method makes of a case: uint8 (T, H, W, 3), outside the hole the input's own pixels."""
+    """What every method makes of a case: uint8 (T, H, W, 3), outside the hole the input's own pixels.
+
+    Without a first frame the model's results are also shown with their edges matched, as `--match_edges` does.
+    """
     results = {name: fill(case.frames, case.hole) for name, fill in BASELINES.items()}
     for suffix, image in (("", None), (GIVEN, case.truth[0])):
         for name, scale in ((ALONE, 0.0), (BRANCH, 1.0)):
-            results[name + suffix] = pipe(
+            decoded = pipe(
                 prompt=case.prompt,
                 video=case.frames,
                 masks=case.hole,
                 image=image,
                 conditioning_scale=scale,
+                paste_background=False,
                 output_type="np",
                 **settings,
             ).frames[0]
+            results[name + suffix] = np.where(case.hole[..., None], decoded, case.frames)
+            if image is None:
+                pairs = zip(decoded, case.frames, case.hole, strict=True)
+                matched = np.stack([match_edges(*frame) for frame in pairs])
+                results[name + MATCHED] = np.where(case.hole[..., None], matched, case.frames)
     results[THROUGH_VAE] = through_vae(pipe.vae, case)
     return results
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from measure import ALONE, BRANCH, GIVEN, Scores
+from measure import ALONE, BRANCH, GIVEN, MATCHED, Scores
 
 from videopainter.data.comparison import contact_sheet
 from videopainter.metrics.baselines import BASELINES
@@ -18,7 +18,10 @@ def removal_sheet(parts: list[Scores], path: Path, *, first_frame: bool, per_par
     """The middle frame of the first clips of every part (or, if that has no hole, the frame with the largest)."""
     suffix = GIVEN if first_frame else ""
     sources = {"original": "original", "masked": "masked", **{name: name for name in BASELINES}}
-    sources |= {ALONE: ALONE + suffix, BRANCH: BRANCH + suffix, "truth": "truth"}
+    sources |= {ALONE: ALONE + suffix, BRANCH: BRANCH + suffix}
+    if not first_frame:
+        sources |= {"edges matched": BRANCH + MATCHED}
+    sources |= {"truth": "truth"}
     columns: dict[str, list[np.ndarray]] = {name: [] for name in sources}
     for scores in parts:
         for pictures in scores.pictures[:per_part]:

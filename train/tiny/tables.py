@@ -9,6 +9,7 @@ from measure import (
     FIDELITY,
     GIVEN,
     LIKENESS,
+    MATCHED,
     NO_ADAPTER,
     OBJECT_CONSISTENCY,
     THROUGH_VAE,
@@ -67,6 +68,7 @@ def removal_section(parts: dict[str, Scores], about: str) -> str:
     """Section A of the report."""
     measures = list(FIDELITY)
     pairs = [(BRANCH, other) for other in (*BASELINES, ALONE)]
+    pairs += [(BRANCH + MATCHED, other) for other in (*BASELINES, BRANCH, ALONE + MATCHED)]
     pairs += [(BRANCH + GIVEN, other) for other in (*BASELINES, ALONE + GIVEN)]
     clips = " and ".join(f"{len(scores.seeds)} clips with {name} holes" for name, scores in parts.items())
     return f"""### Removal
@@ -74,7 +76,8 @@ def removal_section(parts: dict[str, Scores], about: str) -> str:
 {about} {clips}. Object-shaped holes lie over an object that is to go, free-form holes drift over a scene that stays
 as it is; truth is the scene without that object. Measured are the hole's pixels alone, without frame 0: PSNR in dB,
 SSIM, and HaarPSI (perceptual, made of Haar wavelets, needs no weights). The classical methods fill each frame by itself
-and are never told a first frame; "{THROUGH_VAE}" is what perfect latents would score.
+and are never told a first frame. "Edges matched" is `--match_edges`: colours in the hole are shifted to go over into
+the background. "{THROUGH_VAE}" is what perfect latents would score.
 
 {mean_table(parts, measures)}
 

@@ -146,6 +146,10 @@ class SamplingOptions:
         "untouched", "Which latents replace_gt keeps: those the hole does not touch, or as the release (nearest mask)."
     )
     mask_background: bool = switch(False, "Paint the background and keep what the mask shows, instead.")
+    match_edges: bool = switch(
+        False,
+        "Shift colours inside the hole so that no outline shows at its edge; the mask should cover the object well.",
+    )
     feather: int = flag(0, "Width in pixels, inside the hole, over which the result fades into the background.")
     conditioning_scale: float = flag(1.0, "Weight of the branch's features.")
     prev_clip_weight: float = flag(0.0, "Weight of the previous window's identity tokens (needs an ID adapter).")

@@ -87,6 +87,7 @@ def build_settings(options: InpaintOptions, seed: int) -> InpaintSettings:
         id_resample=sampling.id_resample,
         blend=sampling.blend,
         conditioning_scale=sampling.conditioning_scale,
+        match_edges=sampling.match_edges,
         feather=sampling.feather,
         seed=seed,
     )

@@ -41,6 +41,7 @@ class InpaintSettings:
         id_resample: ``auto`` (as the loaded adapter was trained; off without one), ``off``, ``exact`` or ``compact``.
         blend: Overlapping latents: ``linear``, or ``average`` as the public release.
         conditioning_scale: Factor on every branch feature.
+        match_edges: Shift colours inside the hole so that they go over into the pasted background at its edge.
         feather: Width in pixels of the soft edge inside the hole where `replace_gt` pastes the background.
         seed: Seed of the noise; the same seed and settings give the same video on the same machine.
 
@@ -66,6 +67,7 @@ class InpaintSettings:
     id_resample: str = "auto"
     blend: str = "linear"
     conditioning_scale: float = 1.0
+    match_edges: bool = False
     feather: int = 0
     seed: int = 42
 
@@ -76,6 +78,8 @@ class InpaintSettings:
         _expect(0 < self.strength <= 1, "strength", "more than 0, at most 1", self.strength)
         _expect(self.guidance_scale >= 0, "guidance_scale", "0 or more", self.guidance_scale)
         _expect(self.prev_clip_weight >= 0, "prev_clip_weight", "0 or more", self.prev_clip_weight)
+        pasted = self.replace_gt and self.paste_background
+        _expect(pasted or not self.match_edges, "match_edges", "replace_gt and paste_background with it", "them off")
         _expect(self.feather >= 0, "feather", "0 or more pixels", self.feather)
         _expect(self.kept_latents in KEPT_LATENTS, "kept_latents", " or ".join(KEPT_LATENTS), self.kept_latents)
         _expect(self.blend in BLENDS, "blend", " or ".join(BLENDS), self.blend)

@@ -28,6 +28,7 @@ from videopainter.pipelines.conditioning import (
 )
 from videopainter.pipelines.decoding import decode_stream
 from videopainter.pipelines.denoise import WindowRun, denoise_window
+from videopainter.pipelines.edge_matching import match_edges
 from videopainter.pipelines.prompts import PromptTrack
 from videopainter.pipelines.settings import InpaintSettings, working_size
 from videopainter.pipelines.store import WindowStore
@@ -239,6 +240,8 @@ def paste_background(job: Job, decoded: np.ndarray, start: int) -> np.ndarray:
     if not masks.any():
         return original
     result = resize_frames(decoded, job.frames.height, job.frames.width)
+    if job.settings.match_edges:
+        result = np.stack([match_edges(r, o, m) for r, o, m in zip(result, original, masks)])
     if job.settings.feather == 0:
         return np.where(masks[..., None], result, original)
     return np.stack([_feathered(r, o, m, job.settings.feather) for r, o, m in zip(result, original, masks)])
