@@ -123,6 +123,12 @@ def test_other_settings_are_noticed_and_nothing_is_lost(bench: Path, tmp_path: P
     lines = run(evaluate, *flags, "--seed", 7, code=2)
     assert sum("made with other settings" in line for line in lines) == 2
     assert {name: time for name, time in files_of(tmp_path / "out").items() if "/videos/" in name} == before
+    # What was made otherwise does not stand in a report beside what is made now.
+    every = [*flags[:2], *QUICK, "--output_path", "out", "--seed", 7]
+    run(evaluate, *every, code=1)
+    folder = Path("out/standard/dilate32_replace")
+    assert [row["Video_Index"] for row in rows_of(folder / "metrics.csv")] == ["2", "Average"]
+    assert "2 of 3 videos have no scores" in (folder / "metrics.md").read_text()
     run(evaluate, *flags, "--seed", 7, "--overwrite")
     assert load_summary(Path("out/standard/dilate32_replace/metrics.json"))["run"]["seed"] == 7
     # Scores follow their results, and the protocol.

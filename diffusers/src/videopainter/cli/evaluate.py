@@ -52,7 +52,7 @@ def evaluate(options: EvaluateOptions) -> int:
     if benchmark.score and shard.rank == 0 and code != 2:
         from videopainter.cli.evaluation_report import report_runs
 
-        report_runs(options, runs, ckpt)
+        report_runs(options, runs, ckpt, failed=report.failed_anywhere)
     return code
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -38,8 +38,11 @@ class Scored:
     open: Callable[[], Pair]
 
 
-def report_runs(options: EvaluateOptions, runs: Sequence[Run], ckpt: Path) -> None:
-    """The reports of every run that has scores, and an overview of all of them."""
+def report_runs(options: EvaluateOptions, runs: Sequence[Run], ckpt: Path, *, failed: Collection[str]) -> None:
+    """The reports of every run that has scores, and an overview of all of them.
+
+    Jobs whose label is among `failed` are left out: what lies there of them was made otherwise, or is not whole.
+    """
     hasher = Hasher()
     scoring = Scoring(options=options.scoring, device="cpu", ckpt=ckpt, hasher=hasher)
     summaries: dict[str, dict[str, Any]] = {}
@@ -51,7 +54,7 @@ def report_runs(options: EvaluateOptions, runs: Sequence[Run], ckpt: Path) -> No
                 open=lambda job=job: evaluate.open_pair(options, job),
             )
             for job in run.plan.jobs
-            if (path := evaluate.scores_path(run, job)).is_file()
+            if job.label not in failed and (path := evaluate.scores_path(run, job)).is_file()
         ]
         if not videos:
             continue

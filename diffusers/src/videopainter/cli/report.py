@@ -14,12 +14,16 @@ from videopainter.cli.shards import Shard
 
 @dataclass(kw_only=True)
 class Report:
-    """Jobs of this process by outcome; `started` once any passed its checks."""
+    """Jobs of this process by outcome; `started` once any passed its checks.
+
+    `failed_anywhere` holds those of all processes, once `exit_code` has gathered them.
+    """
 
     several: bool
     done: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     started: bool = False
+    failed_anywhere: dict[str, str] = field(default_factory=dict)
 
     @contextmanager
     def attempt(self, job: Job) -> Iterator[None]:
@@ -38,6 +42,7 @@ class Report:
         """0; 1 if some failed; 2 if all did before any could start. Says so once, for all processes."""
         reports = shard.gather(self)
         failed = {label: text for report in reports for label, text in report.failed.items()}
+        self.failed_anywhere = failed
         if not failed:
             return 0
         total = len(failed) + sum(len(report.done) for report in reports)
