@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -27,6 +28,7 @@ from videopainter.data.sampling import resample_indices
 from videopainter.data.training_rows import frame_offsets
 from videopainter.data.training_set import TrainingSample, TrainingSet, TrainingSetOptions, Unreadable, UnreadableLog
 from videopainter.data.video_io import VideoFrames
+from videopainter.data.workers import begin_worker
 
 CAPTION = "A textured ball rolls to the right over a table in soft light."
 HEADER = "path,start_frame,end_frame,fps,mask_id,caption\n"
@@ -553,12 +555,16 @@ def check_samples(samples: Iterable[TrainingSample], known: TrainingSet, keys: l
 def test_workers_change_nothing(workers: int, drawn: TrainingSet) -> None:
     order = SampleOrder(drawn.rows, 1, 1, 0, seed=0, mix_train_ratio=0.3)
     batches = list(itertools.islice(order.batches(), 6))
+    cv2.setNumThreads(2)
+    cv2.resize(np.zeros((2000, 2000, 3), np.float32), (3000, 3000))  # OpenCV starts its threads
     loader = torch.utils.data.DataLoader(
         drawn,  # type: ignore[arg-type]
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=list,
         multiprocessing_context="fork" if workers else None,
+        worker_init_fn=begin_worker,
+        timeout=60 if workers else 0,
     )
     check_samples((sample for batch in loader for sample in batch), drawn, [key for batch in batches for key in batch])
 

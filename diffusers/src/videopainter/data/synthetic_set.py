@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import av
-import cv2
 import numpy as np
 
 from videopainter.data.errors import InputError
@@ -28,6 +27,7 @@ from videopainter.data.records import record_paths
 from videopainter.data.sampling import parse_fps
 from videopainter.data.synthetic import SHORTEST_RETURN, SyntheticClip, render_clip
 from videopainter.data.video_writer import VideoWriter
+from videopainter.data.workers import begin_worker
 from videopainter.flags import flag, switch
 
 # Sets of different seeds, and their parts, share no scene. Scenes below the first are for tests and evaluation.
@@ -167,7 +167,7 @@ def write_clip(folder: Path, key: SyntheticKey, look: SyntheticLook) -> dict[str
 
     The same key and look give the same bytes. OSError or InputError where the files cannot be written.
     """
-    cv2.setNumThreads(1)  # clips are drawn side by side, each in a process
+    begin_worker()
     clip = draw_clip(key, look)
     video, masks = files_of(folder, key, look)
     masks.parent.mkdir(parents=True, exist_ok=True)

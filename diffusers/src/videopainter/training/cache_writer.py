@@ -22,6 +22,7 @@ from tqdm import tqdm
 from videopainter.data.errors import InputError
 from videopainter.data.sample_order import SampleKey
 from videopainter.data.training_set import TrainingSample, TrainingSet, UnreadableLog
+from videopainter.data.workers import begin_worker
 from videopainter.pipelines.loading import read_safetensors_header
 from videopainter.training.cache_settings import (
     CacheSettings,
@@ -125,7 +126,12 @@ class CacheWriter:
         keys = [key for number in self.pending_latents for key in self._keys(number)]
         # One loader for all shards, so that reading goes on while a shard is written.
         loader = DataLoader(
-            _Reader(training_set), batch_size=None, sampler=keys, num_workers=num_workers, collate_fn=_as_it_is
+            _Reader(training_set),
+            batch_size=None,
+            sampler=keys,
+            num_workers=num_workers,
+            worker_init_fn=begin_worker,
+            collate_fn=_as_it_is,
         )
         samples = map(_or_raise, loader)
         with tqdm(total=len(keys), desc="clips", unit="sample", disable=not progress) as bar:

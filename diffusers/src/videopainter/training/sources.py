@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from videopainter.data.sample_order import SampleKey, SampleOrder
 from videopainter.data.training_set import TrainingSample, TrainingSet
+from videopainter.data.workers import begin_worker
 from videopainter.training.encoding import EncodedBatch, encode_captions, encode_pixels
 from videopainter.training.latent_cache import LatentCache
 
@@ -107,6 +108,7 @@ class Batches:
             batch_size=None,  # the sampler gives whole batches of keys
             sampler=_Keys(self.order, batch_number),
             num_workers=self.num_workers,
+            worker_init_fn=begin_worker,
             collate_fn=_as_it_is,
             pin_memory=self.device.type == "cuda" and self.encode is None,
         )
