@@ -18,6 +18,7 @@ from conftest import clean_process
 
 from videopainter.cli import evaluate, score
 from videopainter.cli.door import run_door
+from videopainter.cli.pairs import borders_of
 from videopainter.data.images import write_image
 from videopainter.data.synthetic_set import SyntheticLook
 from videopainter.data.synthetic_writing import write_set
@@ -224,6 +225,41 @@ def test_only_what_is_asked_for_is_computed(triple, run):
     run(score, *flags_of(triple), "--metrics", "peak_memory", "--output_path", "none", "--quiet", "--save_frames")
     assert load_summary(Path("none/metrics.json"))["metrics"] == {}
     assert len(list(Path("none/frames/a b/comp_frames").iterdir())) == 6
+
+
+def test_borders_are_those_of_the_whole_result():
+    record = {"frames": 12, "recipe": {"settings": {"num_frames": 9, "overlap_frames": 1}}}
+    whole = borders_of(record, 12)
+    assert whole and borders_of(record, whole[0] + 1) == whole[:1] and borders_of(record, whole[0]) == ()
+    assert borders_of({}, 12) == ()
+
+
+def test_what_could_not_be_scored_is_told_in_the_report(triple, tmp_path: Path, run):
+    for kind in ("originals", "results"):
+        write_video(tmp_path / kind / "c.mkv", noise(6 if kind == "originals" else 4))
+    shutil.copytree(tmp_path / "masks/a b", tmp_path / "masks/c")
+    lines = run(score, *flags_of(triple), "--output_path", "out", "--quiet", code=1)
+    assert [line.split(":")[0] for line in lines] == ["failed", "error", "report"]
+    assert "1 of 2 videos have no scores (c)" in Path("out/metrics.md").read_text()
+
+
+def test_one_result_is_not_scored_for_two_rows(bench: Path, tmp_path: Path, run):
+    rows = rows_of(bench)[:1] * 2
+    with (bench.parent / "twice.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    stem = Path(rows[0]["path"]).stem.removesuffix(".0")
+    write_video(tmp_path / "results" / f"{stem}.mkv", noise(12, 48, 64))
+    flags = ("--results", "results", "--inpainting_mask_meta", bench.parent / "twice.csv", "--quiet")
+    (line,) = run(score, *flags, code=2)
+    assert "both 0" in line and "NUMBER_NAME" in line
+
+
+def test_a_truth_of_another_shape_is_refused(triple, tmp_path: Path, run):
+    write_video(tmp_path / "truth/a b.mkv", noise(6, 48, 32))
+    (line,) = run(score, *flags_of(triple), "--ground_truth", tmp_path / "truth", "--quiet", code=2)
+    assert "another shape" in line and "truth" in line
 
 
 def test_results_of_another_size_are_compared_at_theirs(triple, run):

@@ -84,8 +84,10 @@ def report_results(
     candidates: Sequence[score.Candidate],
     prompts: dict[str, tuple[str, str]],
     scoring: Scoring,
+    *,
+    failed: Collection[str],
 ) -> None:
-    """The reports of results of any program."""
+    """The reports of results of any program; `failed` are those that could not be scored."""
     folder = score.output_folder(options)
     videos = [
         Scored(
@@ -97,6 +99,7 @@ def report_results(
     ]
     about = {
         "set": options.set_name,
+        MISSING: list(failed),
         "name": Path(str(options.results)).name,
         "data": {"dilate_size": options.dilate_size, "resize_to": options.resize_to, "num_frames": options.num_frames},
         "options": {"results": asdict(options), "scoring": asdict(scoring_options)},

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from videopainter.cli.manifest import manifest_path
+from videopainter.cli.plan import ASPECT_TOLERANCE
 from videopainter.data.clip import Clip, FrameSource, PickedFrames
 from videopainter.data.errors import InputError
 from videopainter.data.images import IMAGE_SUFFIXES
@@ -19,8 +20,6 @@ from videopainter.data.video_io import FolderFrames, open_video
 from videopainter.pipelines.windows import plan_windows
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v")
-# As for masks: another size is accepted where the shape differs by rounding only.
-ASPECT_TOLERANCE = 0.02
 _PROMPT_COLUMNS = ("Masked_Target_Caption", "image_inpainting_prompt", "Edited_image_caption")
 
 
@@ -74,12 +73,13 @@ def read_record(result: Path) -> dict[str, Any]:
 
 
 def borders_of(record: Mapping[str, Any], length: int) -> tuple[int, ...]:
-    """Frames on which windows after the first begin, from a result's record; none without one."""
+    """Frames below `length` on which windows after the first begin, from a result's record; none without one."""
     settings = record.get("recipe", {}).get("settings", {})
     if "num_frames" not in settings:
         return ()
-    plan = plan_windows(length, settings["num_frames"], settings.get("overlap_frames", 0))
-    return tuple(window.start for window in plan.windows[1:])
+    # Of the whole result, of which only the first frames may be looked at: its last window was moved to fit it.
+    plan = plan_windows(record.get("frames", length), settings["num_frames"], settings.get("overlap_frames", 0))
+    return tuple(window.start for window in plan.windows[1:] if window.start < length)
 
 
 def region_prompt_of(clip: Clip) -> str:
@@ -104,15 +104,20 @@ def fitted(
     """
     length = _common_length(clip, results, where, num_frames, allow_shorter)
     height, width = size or (results.height, results.width)
-    ratio = results.width * clip.frames.height / (results.height * clip.frames.width)
-    if size is None and abs(ratio - 1) > ASPECT_TOLERANCE:
-        raise InputError(
-            f"{where}: the result is {results.width}x{results.height}, the original {clip.frames.width}x"
-            f"{clip.frames.height}: another shape; --resize_to brings both to one size"
-        )
+    if size is None:
+        _check_shape(results, clip.frames, where)
     if len(clip) > length:
         clip = clip.cut(0, length)
     return resized(clip, height, width), sized(first_frames(results, length), height, width)
+
+
+def _check_shape(frames: FrameSource, original: FrameSource, where: Path) -> None:
+    ratio = frames.width * original.height / (frames.height * original.width)
+    if abs(ratio - 1) > ASPECT_TOLERANCE:
+        raise InputError(
+            f"{where}: expected the shape of the original, {original.width}x{original.height}, got "
+            f"{frames.width}x{frames.height}: another shape; --resize_to brings both to one size"
+        )
 
 
 def _common_length(clip: Clip, results: FrameSource, where: Path, num_frames: int | None, allow_shorter: bool) -> int:
@@ -144,7 +149,7 @@ def sized(frames: FrameSource, height: int, width: int) -> FrameSource:
 def with_truth(pair: Pair, ground_truth: str | None, names: Sequence[str]) -> Pair:
     """The pair with what lies in its holes: `originals`, or the video of one of `names` in that folder.
 
-    InputError where the folder has none, or one of another length.
+    InputError where the folder has none, or one that is shorter or of another shape.
     """
     if ground_truth is None:
         return pair
@@ -156,5 +161,6 @@ def with_truth(pair: Pair, ground_truth: str | None, names: Sequence[str]) -> Pa
     truth, files = open_result(path)
     if len(truth) < len(pair.clip):
         raise InputError(f"{path}: the truth has {len(truth)} frames, the result {len(pair.clip)}")
+    _check_shape(truth, pair.clip.frames, path)
     truth = sized(first_frames(truth, len(pair.clip)), pair.clip.frames.height, pair.clip.frames.width)
     return replace(pair, truth=truth, truth_files=files)

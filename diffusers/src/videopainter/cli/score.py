@@ -23,11 +23,13 @@ from videopainter.cli.pairs import (
     region_prompt_of,
     with_truth,
 )
-from videopainter.cli.players import show
+from videopainter.cli.players import FRAME_FOLDERS, show
+from videopainter.cli.samples import BENCHMARK_FPS
 from videopainter.cli.scoring import Scoring, find_ckpt, tell_absent, wanted_weights
 from videopainter.cli.shards import Shard
 from videopainter.data.clip import Clip
 from videopainter.data.errors import InputError
+from videopainter.data.images import IMAGE_SUFFIXES
 from videopainter.data.masks import DilatedMasks
 from videopainter.data.records import RecordTable, open_clip, parse_sample_ids
 from videopainter.data.resized import parse_size
@@ -35,8 +37,6 @@ from videopainter.data.sampling import resample
 from videopainter.metrics.published import PUBLISHED
 
 DESCRIPTION = "Score results of any method against originals and masks."
-BENCHMARK_FPS = "8"
-RELEASE_FOLDERS = ("comp_frames", "ori_frames", "masks")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ def score(options: ResultsOptions, scoring: ScoringOptions) -> int:
             from videopainter.cli.evaluation_report import report_results
 
             scored = [candidate for candidate in candidates if candidate.stem not in failed]
-            report_results(options, scoring, scored, prompts, room)
+            report_results(options, scoring, scored, prompts, room, failed=failed)
     return 0 if not failed else 1 if len(failed) < len(candidates) else 2
 
 
@@ -198,18 +198,18 @@ def find_mask(folder: Path, name: str) -> Path | None:
 
 def _of_release(options: ResultsOptions) -> list[Candidate]:
     results = Path(str(options.results))
-    folders = [results] if (results / RELEASE_FOLDERS[0]).is_dir() else sorted(results.glob(f"*/{RELEASE_FOLDERS[0]}"))
-    folders = [folder.parent if folder.name == RELEASE_FOLDERS[0] else folder for folder in folders]
+    folders = [results] if (results / FRAME_FOLDERS[0]).is_dir() else sorted(results.glob(f"*/{FRAME_FOLDERS[0]}"))
+    folders = [folder.parent if folder.name == FRAME_FOLDERS[0] else folder for folder in folders]
     if not folders:
         raise InputError(
-            f"--results {results}: no {'/'.join(('NAME', RELEASE_FOLDERS[0]))} in it; other results need "
+            f"--results {results}: no {'/'.join(('NAME', FRAME_FOLDERS[0]))} in it; other results need "
             "--originals and --masks, or --inpainting_mask_meta"
         )
     found = []
     for index, folder in enumerate(folders):
-        lacking = [name for name in RELEASE_FOLDERS if not (folder / name).is_dir()]
+        lacking = [name for name in FRAME_FOLDERS if not (folder / name).is_dir()]
         if lacking:
-            raise InputError(f"{folder}: expected {', '.join(RELEASE_FOLDERS)}, {', '.join(lacking)} is missing")
+            raise InputError(f"{folder}: expected {', '.join(FRAME_FOLDERS)}, {', '.join(lacking)} is missing")
 
         def open_folder(folder: Path = folder) -> Clip:
             clip = open_clip(folder / "ori_frames", folder / "masks", mask_id=options.mask_id)
@@ -222,14 +222,20 @@ def _of_release(options: ResultsOptions) -> list[Candidate]:
 def _complete(found: list[Candidate], missing: list[str], results: Path) -> list[Candidate]:
     if not found:
         raise InputError(f"--results: found no result in {results} for {', '.join(missing[:5]) or 'anything'}")
+    of_result: dict[Path, Candidate] = {}
+    for candidate in found:
+        other = of_result.setdefault(candidate.result, candidate)
+        if other is not candidate:
+            raise InputError(
+                f"--results: {candidate.result} would be the result of both {other.index} ({other.name}) and "
+                f"{candidate.index} ({candidate.name}); call results NUMBER_NAME"
+            )
     if missing:
         complain(f"warning: no result for {len(missing)} of {len(missing) + len(found)}: {', '.join(missing)}")
     return found
 
 
 def _holds_images(folder: Path) -> bool:
-    from videopainter.data.images import IMAGE_SUFFIXES
-
     return any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
 
 
