@@ -9,11 +9,11 @@ import pytest
 
 from videopainter.cli.cache_latents import CacheOptions
 from videopainter.cli.door import DoorParser
-from videopainter.cli.evaluate_options import EVALUATE_OPTIONS, SCORE_OPTIONS
 from videopainter.cli.make_synthetic import SyntheticSetOptions
 from videopainter.cli.options import INPAINT_OPTIONS
 from videopainter.cli.train import GROUPS as TRAIN_OPTIONS
 from videopainter.data.synthetic_set import SyntheticLook
+from videopainter.evaluation.options import EVALUATE_OPTIONS, SCORE_OPTIONS
 from videopainter.metrics.catalog import METRICS
 from videopainter.metrics.weights import WEIGHTS
 

@@ -6,20 +6,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from videopainter.cli.benchmark import Run, jobs_of, make_runs
-from videopainter.cli.door import complain, parse_options
-from videopainter.cli.evaluate_options import EVALUATE_OPTIONS, EvaluateOptions
+from videopainter.cli.door import parse_options
 from videopainter.cli.inpaint import openable_jobs
-from videopainter.cli.pairs import Pair, borders_of, open_result, read_record, region_prompt_of, with_truth
 from videopainter.cli.plan import Job
-from videopainter.cli.players import show
 from videopainter.cli.report import Report
-from videopainter.cli.scoring import Scoring, find_ckpt, tell_absent, wanted_weights
 from videopainter.cli.shards import Shard
 from videopainter.data.errors import InputError
+from videopainter.evaluation.benchmark import Run, entry_of, jobs_of, make_runs
+from videopainter.evaluation.options import EVALUATE_OPTIONS, EvaluateOptions
+from videopainter.evaluation.scoring import Scoring, find_ckpt, score_entries, tell_absent, wanted_weights
 
 DESCRIPTION = "Evaluate on VPBench or DAVIS: inpaint every row, score the results, write CSV, JSON, Markdown and HTML."
-SCORES = "scores"  # in a run's folder: one JSON per video
 
 
 def read_options(argv: Sequence[str] | None = None) -> EvaluateOptions:
@@ -50,7 +47,7 @@ def evaluate(options: EvaluateOptions) -> int:
     code = report.exit_code(shard)
     # Behind exit_code: by now every process has written its scores.
     if benchmark.score and shard.rank == 0 and code != 2:
-        from videopainter.cli.evaluation_report import report_runs
+        from videopainter.evaluation.report import report_runs
 
         report_runs(options, runs, ckpt, failed=report.failed_anywhere)
     return code
@@ -90,44 +87,5 @@ def _score(options: EvaluateOptions, work: list[tuple[Run, Job]], shard: Shard, 
 
     device = resolve_precision(options.model, shard).device
     scoring = Scoring(options=options.scoring, device=device, ckpt=ckpt)
-    for run, job in work:
-        with report.attempt(job):
-            report.started = True
-            pair = open_pair(options, job)
-            scores = scoring.score(pair, scores_path(run, job))
-            # Here, not with the report: every process does its own.
-            show(pair, run.folder, job.output.stem, scores.fingerprint, options.scoring)
-            if job.label not in report.done:
-                report.done.append(job.label)
-            if not options.benchmark.quiet:
-                complain(f"scored: {job.output}")
-
-
-def scores_path(run: Run, job: Job) -> Path:
-    """Where a result's scores are kept."""
-    return run.folder / SCORES / f"{job.output.stem}.json"
-
-
-def open_pair(options: EvaluateOptions, job: Job) -> Pair:
-    """A finished result beside the clip that it was made from; InputError where it is not there."""
-    if not job.output.is_file():
-        raise InputError(f"no result to score: {job.output} (--generate makes it)")
-    clip = job.sample.open()
-    results, files = open_result(job.output)
-    if len(results) != len(clip) or (results.height, results.width) != (clip.frames.height, clip.frames.width):
-        raise InputError(
-            f"{job.output}: expected {len(clip)} frames of {clip.frames.width}x{clip.frames.height}, "
-            f"got {len(results)} of {results.width}x{results.height}"
-        )
-    record = read_record(job.output)
-    pair = Pair(
-        index=job.sample.row or 0,
-        name=job.sample.name,
-        clip=clip,
-        results=results,
-        files=files,
-        region_prompt=region_prompt_of(clip),
-        borders=borders_of(record, len(clip)),
-        record=record,
-    )
-    return with_truth(pair, options.scoring.ground_truth, (job.output.stem, job.sample.name))
+    entries = [entry_of(options, run, job) for run, job in work]
+    score_entries(entries, scoring, report, quiet=options.benchmark.quiet)

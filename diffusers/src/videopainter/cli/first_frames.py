@@ -34,7 +34,7 @@ def fill_first_frames(work: Sequence[tuple[Plan, Job]], precision: Precision, re
     try:
         for plan, job in missing:
             failed.append(job)
-            with report.attempt(job):
+            with report.attempt(job.label):
                 file, known = first_frame_file(job), filled.get(id(job.sample))
                 seed = plan.options.sampling.seed
                 write_image(file, read_image(known) if known else _fill(filler, job.sample.open(), seed))

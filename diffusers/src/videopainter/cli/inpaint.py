@@ -49,7 +49,7 @@ def openable_jobs(plan: Plan, jobs: Sequence[Job], report: Report) -> list[Job]:
         key = id(job.sample)
         if key not in opens:
             opens[key] = False
-            with report.attempt(job):
+            with report.attempt(job.label):
                 check_clip(plan, job.sample.open())
                 opens[key] = True
     return [job for job in jobs if opens[id(job.sample)]]

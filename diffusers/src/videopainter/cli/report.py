@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from videopainter.cli.door import complain
-from videopainter.cli.plan import Job
 from videopainter.cli.shards import Shard
 
 
@@ -26,8 +25,8 @@ class Report:
     failed_anywhere: dict[str, str] = field(default_factory=dict)
 
     @contextmanager
-    def attempt(self, job: Job) -> Iterator[None]:
-        """Among several jobs, a failing one is reported in one line and the others go on."""
+    def attempt(self, label: str) -> Iterator[None]:
+        """Among several jobs, the failing one of that label is reported in one line and the others go on."""
         try:
             yield
         except Exception as error:
@@ -35,8 +34,8 @@ class Report:
                 raise
             if not isinstance(error, ValueError | OSError):
                 traceback.print_exc()
-            self.failed[job.label] = str(error) or type(error).__name__
-            complain(f"failed: {job.label}: {self.failed[job.label]}")
+            self.failed[label] = str(error) or type(error).__name__
+            complain(f"failed: {label}: {self.failed[label]}")
 
     def exit_code(self, shard: Shard) -> int:
         """0; 1 if some failed; 2 if all did before any could start. Says so once, for all processes."""

@@ -64,7 +64,7 @@ class Studio:
         with self._timed("load"):
             pipe = self._load()
         for order in orders:
-            with report.attempt(order.job):
+            with report.attempt(order.job.label):
                 self._make_one(pipe, order)
                 report.done.append(order.job.label)
 
@@ -73,7 +73,7 @@ class Studio:
         orders = []
         for plan, job in work:
             output = plan.options.output
-            with report.attempt(job):
+            with report.attempt(job.label):
                 clip = job.sample.open()
                 stamp = make_stamp(plan, job, clip, self.precision, self.hasher)
                 if not is_finished(job.output, stamp.fingerprint, overwrite=output.overwrite):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from videopainter.cli.evaluate_options import BenchmarkOptions, EvaluateOptions
 from videopainter.cli.options import ClipOptions, InpaintOptions, OutputOptions
 from videopainter.cli.plan import Job, Plan, make_plan
 from videopainter.data.errors import InputError
+from videopainter.evaluation.options import BenchmarkOptions, EvaluateOptions
+from videopainter.evaluation.pairs import Pair, borders_of, open_result, read_record, region_prompt_of, with_truth
+from videopainter.evaluation.scoring import Entry
 from videopainter.metrics.published import PUBLISHED
 
 VIDEOS = "videos"  # in a run's folder: results and the JSON of how each was made
@@ -129,3 +131,35 @@ def _inpaint_options(
 def jobs_of(runs: list[Run]) -> list[tuple[Run, Job]]:
     """Every job of every run, in order."""
     return [(run, job) for run in runs for job in run.plan.jobs]
+
+
+def entry_of(options: EvaluateOptions, run: Run, job: Job) -> Entry:
+    """A job's result as what is scored."""
+    return Entry(
+        label=job.label, stem=job.output.stem, result=job.output, folder=run.folder, open=lambda: _open(options, job)
+    )
+
+
+def _open(options: EvaluateOptions, job: Job) -> Pair:
+    """A finished result beside the clip that it was made from; InputError where it is not there."""
+    if not job.output.is_file():
+        raise InputError(f"no result to score: {job.output} (--generate makes it)")
+    clip = job.sample.open()
+    results, files = open_result(job.output)
+    if len(results) != len(clip) or (results.height, results.width) != (clip.frames.height, clip.frames.width):
+        raise InputError(
+            f"{job.output}: expected {len(clip)} frames of {clip.frames.width}x{clip.frames.height}, "
+            f"got {len(results)} of {results.width}x{results.height}"
+        )
+    record = read_record(job.output)
+    pair = Pair(
+        index=job.sample.row or 0,
+        name=job.sample.name,
+        clip=clip,
+        results=results,
+        files=files,
+        region_prompt=region_prompt_of(clip),
+        borders=borders_of(record, len(clip)),
+        record=record,
+    )
+    return with_truth(pair, options.scoring.ground_truth, (job.output.stem, job.sample.name))

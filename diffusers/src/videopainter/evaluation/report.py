@@ -10,15 +10,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from videopainter.cli import evaluate, score
-from videopainter.cli.benchmark import Run
 from videopainter.cli.door import complain
-from videopainter.cli.evaluate_options import EvaluateOptions, ResultsOptions, ScoringOptions
 from videopainter.cli.manifest import Hasher, versions
-from videopainter.cli.pairs import Pair
-from videopainter.cli.players import PLAYERS, write_players
-from videopainter.cli.scoring import SCORE_VERSION, Scoring
 from videopainter.cli.weights import weight_digests
+from videopainter.evaluation.benchmark import Run, entry_of
+from videopainter.evaluation.finding import output_folder
+from videopainter.evaluation.options import EvaluateOptions, ResultsOptions, ScoringOptions
+from videopainter.evaluation.pairs import Pair
+from videopainter.evaluation.players import PLAYERS, write_players
+from videopainter.evaluation.scoring import SCORE_VERSION, Entry, Scoring
 from videopainter.metrics.catalog import METRICS
 from videopainter.metrics.page import PageVideo, write_page
 from videopainter.metrics.published import PUBLISHED
@@ -37,6 +37,15 @@ class Scored:
     stem: str
     open: Callable[[], Pair]
 
+    @classmethod
+    def all_of(cls, entries: Sequence[Entry], failed: Collection[str]) -> list[Scored]:
+        """Those that have scores and are not among the labels `failed`."""
+        return [
+            cls(scores=VideoScores.load(entry.scores_file), stem=entry.stem, open=entry.open)
+            for entry in entries
+            if entry.label not in failed and entry.scores_file.is_file()
+        ]
+
 
 def report_runs(options: EvaluateOptions, runs: Sequence[Run], ckpt: Path, *, failed: Collection[str]) -> None:
     """The reports of every run that has scores, and an overview of all of them.
@@ -47,15 +56,7 @@ def report_runs(options: EvaluateOptions, runs: Sequence[Run], ckpt: Path, *, fa
     scoring = Scoring(options=options.scoring, device="cpu", ckpt=ckpt, hasher=hasher)
     summaries: dict[str, dict[str, Any]] = {}
     for run in runs:
-        videos = [
-            Scored(
-                scores=VideoScores.load(path),
-                stem=job.output.stem,
-                open=lambda job=job: evaluate.open_pair(options, job),
-            )
-            for job in run.plan.jobs
-            if job.label not in failed and (path := evaluate.scores_path(run, job)).is_file()
-        ]
+        videos = Scored.all_of([entry_of(options, run, job) for job in run.plan.jobs], failed)
         if not videos:
             continue
         scored = {video.stem for video in videos}
@@ -79,33 +80,19 @@ def report_runs(options: EvaluateOptions, runs: Sequence[Run], ckpt: Path, *, fa
 
 
 def report_results(
-    options: ResultsOptions,
-    scoring_options: ScoringOptions,
-    candidates: Sequence[score.Candidate],
-    prompts: dict[str, tuple[str, str]],
-    scoring: Scoring,
-    *,
-    failed: Collection[str],
+    options: ResultsOptions, entries: Sequence[Entry], scoring: Scoring, *, failed: Collection[str]
 ) -> None:
-    """The reports of results of any program; `failed` are those that could not be scored."""
-    folder = score.output_folder(options)
-    videos = [
-        Scored(
-            scores=VideoScores.load(score.scores_path(options, candidate)),
-            stem=candidate.stem,
-            open=lambda candidate=candidate: score.open_pair(options, scoring_options, candidate, prompts),
-        )
-        for candidate in candidates
-    ]
+    """The reports of results of any program; `failed` are the labels of those that could not be scored."""
+    folder = output_folder(options)
     about = {
         "set": options.set_name,
         MISSING: list(failed),
         "name": Path(str(options.results)).name,
         "data": {"dilate_size": options.dilate_size, "resize_to": options.resize_to, "num_frames": options.num_frames},
-        "options": {"results": asdict(options), "scoring": asdict(scoring_options)},
-        **_about_scoring(scoring_options, scoring),
+        "options": {"results": asdict(options), "scoring": asdict(scoring.options)},
+        **_about_scoring(scoring.options, scoring),
     }
-    write_reports(folder, videos, about, scoring_options)
+    write_reports(folder, Scored.all_of(entries, failed), about, scoring.options)
     complain(f"report: {folder / MARKDOWN}")
 
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import videopainter
 from videopainter.cli.door import complain
-from videopainter.cli.evaluate_options import ScoringOptions
 from videopainter.cli.manifest import Hasher, fingerprint, weight_files
-from videopainter.cli.pairs import Pair
 from videopainter.cli.recipe import ROW_KEYS
+from videopainter.cli.report import Report
 from videopainter.cli.weights import upwards
 from videopainter.data.clip import Clip
 from videopainter.data.errors import InputError
+from videopainter.evaluation.options import ScoringOptions
+from videopainter.evaluation.pairs import Pair
+from videopainter.evaluation.players import show
 from videopainter.metrics.catalog import METRICS
 from videopainter.metrics.scores import VideoScores
 from videopainter.metrics.weights import WEIGHTS, absent
@@ -24,6 +26,37 @@ from videopainter.metrics.weights import WEIGHTS, absent
 # Raised when the same videos would score otherwise than before.
 SCORE_VERSION = 1
 GIB = 2**30
+SCORES = "scores"  # in a run's folder: one JSON per video
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A result to be scored: the folder of its run, and how to open it beside its original (InputError: it cannot)."""
+
+    label: str
+    stem: str
+    result: Path
+    folder: Path
+    open: Callable[[], Pair]
+
+    @property
+    def scores_file(self) -> Path:
+        return self.folder / SCORES / f"{self.stem}.json"
+
+
+def score_entries(entries: Sequence[Entry], scoring: Scoring, report: Report, *, quiet: bool) -> None:
+    """Score what has no scores of these settings yet, and write what the run's folder shows of each."""
+    for entry in entries:
+        with report.attempt(entry.label):
+            pair = entry.open()
+            report.started = True
+            scores = scoring.score(pair, entry.scores_file)
+            # Here, not with the report: every process does its own.
+            show(pair, entry.folder, entry.stem, scores.fingerprint, scoring.options)
+            if entry.label not in report.done:
+                report.done.append(entry.label)
+            if not quiet:
+                complain(f"scored: {entry.result}")
 
 
 def find_ckpt(given: str | None) -> Path:

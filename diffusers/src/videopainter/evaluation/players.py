@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from videopainter.cli.evaluate_options import ScoringOptions
-from videopainter.cli.pairs import Pair
 from videopainter.data.clip import tags_of
 from videopainter.data.images import write_image
 from videopainter.data.video_writer import VideoWriter
+from videopainter.evaluation.options import ScoringOptions
+from videopainter.evaluation.pairs import Pair
 
 CHUNK = 16
 KINDS = ("original", "masked", "result")

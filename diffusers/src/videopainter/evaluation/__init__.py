@@ -1,0 +1,1 @@
+"""Benchmarks run and scored: sets, results beside their originals, scores, reports."""
