@@ -6,6 +6,7 @@ Reads the folder VIDEOPAINTER_REFERENCE (default ../shared/reference, beside the
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -118,6 +119,19 @@ def test_rotary_tables(transformer, inputs):
         rotary_embedding(transformer.config, height, width, inputs["lat"].shape[1]), rope(inputs)
     ):
         close(made, expected, MODEL_TOLERANCE)
+
+
+def test_rotary_tables_of_other_sizes(transformer):
+    """Sizes whose crop does not start at 0: bit for bit."""
+    tables = load_file(FOLDER / "rotary.safetensors")
+    names = sorted({name.rpartition(".")[0] for name in tables})
+    assert len(names) >= 3
+    for name in names:
+        height, width, frames = map(int, name.removeprefix("rotary.").split("x"))
+        config = SimpleNamespace(**{**transformer.config, "attention_head_dim": tables[f"{name}.cos"].shape[1]})
+        cos, sin = rotary_embedding(config, height // 8, width // 8, frames)
+        assert torch.equal(cos, tables[f"{name}.cos"]), name
+        assert torch.equal(sin, tables[f"{name}.sin"]), name
 
 
 def test_branch_features(features, golden):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers.models.embeddings import get_3d_rotary_pos_embed
+from diffusers.models.embeddings import get_1d_rotary_pos_embed
 from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_region_for_grid
 
 from videopainter.pipelines.settings import TEMPORAL_COMPRESSION
@@ -89,26 +89,38 @@ def rotary_embedding(
     """Rotary tables cos, sin (L, attention_head_dim) for latents of this size; None for backbones without them.
 
     CogVideoX 1.0 stretches the token grid of 480×720 pixels over the frame, whatever the backbone's own size, as the
-    public
-    release does (for all published 1.0 weights that is the backbone's size); 1.5 counts on.
+    public release does (for all published 1.0 weights that is the backbone's size); 1.5 counts on. Upstream 0.42 stops
+    at `stop·(n−1)/n`, which is the release's `stop − (stop−start)/n` only for crops that start at 0.
     """
     if not config.use_rotary_positional_embeddings:
         return None
     p, p_t = config.patch_size, config.patch_size_t
-    grid = (latent_height // p, latent_width // p)
-    options: dict[str, Any]
+    rows, columns = latent_height // p, latent_width // p
+    frames = -(-latent_frames // (p_t or 1))
+    (top, left), (bottom, right) = (0, 0), (rows, columns)
     if p_t is None:
-        crop = get_resize_crop_region_for_grid(grid, *BASE_GRID)
-        options = {"crops_coords": crop, "temporal_size": latent_frames}
-    else:
-        # A grid larger than the trained one counts on, too.
-        largest = (max(config.sample_height // p, grid[0]), max(config.sample_width // p, grid[1]))
-        frames = -(-latent_frames // p_t)
-        options = {"crops_coords": None, "temporal_size": frames, "grid_type": "slice", "max_size": largest}
-    cos, sin = get_3d_rotary_pos_embed(
-        embed_dim=config.attention_head_dim, grid_size=grid, device=torch.device(device or "cpu"), **options
+        (top, left), (bottom, right) = get_resize_crop_region_for_grid((rows, columns), *BASE_GRID)
+    head = config.attention_head_dim
+    parts = [
+        (head // 4, _positions(0, frames, frames, device)[:, None, None]),
+        (head // 8 * 3, _positions(top, bottom, rows, device)[None, :, None]),
+        (head // 8 * 3, _positions(left, right, columns, device)[None, None, :]),
+    ]
+    tables = [get_1d_rotary_pos_embed(width, at.flatten(), use_real=True) for width, at in parts]
+    cos, sin = (
+        torch.cat(
+            [part[i].view(*at.shape, -1).expand(frames, rows, columns, -1) for part, (_, at) in zip(tables, parts)],
+            dim=-1,
+        ).flatten(0, 2)
+        for i in (0, 1)
     )
     return cos, sin
+
+
+def _positions(start: int, stop: int, count: int, device: torch.device | str | None) -> torch.Tensor:
+    """`np.linspace(start, stop, count, endpoint=False, dtype=np.float32)`, made on the device."""
+    steps = torch.arange(count, dtype=torch.float64, device=device)
+    return (steps * ((stop - start) / count) + start).float()
 
 
 @dataclass
