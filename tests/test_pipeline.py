@@ -7,6 +7,7 @@ from conftest import make_pipeline, make_transformer, moving_mask, noise_video
 
 from videopainter.data.clip import ArrayFrames, ArrayMasks
 from videopainter.data.reshape import resize_masks
+from videopainter.models.id_resample import ClipMemory
 from videopainter.pipelines.conditioning import latent_mask, touched_latents
 from videopainter.pipelines.prompts import PromptTrack
 from videopainter.pipelines.settings import InpaintSettings
@@ -233,6 +234,32 @@ def test_id_resampling_hands_on(pipe, embeds, form):
     assert not torch.equal(off, alone)
     assert torch.equal(alone[:, :1], handed[:, :1])  # the first window has nothing to take over
     assert not torch.equal(alone[:, 3:], handed[:, 3:])
+
+
+def test_stored_memory_is_brought_to_the_models_once_per_window(pipe, embeds):
+    """A store in main memory, as beside a GPU; here another dtype stands for another device."""
+
+    class OtherStore(WindowStore):
+        def memory(self, before):
+            memory = super().memory(before)
+            return memory and memory.to("cpu", torch.float64)
+
+    seen = []
+    pipe.transformer.transformer_blocks[1].register_forward_pre_hook(lambda _, args: seen.append(args[-1].tokens))
+    settings = InpaintSettings(
+        num_inference_steps=3, num_frames=9, overlap_frames=5, id_resample="exact", prev_clip_weight=0.5
+    )
+    list(denoise_windows(pipe, job_for(pipe, embeds, settings, frames=13), OtherStore()))
+    assert seen[:3] == [None] * 3
+    assert [tokens.dtype for tokens in seen[3:]] == [torch.float32] * 3
+    assert len({tokens.data_ptr() for tokens in seen[3:]}) == 1
+
+
+def test_memory_changes_device_as_a_whole():
+    memory = ClipMemory.from_full([torch.zeros(2, 4, 3)], torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0]]).bool())
+    moved = memory.to("meta", torch.bfloat16)
+    assert {moved.hole.index.device, moved.hole.valid.device, moved.hidden[0].device} == {torch.device("meta")}
+    assert (moved.hole.index.dtype, moved.hidden[0].dtype) == (torch.int64, torch.bfloat16)
 
 
 def test_memory_of_an_object_that_left_is_kept(pipe, embeds):

@@ -50,6 +50,10 @@ class HoleTokens:
         valid = torch.arange(longest, device=token_mask.device)[None] < counts[:, None]
         return cls(index, valid)
 
+    def to(self, device: torch.device | str) -> HoleTokens:
+        """The same positions on another device."""
+        return HoleTokens(self.index.to(device), None if self.valid is None else self.valid.to(device))
+
     def gather(self, x: torch.Tensor) -> torch.Tensor:
         """Hole entries (B, N, ...) of (B, L, ...); padding is zero."""
         out = torch.take_along_dim(x, self._expand(self.index, x), dim=1)
@@ -113,6 +117,10 @@ class ClipMemory:
         """From full-length block outputs (B, L, D) and a boolean token mask (B, L)."""
         hole = HoleTokens.from_mask(token_mask)
         return cls(hole, [hole.gather(h) for h in hidden])
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> ClipMemory:
+        """The memory on another device, its tokens in `dtype`; what is there already is not copied."""
+        return ClipMemory(self.hole.to(device), [hidden.to(device, dtype) for hidden in self.hidden])
 
 
 @dataclass

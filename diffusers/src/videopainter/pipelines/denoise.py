@@ -213,6 +213,8 @@ class _Predictor:
         hole = token_mask(conditions.mask, config.patch_size, config.patch_size_t).expand(self.batch, -1)
         self.background = ~hole if settings.mask_add else None
         self.hole = HoleTokens.from_mask(hole) if run.form else None
+        # Once per window: gigabytes at full size, and a store keeps them in main memory.
+        self.previous = None if run.previous is None else run.previous.to(latents.device, latents.dtype)
         self.branch_cond = self._double(conditions.branch_cond)
         self.image_latents = None if conditions.image_latents is None else self._double(conditions.image_latents)
         self.memory: ClipMemory | None = None
@@ -251,7 +253,7 @@ class _Predictor:
         return IDResample(
             self.hole,
             self.run.form,
-            previous=self.run.previous,
+            previous=self.previous,
             prev_clip_weight=self.settings.prev_clip_weight,
             remember=remember,
         )

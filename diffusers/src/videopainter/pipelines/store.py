@@ -44,8 +44,9 @@ class WindowStore:
         return self._path("window", window).exists() if self.folder else window in self._windows
 
     def save(self, window: int, latents: torch.Tensor, memory: ClipMemory | None) -> None:
-        """Keep a window's latents (1, T, 16, h, w) and its memory; the memory of earlier windows is dropped."""
-        latents = latents.cpu()
+        """Keep a window's latents (1, T, 16, h, w) and its memory in main memory or on disk; the memory of earlier
+        windows is dropped."""
+        latents, memory = latents.cpu(), None if memory is None else memory.to("cpu")
         if self.folder is None:
             self._windows[window] = latents
             self._memory = {window: memory} if memory is not None else self._memory
@@ -89,10 +90,10 @@ def _write(path: Path, write) -> None:
 
 
 def _memory_tensors(memory: ClipMemory) -> dict[str, torch.Tensor]:
-    tensors = {f"hidden.{i:03d}": h.cpu().contiguous() for i, h in enumerate(memory.hidden)}
-    tensors["index"] = memory.hole.index.cpu().contiguous()
+    tensors = {f"hidden.{i:03d}": h.contiguous() for i, h in enumerate(memory.hidden)}
+    tensors["index"] = memory.hole.index.contiguous()
     if memory.hole.valid is not None:
-        tensors["valid"] = memory.hole.valid.cpu().contiguous()
+        tensors["valid"] = memory.hole.valid.contiguous()
     return tensors
 
 
