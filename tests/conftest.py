@@ -3,6 +3,8 @@
 import importlib
 import multiprocessing
 import os
+import shutil
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -11,10 +13,14 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXDPMScheduler
+from transformers import AutoTokenizer, T5Config, T5EncoderModel
 
 from videopainter import CogvideoXBranchModel, VideoPainterPipeline, VideoPainterTransformer3DModel
+from videopainter.data.synthetic_set import SyntheticLook
+from videopainter.data.synthetic_writing import write_set
 
 TEXT_DIM, TEXT_LENGTH = 24, 12
+TINY = Path(__file__).parents[1] / "ckpt" / "tiny" / "CogVideoX-5b-I2V"
 
 
 def clean_process(function, *args):
@@ -123,3 +129,70 @@ def moving_mask(frames, height=32, width=48):
         x = 4 + t % (width // 2)
         masks[t, height // 4 : height // 2, x : x + width // 4] = True
     return masks
+
+
+# ---- short trainings
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory) -> Path:
+    """A whole backbone folder with random weights, and a branch beside it."""
+    folder = tmp_path_factory.mktemp("backbone")
+    shutil.copytree(TINY / "tokenizer", folder / "tokenizer")
+    shutil.copy(TINY / "model_index.json", folder)
+    make_scheduler().save_pretrained(folder / "scheduler")
+    make_vae().save_pretrained(folder / "vae")
+    transformer = make_transformer(num_layers=2)
+    transformer.save_pretrained(folder / "transformer")
+    make_branch(transformer).save_pretrained(folder / "branch")
+    torch.manual_seed(4)
+    vocabulary = len(AutoTokenizer.from_pretrained(folder / "tokenizer"))
+    T5EncoderModel(
+        T5Config(vocab_size=vocabulary, d_model=TEXT_DIM, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    ).eval().save_pretrained(folder / "text_encoder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory) -> Path:
+    """Six rendered clips of 12 frames at 32×48."""
+    folder = tmp_path_factory.mktemp("clips")
+    look = SyntheticLook(num_frames=12, height=32, width=48, seed=3)
+    write_set(folder, {"train": 6, "val": 0, "test": 0, "long": 0, "long_test": 0}, look, processes=1)
+    return folder / "pexels_videovo_train_dataset.csv"
+
+
+@pytest.fixture
+def flags(checkpoint, clips):
+    """The flags of a short training, as a function of its folder and what else is wanted."""
+
+    def make(output: Path, **changes) -> list[str]:
+        values = {
+            "pretrained_model_name_or_path": checkpoint,
+            "meta_file_path": clips,
+            "output_dir": output,
+            "height": 32,
+            "width": 48,
+            "max_num_frames": 9,
+            "max_train_steps": 4,
+            "train_batch_size": 2,
+            "learning_rate": 1e-3,
+            "lr_warmup_steps": 2,
+            "mask_add": True,
+            "report_to": "none",
+            "logging_steps": 1,
+            "checkpointing_steps": 2,
+            **changes,
+        }
+        return [f"--{name}={value}" for name, value in values.items()]
+
+    return make
+
+
+def adapter_flags(checkpoint: Path) -> dict[str, object]:
+    return {
+        "cogvideox_branch_name_or_path": checkpoint / "branch",
+        "rank": 4,
+        "lora_alpha": 2,
+        "id_pool_resample_learnable": True,
+    }

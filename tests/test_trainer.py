@@ -12,16 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TEXT_DIM, clean_process, make_branch, make_scheduler, make_transformer, make_vae
+from conftest import TEXT_DIM, adapter_flags, clean_process, make_branch, make_scheduler, make_transformer
 from safetensors.torch import load_file
-from transformers import AutoTokenizer, T5Config, T5EncoderModel
 
 from videopainter import CogvideoXBranchModel, load_pipeline
 from videopainter.cli.train import train_branch, train_id_adapter
 from videopainter.data.errors import InputError
 from videopainter.data.sample_order import SampleKey
-from videopainter.data.synthetic_set import SyntheticLook
-from videopainter.data.synthetic_writing import write_set
 from videopainter.models.adapter_file import FILE_NAME
 from videopainter.models.id_adapter import IDAdapter
 from videopainter.models.id_resample import HoleTokens
@@ -32,73 +29,8 @@ from videopainter.training.objective import Objective
 from videopainter.training.options import AdapterOptions, ConditionOptions
 from videopainter.training.trackers import read_metrics
 
-TINY = Path(__file__).parents[1] / "ckpt" / "tiny" / "CogVideoX-5b-I2V"
 # SIGKILLs of test_killed_and_resumed, one in six steps or so; 10 for the whole demonstration of 60 steps.
 KILLS = int(os.environ.get("VIDEOPAINTER_KILLS", "3"))
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory) -> Path:
-    """A whole backbone folder with random weights, and a branch beside it."""
-    folder = tmp_path_factory.mktemp("backbone")
-    shutil.copytree(TINY / "tokenizer", folder / "tokenizer")
-    shutil.copy(TINY / "model_index.json", folder)
-    make_scheduler().save_pretrained(folder / "scheduler")
-    make_vae().save_pretrained(folder / "vae")
-    transformer = make_transformer(num_layers=2)
-    transformer.save_pretrained(folder / "transformer")
-    make_branch(transformer).save_pretrained(folder / "branch")
-    torch.manual_seed(4)
-    vocabulary = len(AutoTokenizer.from_pretrained(folder / "tokenizer"))
-    T5EncoderModel(
-        T5Config(vocab_size=vocabulary, d_model=TEXT_DIM, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
-    ).eval().save_pretrained(folder / "text_encoder")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory) -> Path:
-    """Six rendered clips of 12 frames at 32×48."""
-    folder = tmp_path_factory.mktemp("clips")
-    look = SyntheticLook(num_frames=12, height=32, width=48, seed=3)
-    write_set(folder, {"train": 6, "val": 0, "test": 0, "long": 0, "long_test": 0}, look, processes=1)
-    return folder / "pexels_videovo_train_dataset.csv"
-
-
-@pytest.fixture
-def flags(checkpoint, clips):
-    """The flags of a short training, as a function of its folder and what else is wanted."""
-
-    def make(output: Path, **changes) -> list[str]:
-        values = {
-            "pretrained_model_name_or_path": checkpoint,
-            "meta_file_path": clips,
-            "output_dir": output,
-            "height": 32,
-            "width": 48,
-            "max_num_frames": 9,
-            "max_train_steps": 4,
-            "train_batch_size": 2,
-            "learning_rate": 1e-3,
-            "lr_warmup_steps": 2,
-            "mask_add": True,
-            "report_to": "none",
-            "logging_steps": 1,
-            "checkpointing_steps": 2,
-            **changes,
-        }
-        return [f"--{name}={value}" for name, value in values.items()]
-
-    return make
-
-
-def adapter_flags(checkpoint: Path) -> dict[str, object]:
-    return {
-        "cogvideox_branch_name_or_path": checkpoint / "branch",
-        "rank": 4,
-        "lora_alpha": 2,
-        "id_pool_resample_learnable": True,
-    }
 
 
 def branch_weights(output: Path, step: int) -> dict[str, torch.Tensor]:

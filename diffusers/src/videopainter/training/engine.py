@@ -17,7 +17,7 @@ from accelerate.utils import DistributedDataParallelKwargs, DistributedType, Ini
 from torch import nn
 
 from videopainter.data.errors import InputError
-from videopainter.training.options import TrainingOptions
+from videopainter.training.options import ModelOptions, TrainingOptions
 
 _PLAIN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 _STATE_FILE = "training_state.pt"
@@ -41,6 +41,9 @@ def make_accelerator(options: TrainingOptions) -> Accelerator:
     if wants_fsdp and accelerator.distributed_type != DistributedType.FSDP:
         # accelerate would go on with DDP, silently.
         raise InputError(f"FSDP: expected GPUs, got {accelerator.distributed_type.value}; choose another CONFIG_FILE")
+    if options.model.mixed_precision == "fp16" and accelerator.device.type == "cpu":
+        # accelerate would compute in float32, silently, on weights in float16.
+        raise InputError("mixed_precision: expected no or bf16 on a CPU, got fp16")
     if options.model.allow_tf32:
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
@@ -52,14 +55,14 @@ def make_accelerator(options: TrainingOptions) -> Accelerator:
     return accelerator
 
 
-def frozen_dtype(accelerator: Accelerator) -> torch.dtype:
-    """Of weights that are not trained: half precision on GPUs where that is asked for.
+def frozen_dtype(model: ModelOptions) -> torch.dtype:
+    """Of weights that are not trained: `--frozen_dtype`, by default what `--mixed_precision` computes in.
 
-    FSDP shards tensors of one dtype together; on a CPU half-precision norms are slow.
+    On every device and under every engine alike, so that a CPU sees the dtypes that a GPU would.
     """
-    if accelerator.device.type == "cpu" or accelerator.distributed_type == DistributedType.FSDP:
-        return torch.float32
-    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision, torch.float32)
+    if model.frozen_dtype != "auto":
+        return getattr(torch, model.frozen_dtype)
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(model.mixed_precision, torch.float32)
 
 
 class Engine:

@@ -36,6 +36,9 @@ class ModelOptions:
     mixed_precision: Literal["no", "bf16", "fp16"] = flag(
         "no", "Precision of the arithmetic; trained weights and their optimizer stay in float32."
     )
+    frozen_dtype: Literal["auto", "float32", "bfloat16", "float16"] = flag(
+        "auto", "Of the weights that are not trained. auto: what mixed_precision computes in, on a CPU as on a GPU."
+    )
     allow_tf32: bool = switch(False, "TensorFloat-32 for float32 products on Ampere GPUs and later.")
     cache_dir: str | None = flag(None, "Accepted for old scripts; weights are read from local folders.")
 
@@ -130,6 +133,13 @@ class TrainingOptions:
         _expect(0 <= adapter.prev_clip_prob <= 1, f"prev_clip_prob: expected 0 to 1, got {adapter.prev_clip_prob}")
         dropout = self.condition.noised_image_dropout
         _expect(0 <= dropout <= 1, f"noised_image_dropout: expected 0 to 1, got {dropout}")
+        halves = {"bf16": "bfloat16", "fp16": "float16"}
+        fitting = ("auto", "float32", *filter(None, [halves.get(model.mixed_precision)]))
+        _expect(
+            model.frozen_dtype in fitting,
+            f"frozen_dtype: expected {' or '.join(fitting)} with mixed_precision {model.mixed_precision}, "
+            f"got {model.frozen_dtype}",
+        )
         sides = (self.data.height, self.data.width)
         _expect(
             not any(side % 16 for side in sides), f"height, width: expected multiples of 16, got {sides[0]}, {sides[1]}"

@@ -91,7 +91,7 @@ class Trainer:
         return run.max_train_steps or per_epoch * run.num_train_epochs
 
     def _engine(self) -> Engine:
-        model = self.task.build(self.options, frozen_dtype(self.accelerator))
+        model = self.task.build(self.options, frozen_dtype(self.options.model))
         options, run = self.options.optimizer, self.options.run
         rate = scaled_learning_rate(
             options,
@@ -107,7 +107,7 @@ class Trainer:
 
     def _encoder(self) -> Encoder:
         model, device = self.options.model, self.accelerator.device
-        dtype = frozen_dtype(self.accelerator)
+        dtype = frozen_dtype(model)
         path = model.pretrained_model_name_or_path
         vae = load_vae(path, dtype, slicing=model.enable_slicing, tiling=model.enable_tiling).to(device)
         tokenizer, text_encoder = load_text_encoder(path, dtype)
@@ -339,7 +339,7 @@ def _encoder_loader(options: TrainingOptions, accelerator: Accelerator) -> Any:
     """Loads VAE and text encoder for as long as a validation lasts, where the flags ask for it."""
     if not options.validation.validation_load_models:
         return None
-    model, dtype = options.model, frozen_dtype(accelerator)
+    model, dtype = options.model, frozen_dtype(options.model)
     path = model.pretrained_model_name_or_path
 
     def load(text: bool) -> Encoders:
