@@ -14,25 +14,20 @@ import os
 import resource
 import subprocess
 import sys
-import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLCogVideoX
 from diffusers.utils import logging
 from peft import LoraConfig
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
-from transformers import T5Config, T5EncoderModel
 
 from videopainter import CogvideoXBranchModel, VideoPainterTransformer3DModel
 from videopainter.models.id_adapter import TARGET_MODULES
 from videopainter.models.id_resample import HoleTokens, IDResample
+from videopainter.models.live_bytes import LiveBytes, fused_attention, weights_of
+from videopainter.models.published import build_text_encoder, build_vae, default_dtype, without_storage
 from videopainter.pipelines.denoise import model_prediction
 from videopainter.training.model import InpaintingModel, freeze_all_but_branch, freeze_all_but_lora
 
@@ -94,32 +89,15 @@ def build(size: Size, kind: str, blocks: int, dtype: torch.dtype, trained_dtype:
     return model.train()
 
 
-def without_storage(size: Size, kind: str, blocks: int, dtype: torch.dtype, trained: torch.dtype) -> InpaintingModel:
+def without_memory(size: Size, kind: str, blocks: int, dtype: torch.dtype, trained: torch.dtype) -> InpaintingModel:
     """The same inside a FakeTensorMode (in which peft cannot build)."""
     with torch.device("meta"):
         model = build(size, kind, blocks, dtype, trained)
-    for module in model.modules():
-        for name, parameter in module._parameters.items():
-            if parameter is not None:
-                empty = torch.empty(parameter.shape, dtype=parameter.dtype)
-                module._parameters[name] = torch.nn.Parameter(empty, requires_grad=parameter.requires_grad)
-        for name, buffer in module._buffers.items():
-            if buffer is not None:
-                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
+    without_storage(model)
     # As on a GPU: half precision on a CPU would go without the fused kernel.
     for part in (model.transformer, model.branch):
         part.set_attention_backend("native")
     return model
-
-
-@contextmanager
-def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def training_step(model: InpaintingModel, size: Size, dtype: torch.dtype, *, autocast: bool) -> None:
@@ -150,44 +128,6 @@ def training_step(model: InpaintingModel, size: Size, dtype: torch.dtype, *, aut
 # ---- activations
 
 
-class LiveBytes(TorchDispatchMode):
-    """Sum of the storages that operations made and that are still alive, and its peak."""
-
-    def __init__(self, known: Iterator[torch.Tensor]) -> None:
-        super().__init__()
-        self.live = self.peak = 0
-        self._seen: dict[int, Any] = {tensor.untyped_storage()._cdata: tensor for tensor in known}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for tensor in tree_iter(result):
-            if isinstance(tensor, torch.Tensor):
-                self._count(tensor.untyped_storage())
-        return result
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
-        if key in self._seen:
-            return
-        size = storage.nbytes()
-        self.live += size
-        self.peak = max(self.peak, self.live)
-        self._seen[key] = weakref.ref(storage, lambda _: self._gone(key, size))
-
-    def _gone(self, key: int, size: int) -> None:
-        self.live -= size
-        self._seen.pop(key, None)
-
-
-def flash_attention(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attn_mask: Any = None, **options: Any
-) -> torch.Tensor:
-    """The fused kernel: keeps query, key, value, output and one number per row. On tensors without storage torch would
-    choose the form that writes out the attention matrix."""
-    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    return kernel(query, key, value, 0.0, False, attn_mask=attn_mask)[0]
-
-
 def activation_bytes(
     size: Size, kind: str, *, checkpointing: bool, autocast: bool, dtype: torch.dtype = torch.bfloat16
 ) -> float:
@@ -201,47 +141,29 @@ def activation_bytes(
 
 
 def _traced(size: Size, kind: str, blocks: int, checkpointing: bool, autocast: bool, dtype: torch.dtype) -> int:
-    plain = torch.nn.functional.scaled_dot_product_attention
-    torch.nn.functional.scaled_dot_product_attention = flash_attention
-    try:
-        with FakeTensorMode():
-            model = without_storage(size, kind, blocks, dtype, torch.float32 if autocast else dtype)
-            for parameter in model.parameters():
-                if parameter.requires_grad:
-                    parameter.register_post_accumulate_grad_hook(lambda p: setattr(p, "grad", None))
-            if checkpointing:
-                model.transformer.enable_gradient_checkpointing()
-                model.branch.enable_gradient_checkpointing()
-            with LiveBytes(t for ts in (model.parameters(), model.buffers()) for t in ts) as memory:
-                training_step(model, size, dtype, autocast=autocast)
-            return memory.peak
-    finally:
-        torch.nn.functional.scaled_dot_product_attention = plain
+    with fused_attention(), FakeTensorMode():
+        model = without_memory(size, kind, blocks, dtype, torch.float32 if autocast else dtype)
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.register_post_accumulate_grad_hook(lambda p: setattr(p, "grad", None))
+        if checkpointing:
+            model.transformer.enable_gradient_checkpointing()
+            model.branch.enable_gradient_checkpointing()
+        with LiveBytes(weights_of(model)) as memory:
+            training_step(model, size, dtype, autocast=autocast)
+        return memory.peak
 
 
 def encoding_bytes(*, tiling: bool) -> int:
     """Peak of the VAE's encoding of 49 frames of 480×720 in bfloat16, above its weights."""
     with FakeTensorMode(), torch.no_grad():
-        with default_dtype(torch.bfloat16):
-            vae = _vae()
+        vae = build_vae()
         if tiling:
             vae.enable_tiling(tile_sample_min_height=240, tile_sample_min_width=360)
         video = torch.randn(1, 3, 49, 480, 720, dtype=torch.bfloat16)
         with LiveBytes(vae.parameters()) as memory:
             vae.encode(video)
         return memory.peak
-
-
-def _vae() -> Any:
-    return AutoencoderKLCogVideoX(
-        down_block_types=("CogVideoXDownBlock3D",) * 4,
-        up_block_types=("CogVideoXUpBlock3D",) * 4,
-        block_out_channels=(128, 256, 256, 512),
-        latent_channels=16,
-        layers_per_block=3,
-        sample_height=480,
-        sample_width=720,
-    )
 
 
 # ---- states: weights, gradients, optimizer
@@ -268,18 +190,8 @@ def count(kind: str, size: Size = BIG) -> Counts:
 def encoder_bytes() -> int:
     """Weights of VAE and text encoder (T5-XXL's encoder) in bfloat16; a latent cache saves them."""
     with torch.device("meta"):
-        text = T5EncoderModel(
-            T5Config(
-                vocab_size=32128,
-                d_model=4096,
-                d_kv=64,
-                d_ff=10240,
-                num_layers=24,
-                num_heads=64,
-                feed_forward_proj="gated-gelu",
-            )
-        )
-        return 2 * sum(p.numel() for module in (text, _vae()) for p in module.parameters())
+        modules = (build_text_encoder(), build_vae())
+        return sum(parameter.nbytes for module in modules for parameter in module.parameters())
 
 
 @dataclass(frozen=True)
