@@ -140,8 +140,11 @@ def build_text_encoder(*, dtype: torch.dtype = torch.bfloat16, **changes: Any) -
 
 
 def _cast(model: Any, dtype: torch.dtype) -> Any:
-    """Tables that are made in float32, too; without upstream's warning, which is about checkpoints."""
-    return torch.nn.Module.to(model, dtype).eval()
+    """Tables that are made in float32, too."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(dtype)
+    return model.eval()
 
 
 def build_scheduler() -> CogVideoXDPMScheduler:
@@ -152,7 +155,7 @@ def build_scheduler() -> CogVideoXDPMScheduler:
 def without_storage(module: Any, device: torch.device | str | None = None) -> Any:
     """Give a module that was built on the meta device empty weights on `device`, in place; for a FakeTensorMode.
 
-    Inside that mode peft and transformers cannot build, hence the detour:
+    Inside that mode peft cannot build, hence the detour:
         with torch.device("meta"): model = build_backbone()
         with FakeTensorMode(): without_storage(model)
     """
