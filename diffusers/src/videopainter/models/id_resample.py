@@ -14,7 +14,8 @@ An adapter must run in the form that it was trained with; the form is stored wit
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import torch
 from diffusers.models.embeddings import apply_rotary_emb
@@ -50,9 +51,10 @@ class HoleTokens:
         valid = torch.arange(longest, device=token_mask.device)[None] < counts[:, None]
         return cls(index, valid)
 
-    def to(self, device: torch.device | str) -> HoleTokens:
-        """The same positions on another device."""
-        return HoleTokens(self.index.to(device), None if self.valid is None else self.valid.to(device))
+    def to(self, device: torch.device | str) -> Self:
+        """The same on another device; offloading hooks call this on what a block is given."""
+        tensors = {name: x.to(device) for name, x in vars(self).items() if isinstance(x, torch.Tensor)}
+        return replace(self, **tensors)
 
     def gather(self, x: torch.Tensor) -> torch.Tensor:
         """Hole entries (B, N, ...) of (B, L, ...); padding is zero."""
