@@ -175,6 +175,20 @@ def test_a_single_frame_and_a_smaller_image_as_mask(tmp_path: Path, run):
     assert (len(result), result.height, result.width) == (1, 48, 64)
 
 
+def test_a_step_cache_is_part_of_the_record_and_of_the_stamp(tmp_path: Path, run):
+    video, mask = write_pair(tmp_path, 5, 32, 48, 8)
+    flags = ["--video", video, "--mask", mask, "--prompt", "a wall", *QUICK, "--num_inference_steps", "6"]
+    run(*flags, "--output_path", tmp_path / "plain.mp4")
+    run(*flags, "--output_path", tmp_path / "cached.mp4", "--cache", "taylorseer")
+    plain, cached = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("plain", "cached"))
+    assert plain["cache"] is None and "cache" not in plain["recipe"]
+    assert cached["cache"] == {"name": "taylorseer", "threshold": 3.0} == cached["recipe"]["cache"]
+    assert (tmp_path / "plain.mp4").read_bytes() != (tmp_path / "cached.mp4").read_bytes()
+    again = ("--output_path", tmp_path / "cached.mp4", "--cache", "taylorseer")
+    assert "finished already" in " ".join(run(*flags, *again))
+    assert "other settings" in " ".join(run(*flags, *again, "--cache_threshold", "2", code=2))
+
+
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory) -> Path:
     """Four rows in the benchmark's layout at 29.97 fps; row 1 has no mask of its id."""

@@ -112,6 +112,19 @@ class ModelOptions:
         "none", "Weights of backbone and text encoder: int8, fp8 (torchao), or nf4 (bitsandbytes, GPU)."
     )
     compile: bool = switch(False, "Compile the repeated blocks (slow first step, faster ones after).")
+    cache: Literal["none", "first_block", "taylorseer", "pab", "mag"] = flag(
+        "none",
+        "Leave out work where denoising steps are alike: blocks after the first (first_block), blocks of steps in "
+        "between (taylorseer), attention of steps in between (pab), or blocks by measured ratios (mag).",
+    )
+    cache_threshold: float | None = flag(
+        None,
+        "More leaves out more. first_block: relative change of the first block (default 0.05); mag: accumulated error "
+        "(0.06); taylorseer, pab: one step in so many is computed (3, 2).",
+    )
+    cache_ratios: str | None = flag(
+        None, "For mag: a JSON list of the ratios that diffusers' MagCacheConfig(calibrate=True) prints for this model."
+    )
 
 
 @dataclass(kw_only=True)

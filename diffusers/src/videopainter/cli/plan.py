@@ -18,6 +18,7 @@ from videopainter.data.images import read_image
 from videopainter.pipelines.first_frame import check_filler
 from videopainter.pipelines.loading import check_checkpoints, check_quantization
 from videopainter.pipelines.settings import InpaintSettings
+from videopainter.pipelines.step_cache import THRESHOLDS, StepCache, read_ratios
 
 # As for masks: another size is accepted where the shape differs by rounding only.
 ASPECT_TOLERANCE = 0.02
@@ -56,6 +57,7 @@ def make_plan(options: InpaintOptions) -> Plan:
     build_settings(options, options.sampling.seed)
     _check_counts(options)
     check_quantization(options.model.quantization)
+    step_cache(options)
     _check_prompts(options.prompts)
     prompts_at = parse_prompts_at(options.prompts.prompt_at or [])
     samples = list_samples(options.clip, options.prompts, options.sampling)
@@ -90,6 +92,24 @@ def build_settings(options: InpaintOptions, seed: int) -> InpaintSettings:
         match_edges=sampling.match_edges,
         feather=sampling.feather,
         seed=seed,
+    )
+
+
+def step_cache(options: InpaintOptions) -> StepCache | None:
+    """The step cache that the flags ask for; ValueError where they do not go together."""
+    model, sampling = options.model, options.sampling
+    if model.cache == "none":
+        for name in ("cache_threshold", "cache_ratios"):
+            if getattr(model, name) is not None:
+                raise InputError(f"--{name} needs a --cache: {', '.join(THRESHOLDS)}")
+        return None
+    if model.cache == "mag" and sampling.strength < 1:
+        raise InputError(f"--cache mag counts steps from the first: expected --strength 1, got {sampling.strength}")
+    return StepCache(
+        name=model.cache,
+        threshold=model.cache_threshold,
+        num_inference_steps=sampling.num_inference_steps,
+        ratios=None if model.cache_ratios is None else read_ratios(model.cache_ratios),
     )
 
 

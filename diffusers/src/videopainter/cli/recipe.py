@@ -14,7 +14,7 @@ from typing import Any
 
 from videopainter.cli.manifest import Hasher, fingerprint, versions
 from videopainter.cli.options import InpaintOptions
-from videopainter.cli.plan import Job, Plan, has_first_frame
+from videopainter.cli.plan import Job, Plan, has_first_frame, step_cache
 from videopainter.cli.weights import file_digests, weight_digests
 from videopainter.data.clip import Clip
 
@@ -59,8 +59,15 @@ def make_stamp(plan: Plan, job: Job, clip: Clip, precision: Precision, hasher: H
         "quantization": plan.options.model.quantization,
         "weights": weight_digests(plan.weights.roles(), hasher),
         "lossless": plan.options.output.lossless,
+        **_cache_recipe(plan),
     }
     return Stamp(recipe=recipe, fingerprint=fingerprint(recipe), files=digests)
+
+
+def _cache_recipe(plan: Plan) -> dict[str, Any]:
+    """Nothing without a step cache: results from before there were any keep their fingerprint."""
+    cache = step_cache(plan.options)
+    return {} if cache is None else {"cache": cache.recipe()}
 
 
 def all_prompts(plan: Plan, clip: Clip) -> dict[str, Any]:
@@ -133,6 +140,7 @@ def make_record(
         "dtype": precision.dtype,
         "memory": options.model.memory,
         "compile": options.model.compile,
+        "cache": stamp.recipe.get("cache"),
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
         "peak_memory_bytes": peak_memory(precision.device),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

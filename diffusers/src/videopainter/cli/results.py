@@ -17,7 +17,7 @@ from videopainter.cli.devices import torch_dtype
 from videopainter.cli.door import complain
 from videopainter.cli.first_frames import fill_first_frames, load_first_frame
 from videopainter.cli.manifest import WINDOWS, Hasher, begin, is_finished, manifest_path, work_dir, write_json
-from videopainter.cli.plan import Job, Plan
+from videopainter.cli.plan import Job, Plan, step_cache
 from videopainter.cli.recipe import Precision, Stamp, make_record, make_stamp, reset_peak_memory
 from videopainter.cli.report import Report
 from videopainter.cli.writers import ResultWriter, write_missing_beside
@@ -102,6 +102,7 @@ class Studio:
             memory=model.memory,
             quantization=model.quantization,
             compile=model.compile,
+            cache=step_cache(self.plan.options),
             device=self.precision.device,
             scheduler=self.plan.options.sampling.scheduler,
         )

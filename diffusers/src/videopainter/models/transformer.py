@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from diffusers import ModelMixin  # noqa: F401 - upstream's pipeline loader looks for it beside a saved class
 from diffusers.configuration_utils import register_to_config
+from diffusers.hooks import FasterCacheConfig, TaylorSeerCacheConfig
 from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXBlock, CogVideoXTransformer3DModel
@@ -17,6 +19,8 @@ from diffusers.utils.peft_utils import apply_lora_scale
 from videopainter.models.attention import VideoPainterAttnProcessor
 from videopainter.models.id_resample import IDResample, ResampleTokens
 from videopainter.models.patch_embed import replace_patch_embed
+
+TAYLOR_MODULES = (r"transformer_blocks\.\d+\.(attn1|ff)",)
 
 
 class VideoPainterBlock(CogVideoXBlock):
@@ -139,6 +143,25 @@ class VideoPainterTransformer3DModel(CogVideoXTransformer3DModel):
         self.register_to_config(**options)
         self.transformer_blocks = make_blocks(self.config)
         replace_patch_embed(self, in_channels=in_channels)
+
+    def enable_cache(self, config: Any) -> None:
+        """Upstream's step caches, as upstream documents them.
+
+        TaylorSeer without patterns extrapolates attention and feed-forward outputs of all blocks; upstream's own
+        patterns match no module of CogVideoX, so that nothing would be cached.
+
+        Raises:
+            ValueError: for FasterCache, which runs half of the batch without halving what the context encoder adds.
+        """
+        if isinstance(config, FasterCacheConfig):
+            raise ValueError(
+                "cache: expected FirstBlockCache, TaylorSeer, pyramid attention broadcast or MagCache, "
+                "got FasterCache: it halves the batch, and the features of the context encoder would not fit"
+            )
+        if isinstance(config, TaylorSeerCacheConfig) and not config.use_lite_mode:
+            given = config.cache_identifiers or config.skip_predict_identifiers
+            config = config if given else replace(config, cache_identifiers=list(TAYLOR_MODULES))
+        super().enable_cache(config)
 
     def fuse_qkv_projections(self) -> None:
         """One projection for query, key and value. Our processor runs both forms, so it stays in place."""

@@ -15,6 +15,7 @@ from videopainter.models.id_resample import ClipMemory, HoleTokens, IDResample
 from videopainter.models.transformer import token_mask
 from videopainter.pipelines.conditioning import WindowConditions, rotary_embedding
 from videopainter.pipelines.settings import InpaintSettings
+from videopainter.pipelines.step_cache import reset_step_caches
 
 
 @dataclass
@@ -50,12 +51,17 @@ def denoise_window(
     noise = _initial_noise(conditions, run, added)
     latents = _start(pipe.scheduler, conditions, noise, timesteps, settings)
     predict = _Predictor(pipe, conditions, settings, run)
+    cached = (pipe.transformer, pipe.branch)
+    reset_step_caches(cached)
 
     previous_x0 = None
     for step, t in enumerate(timesteps):
         if run.interrupted():
             raise Interrupted
         last = step == len(timesteps) - 1
+        if last and run.remember:
+            reset_step_caches(cached)  # what the blocks hand on must be computed, not left out
+        pipe._current_timestep = t
         output = predict(latents, t, remember=last and run.remember)
         latents, previous_x0 = _scheduler_step(
             pipe.scheduler, output, previous_x0, t, timesteps[step - 1] if step else None, latents, run.generator
@@ -67,6 +73,8 @@ def denoise_window(
         latents = latents.to(conditions.video_latents.dtype)
         if run.on_step is not None:
             latents = run.on_step(step, t, latents)
+    pipe._current_timestep = None
+    reset_step_caches(cached)  # gigabytes, which decoding may need
     return latents[:, -num_latents:], predict.memory
 
 

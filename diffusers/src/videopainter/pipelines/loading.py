@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videopainter.models.adapter_file import adapter_file
+from videopainter.pipelines.step_cache import StepCache, enable_step_cache
 
 if TYPE_CHECKING:
     import torch
@@ -166,6 +167,7 @@ def load_pipeline(
     compile: bool = False,
     device: str | torch.device | None = None,
     scheduler: str = "dpm",
+    cache: StepCache | None = None,
 ) -> VideoPainterPipeline:
     """Load a backbone with its branch and ID adapter.
 
@@ -178,6 +180,7 @@ def load_pipeline(
         compile: Compile the repeated blocks.
         device: None: the GPU if there is one.
         scheduler: ``dpm`` (the release's) or ``ddim``.
+        cache: Leaves out work where steps are alike; None: every step is computed.
 
     Raises:
         ValueError: see `check_checkpoints`; for unknown names; for weights that do not match exactly.
@@ -195,6 +198,8 @@ def load_pipeline(
     if id_adapter is not None:
         pipe.load_id_adapter(id_adapter)
         _check_hole_fill(pipe, id_adapter)
+    if cache is not None:
+        enable_step_cache(pipe, cache)
     place(pipe, device, memory)
     if compile:
         pipe.transformer.compile_repeated_blocks()
