@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from diffusers import CogVideoXDPMScheduler
 from diffusers.utils.torch_utils import randn_tensor
 
 from videopainter.models.id_resample import ClipMemory, HoleTokens, IDResample
 from videopainter.models.transformer import token_mask
 from videopainter.pipelines.conditioning import WindowConditions, rotary_embedding
+from videopainter.pipelines.sampler import Sampler
 from videopainter.pipelines.settings import InpaintSettings
 from videopainter.pipelines.step_cache import reset_step_caches
 
@@ -47,41 +47,34 @@ def denoise_window(
     """
     num_latents = conditions.video_latents.shape[1]
     conditions, added = _pad_for_patches(conditions, pipe.transformer.config.patch_size_t)
-    timesteps = schedule(pipe.scheduler, settings, pipe._execution_device)
     noise = _initial_noise(conditions, run, added)
-    latents = _start(pipe.scheduler, conditions, noise, timesteps, settings)
+    original = conditions.video_latents
+    sampler = Sampler(pipe.scheduler, settings, original.device, run.generator)
+    latents = sampler.noised(original, noise, 0) if settings.strength < 1 else noise * pipe.scheduler.init_noise_sigma
+    kept = conditions.mask if settings.kept_latents == "nearest" else conditions.touched
     predict = _Predictor(pipe, conditions, settings, run)
     cached = (pipe.transformer, pipe.branch)
     reset_step_caches(cached)
 
-    previous_x0 = None
-    for step, t in enumerate(timesteps):
+    for step, t in enumerate(sampler.values):  # from here on the host must not wait for the device
         if run.interrupted():
             raise Interrupted
-        last = step == len(timesteps) - 1
-        if last and run.remember:
+        remember = run.remember and step == len(sampler) - 1
+        if remember:
             reset_step_caches(cached)  # what the blocks hand on must be computed, not left out
         pipe._current_timestep = t
-        output = predict(latents, t, remember=last and run.remember)
-        latents, previous_x0 = _scheduler_step(
-            pipe.scheduler, output, previous_x0, t, timesteps[step - 1] if step else None, latents, run.generator
-        )
+        timestep = sampler.timesteps[step]
+        output = predict(latents, t, timestep, remember=remember)
+        latents = sampler.step(step, output, latents)
         if settings.replace_gt:
-            following = None if last else timesteps[step + 1]
-            kept = conditions.mask if settings.kept_latents == "nearest" else conditions.touched
-            latents = _keep_background(pipe.scheduler, latents, conditions.video_latents, kept, noise, following)
-        latents = latents.to(conditions.video_latents.dtype)
+            # Outside the hole the original, at the next timestep's noise level
+            latents = torch.where(kept > 0, latents, sampler.noised(original, noise, step + 1).to(latents.dtype))
+        latents = latents.to(original.dtype)
         if run.on_step is not None:
-            latents = run.on_step(step, t, latents)
+            latents = run.on_step(step, timestep, latents)
     pipe._current_timestep = None
     reset_step_caches(cached)  # gigabytes, which decoding may need
     return latents[:, -num_latents:], predict.memory
-
-
-def schedule(scheduler: Any, settings: InpaintSettings, device: torch.device) -> torch.Tensor:
-    """Timesteps of a run, largest first; `strength` < 1 leaves out the first ones."""
-    scheduler.set_timesteps(settings.num_inference_steps, device=device)
-    return scheduler.timesteps[len(scheduler.timesteps) - settings.num_denoising_steps :]
 
 
 def dynamic_guidance(scale: float, num_inference_steps: int, t: float) -> float:
@@ -168,47 +161,6 @@ def _initial_noise(conditions: WindowConditions, run: WindowRun, added: int) -> 
     return noise
 
 
-def _start(
-    scheduler: Any,
-    conditions: WindowConditions,
-    noise: torch.Tensor,
-    timesteps: torch.Tensor,
-    settings: InpaintSettings,
-) -> torch.Tensor:
-    if settings.strength < 1:
-        return scheduler.add_noise(conditions.video_latents, noise, timesteps[:1])
-    return noise * scheduler.init_noise_sigma
-
-
-def _scheduler_step(
-    scheduler: Any,
-    output: torch.Tensor,
-    previous_x0: torch.Tensor | None,
-    t: torch.Tensor,
-    t_back: torch.Tensor | None,
-    latents: torch.Tensor,
-    generator: torch.Generator | None,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    if isinstance(scheduler, CogVideoXDPMScheduler):
-        step: Any = scheduler.step
-        return step(output, previous_x0, t, t_back, latents, generator=generator, return_dict=False)
-    return scheduler.step(output, t, latents, return_dict=False)[0], None
-
-
-def _keep_background(
-    scheduler: Any,
-    latents: torch.Tensor,
-    original: torch.Tensor,
-    hole: torch.Tensor,
-    noise: torch.Tensor,
-    next_timestep: torch.Tensor | None,
-) -> torch.Tensor:
-    """Set latents outside `hole` to the original ones at the next timestep's noise level (clean after the last)."""
-    if next_timestep is not None:
-        original = scheduler.add_noise(original, noise, next_timestep[None])
-    return torch.where(hole > 0, latents, original.to(latents.dtype))
-
-
 class _Predictor:
     """The guided model output of one window: what does not change over the steps is made once."""
 
@@ -230,11 +182,10 @@ class _Predictor:
     def _double(self, x: torch.Tensor) -> torch.Tensor:
         return x.expand(self.batch, *x.shape[1:])
 
-    def __call__(self, latents: torch.Tensor, t: torch.Tensor, *, remember: bool) -> torch.Tensor:
-        """Guided output (1, T, 16, h, w) in float32 at timestep t."""
-        scheduler, transformer = self.pipe.scheduler, self.pipe.transformer
-        noisy = self._double(scheduler.scale_model_input(latents, t))
-        timestep = t.expand(self.batch).to(latents.device)
+    def __call__(self, latents: torch.Tensor, t: int, timestep: torch.Tensor, *, remember: bool) -> torch.Tensor:
+        """Guided output (1, T, 16, h, w) in float32 at timestep t; `timestep` is the same on the device."""
+        transformer = self.pipe.transformer
+        noisy = self._double(self.pipe.scheduler.scale_model_input(latents, t))
         resample = self._resample(remember)
         with transformer.cache_context("cond_uncond"):
             output = model_prediction(
@@ -244,7 +195,7 @@ class _Predictor:
                 self.image_latents,
                 self.branch_cond,
                 self.run.prompt_embeds,
-                timestep,
+                timestep.expand(self.batch),
                 self.rotary,
                 background=self.background,
                 add_first=self.settings.add_first,
@@ -266,11 +217,11 @@ class _Predictor:
             remember=remember,
         )
 
-    def _guide(self, output: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    def _guide(self, output: torch.Tensor, t: int) -> torch.Tensor:
         if not self.settings.guidance:
             return output
         scale = self.settings.guidance_scale
         if self.settings.use_dynamic_cfg:
-            scale = dynamic_guidance(scale, self.settings.num_inference_steps, t.item())
+            scale = dynamic_guidance(scale, self.settings.num_inference_steps, t)
         unconditional, conditional = output.chunk(2)
         return unconditional + scale * (conditional - unconditional)

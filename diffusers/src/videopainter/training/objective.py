@@ -11,6 +11,7 @@ import torch
 from videopainter.models.id_resample import ClipMemory
 from videopainter.pipelines.conditioning import rotary_embedding
 from videopainter.pipelines.denoise import pad_frames
+from videopainter.pipelines.sampler import send
 from videopainter.training.draws import keeps_image, noise_and_timestep, previous_clip
 from videopainter.training.encoding import EncodedBatch
 from videopainter.training.options import AdapterOptions, ConditionOptions
@@ -158,8 +159,3 @@ def split_batch(batch: EncodedBatch, frames: int) -> tuple[EncodedBatch, Encoded
 
     handed_on = None if batch.first_latent is None else batch.latents[:, frames : frames + 1]
     return part(slice(0, frames), batch.first_latent), part(slice(frames, None), handed_on)
-
-
-def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A CPU tensor on the device; from page-locked memory, or the host would wait for all that runs there."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -1,0 +1,90 @@
+"""The scheduler's part of denoising one window, arranged so that the host never waits for the device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers import CogVideoXDPMScheduler
+from diffusers.utils.torch_utils import randn_tensor
+
+from videopainter.pipelines.settings import InpaintSettings
+
+
+class Sampler:
+    """Timesteps, noise levels and steps of a window.
+
+    Timesteps are numbers on the host: upstream's steps ask a device's timestep for its value, several times each.
+
+    Args:
+        scheduler: CogVideoX DPM or DDIM.
+        device: Of the latents.
+        generator: Of the noise that DPM adds at every step.
+    """
+
+    def __init__(
+        self, scheduler: Any, settings: InpaintSettings, device: torch.device, generator: torch.Generator | None = None
+    ) -> None:
+        self.scheduler, self.generator = scheduler, generator
+        scheduler.set_timesteps(settings.num_inference_steps)
+        # `strength` < 1 leaves out the first ones.
+        chosen = scheduler.timesteps[len(scheduler.timesteps) - settings.num_denoising_steps :]
+        self.values: list[int] = chosen.tolist()  # largest first
+        self.timesteps: torch.Tensor = chosen.to(device)
+        scheduler.alphas_cumprod = scheduler.alphas_cumprod.to(device)  # as its `add_noise` would, in the first step
+        self._previous_x0: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def noised(self, latents: torch.Tensor, noise: torch.Tensor, step: int) -> torch.Tensor:
+        """Clean latents at the noise level before step `step`; clean ones after the last."""
+        if step == len(self):
+            return latents
+        return self.scheduler.add_noise(latents, noise, self.timesteps[step : step + 1])
+
+    def step(self, step: int, output: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+        """Latents (1, T, 16, h, w) after step `step`, given the model's output there."""
+        t = self.values[step]
+        if not isinstance(self.scheduler, CogVideoXDPMScheduler):
+            return self.scheduler.step(output, t, latents, return_dict=False)[0]
+        before = self.values[step - 1] if step else None
+        if self.scheduler.config.prediction_type == "v_prediction":
+            return self._dpm(t, before, output, latents)
+        stepped: Any = self.scheduler.step
+        latents, self._previous_x0 = stepped(
+            output, self._previous_x0, t, before, latents, generator=self.generator, return_dict=False
+        )
+        return latents
+
+    def _dpm(self, t: int, t_back: int | None, output: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+        """What `CogVideoXDPMScheduler.step` computes, SDE-DPM-Solver++(2M) (arXiv 2211.01095), in its order.
+
+        Upstream's own step draws its noise on the host and copies it while the device stands still.
+        """
+        scheduler, previous = self.scheduler, self._previous_x0
+        following = t - scheduler.config.num_train_timesteps // scheduler.num_inference_steps
+        alpha = scheduler.alphas_cumprod[t]
+        alpha_next = scheduler.alphas_cumprod[following] if following >= 0 else scheduler.final_alpha_cumprod
+        alpha_back = scheduler.alphas_cumprod[t_back] if t_back is not None else None
+        h, r, _, _ = scheduler.get_variables(alpha, alpha_next, alpha_back)
+        scale, drift, *mix = scheduler.get_mult(h, r, alpha, alpha_next, alpha_back)
+        spread = (1 - alpha_next) ** 0.5 * (1 - (-2 * h).exp()) ** 0.5
+
+        x0 = alpha**0.5 * latents - (1 - alpha) ** 0.5 * output
+        self._previous_x0, direction = x0, x0
+        noise = self._draw(latents)
+        if previous is not None and following >= 0:
+            direction = mix[0] * x0 - mix[1] * previous
+            noise = self._draw(latents)  # upstream draws twice and uses the second: the same numbers come out
+        return scale * latents - drift * direction + spread * noise
+
+    def _draw(self, like: torch.Tensor) -> torch.Tensor:
+        if self.generator is None or self.generator.device.type != "cpu":
+            return randn_tensor(like.shape, generator=self.generator, device=like.device, dtype=like.dtype)
+        return send(torch.randn(like.shape, generator=self.generator, dtype=like.dtype), like.device)
+
+
+def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A CPU tensor on the device; from page-locked memory, or the host would wait for all that runs there."""
+    return tensor.to(device) if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
