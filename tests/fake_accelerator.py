@@ -128,7 +128,7 @@ class Watch(TorchDispatchMode):
                 self._waits(func, tensors)
             return self._answer(packet, func, args, kwargs, tensors)
         if packet in COPIES:
-            self._copies(packet, func, args, kwargs)
+            args = self._copies(packet, func, args, kwargs)
         if packet in INDEXED and on_device and any(tensor.device.type != NAME for tensor in tensors if tensor.ndim):
             self._waits(func, tensors)
         return func(*args, **kwargs)
@@ -137,7 +137,8 @@ class Watch(TorchDispatchMode):
         if self.stepping:
             self.waits.append(_note(func, tensors))
 
-    def _copies(self, packet: Any, func: Any, args: Any, kwargs: Any) -> None:
+    def _copies(self, packet: Any, func: Any, args: Any, kwargs: Any) -> Any:
+        """Note a copy that waits; gives the arguments to copy with."""
         if packet is aten.copy_:
             target, source = args[0].device, args[1]
             overlaps = kwargs.get("non_blocking", args[2] if len(args) > 2 else False)
@@ -146,11 +147,11 @@ class Watch(TorchDispatchMode):
             target = torch.device(kwargs.get("device") or source.device)
             overlaps = kwargs.get("non_blocking", False)
         if NAME not in (target.type, source.device.type) or target.type == source.device.type:
-            return
+            return args
         if target.type != NAME or not (overlaps and getattr(source, "pinned", False)):
             self._waits(func, [source])
-        if isinstance(source, FakeTensor):
-            source.constant = None  # small CPU tensors have values here, which would be sent in earnest
+        # CPU tensors that have values would be sent in earnest.
+        return (source.new_empty(source.shape), *args[1:]) if packet is aten._to_copy else args
 
     def _answer(self, packet: Any, func: Any, args: Any, kwargs: Any, tensors: list[torch.Tensor]) -> Any:
         if packet is aten.equal or packet is aten.is_nonzero:
@@ -162,7 +163,9 @@ class Watch(TorchDispatchMode):
             return func(constant)
         if tensors[0].dtype == torch.bool:
             return True
-        return 0.5 if tensors[0].dtype.is_floating_point else self.count
+        if tensors[0].dtype.is_floating_point:
+            return 0.5
+        return self.count if tensors[0].device.type == NAME else 1
 
     @contextmanager
     def no_waiting(self) -> Iterator[None]:
@@ -219,7 +222,7 @@ def accelerator(count: int = 1000) -> Iterator[Watch]:
     with ExitStack() as stack:
         for owner, name, replacement in (
             (torch.nn.functional, "scaled_dot_product_attention", _attention),
-            (FakeTensor, "pin_memory", _pinned),
+            (torch.Tensor, "pin_memory", _pinned),
             (FakeTensor, "numpy", _numpy),
         ):
             stack.enter_context(mock.patch.object(owner, name, replacement, create=True))

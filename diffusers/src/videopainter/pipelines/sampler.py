@@ -27,10 +27,9 @@ class Sampler:
     ) -> None:
         self.scheduler, self.generator = scheduler, generator
         scheduler.set_timesteps(settings.num_inference_steps)
-        # `strength` < 1 leaves out the first ones.
-        chosen = scheduler.timesteps[len(scheduler.timesteps) - settings.num_denoising_steps :]
-        self.values: list[int] = chosen.tolist()  # largest first
-        self.timesteps: torch.Tensor = chosen.to(device)
+        first = len(scheduler.timesteps) - settings.num_denoising_steps  # `strength` < 1 leaves out the first ones
+        self.values: list[int] = scheduler.timesteps.tolist()[first:]  # largest first
+        self.timesteps: torch.Tensor = scheduler.timesteps[first:].to(device)
         scheduler.alphas_cumprod = scheduler.alphas_cumprod.to(device)  # as its `add_noise` would, in the first step
         self._previous_x0: torch.Tensor | None = None
 
