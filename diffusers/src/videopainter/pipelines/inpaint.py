@@ -67,7 +67,7 @@ class VideoPainterPipeline(CogVideoXImageToVideoPipeline):
         )
         self.register_modules(branch=branch)
         self.id_adapter: IDAdapter | None = None
-        self._current_timestep: torch.Tensor | None = None  # upstream's `current_timestep`, which some caches ask
+        self._current_timestep: int | None = None  # upstream's `current_timestep`, which some caches ask
 
     @property
     def image_conditioned(self) -> bool:
