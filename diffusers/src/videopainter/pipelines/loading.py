@@ -273,10 +273,10 @@ def _quantization_options(quantization: str) -> Any:
     """A function from library ("diffusers", "transformers") to the keyword for its `from_pretrained`."""
     if quantization == "none":
         return lambda library: {}
-    return lambda library: {"quantization_config": _quantization_config(quantization, library)}
+    return lambda library: {"quantization_config": quantization_config(quantization, library)}
 
 
-def _quantization_config(quantization: str, library: str) -> Any:
+def quantization_config(quantization: str, library: str) -> Any:
     module = importlib.import_module(library)
     if quantization == "nf4":
         import torch
