@@ -44,6 +44,13 @@ class LiveBytes(TorchDispatchMode):
         self.peak = max(self.peak, self.live)
         self._seen[key] = weakref.ref(storage, lambda _: self._gone(key, size))
 
+    def leave(self, tensor: torch.Tensor) -> None:
+        """Count a tensor's storage no longer: it stands for one in main memory."""
+        key = tensor.untyped_storage()._cdata
+        if key in self._seen:
+            self.live -= tensor.untyped_storage().nbytes()
+            self._seen[key] = tensor.untyped_storage()
+
     def _gone(self, key: int, size: int) -> None:
         self.live -= size
         self._seen.pop(key, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -10,9 +11,13 @@ import torch
 from diffusers.utils.accelerate_utils import apply_forward_hook
 
 from videopainter.pipelines.conditioning import to_uint8_frames
+from videopainter.pipelines.conv_cache import UsedUpCache, small_cache
 from videopainter.pipelines.settings import TEMPORAL_COMPRESSION
 
 CHUNK = 2  # latent frames per step, as upstream's `num_latent_frames_batch_size`
+# Chunks that a tile goes through before the next tile's turn: its cache is moved to main memory and back once in 48
+# frames, and the pixels of so many frames wait on the device.
+TILE_CHUNKS = 6
 
 
 def decode_stream(
@@ -22,17 +27,17 @@ def decode_stream(
 
     Chunks are upstream's own (three latent frames, then two), whatever the pieces that come in, so the frames equal
     `vae.decode` of everything at once. The VAE needs an odd number of latent frames: an even one is completed with a
-    copy
-    of the last, and that copy's frames are left out.
+    copy of the last, and that copy's frames are left out.
+
+    A VAE that tiles takes one tile through several chunks, then the next; the other tiles' caches wait in main memory.
 
     Args:
         latents: Pieces (1, t, 16, h, w), together `num_latents` latent frames.
     """
     decoder = _CachedDecoder(vae, device or vae.device)
     surplus = (num_latents + 1) % CHUNK
-    for chunk in _rechunk(_with_copies(latents, surplus), first=1 if num_latents == 1 else CHUNK + 1):
-        num_latents -= chunk.shape[1]
-        video = decoder(chunk)
+    for video in decoder.decode(_rechunk(_with_copies(latents, surplus), first=1 if num_latents == 1 else CHUNK + 1)):
+        num_latents -= (video.shape[2] + TEMPORAL_COMPRESSION - 1) // TEMPORAL_COMPRESSION
         frames = to_uint8_frames(video)
         # The padded copy stands at the very end.
         yield frames if num_latents >= 0 else frames[: len(frames) - TEMPORAL_COMPRESSION * surplus]
@@ -58,6 +63,19 @@ def _rechunk(pieces: Iterable[torch.Tensor], first: int) -> Iterator[torch.Tenso
     assert buffer is None or buffer.shape[1] == 0, "latent frames left over"
 
 
+def batched(items: Iterable[torch.Tensor], size: int) -> Iterator[list[torch.Tensor]]:
+    """Lists of `size` items, the last of what is left (Python 3.12 has it in itertools)."""
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch
+
+
+def _num_frames(latents: torch.Tensor) -> int:
+    """Frames of a chunk (1, 16, t, h, w): chunks with an odd number of latents begin a video, with a single frame."""
+    count = latents.shape[2]
+    return TEMPORAL_COMPRESSION * count - (TEMPORAL_COMPRESSION - 1) * (count % CHUNK)
+
+
 class _CachedDecoder:
     """Decodes consecutive chunks; keeps the causal convolutions' cache of the whole frame, or of every tile."""
 
@@ -66,25 +84,45 @@ class _CachedDecoder:
         self.caches: dict[tuple[int, int], Any] = {}
 
     @torch.no_grad()
-    def __call__(self, latents_BTCHW: torch.Tensor) -> torch.Tensor:
-        """(1, t, 16, h, w) to pixels (1, 3, T, H, W) in about [−1, 1]."""
-        vae = self.vae
-        latents = latents_BTCHW.to(device=self.device, dtype=vae.dtype).permute(0, 2, 1, 3, 4)
-        latents = latents / vae.config.scaling_factor
-        height, width = latents.shape[-2:]
-        if vae.use_tiling and (width > vae.tile_latent_min_width or height > vae.tile_latent_min_height):
-            return self._tiled(latents)
-        return self._decode(latents, (0, 0))
+    def decode(self, chunks: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Chunks (1, t, 16, h, w) to pixels (1, 3, T, H, W) in about [−1, 1]."""
+        scaled = (self._scaled(chunk) for chunk in chunks)
+        first = next(scaled, None)
+        if first is None:
+            return
+        scaled = itertools.chain([first], scaled)
+        if not self._tiles(first):
+            for latents in scaled:
+                yield self._decode([latents], (0, 0), park=False)
+            return
+        for batch in batched(scaled, TILE_CHUNKS):
+            counts = [_num_frames(latents) for latents in batch]
+            yield from self._tiled(batch).split(counts, dim=2)
 
-    def _decode(self, latents: torch.Tensor, tile: tuple[int, int]) -> torch.Tensor:
-        if self.vae.post_quant_conv is not None:
-            latents = self.vae.post_quant_conv(latents)
-        video, self.caches[tile] = _run_decoder(self.vae, latents, self.caches.get(tile))
-        return video
+    def _scaled(self, latents_BTCHW: torch.Tensor) -> torch.Tensor:
+        """(1, t, 16, h, w) to what the decoder takes, (1, 16, t, h, w)."""
+        latents = latents_BTCHW.to(device=self.device, dtype=self.vae.dtype).permute(0, 2, 1, 3, 4)
+        return latents / self.vae.config.scaling_factor
 
-    def _tiled(self, latents: torch.Tensor) -> torch.Tensor:
+    def _tiles(self, latents: torch.Tensor) -> bool:
+        vae, (height, width) = self.vae, latents.shape[-2:]
+        return vae.use_tiling and (width > vae.tile_latent_min_width or height > vae.tile_latent_min_height)
+
+    def _decode(self, chunks: list[torch.Tensor], tile: tuple[int, int], *, park: bool) -> torch.Tensor:
+        """Chunks of one tile (1, 16, t, h, w), one after the other; `park` leaves the cache in main memory."""
+        videos = []
+        for index, latents in enumerate(chunks):
+            if self.vae.post_quant_conv is not None:
+                latents = self.vae.post_quant_conv(latents)
+            cache = UsedUpCache(self.caches.pop(tile, {}), self.device)
+            with small_cache(self.vae.decoder, park=park and index == len(chunks) - 1):
+                video, self.caches[tile] = _run_decoder(self.vae, latents, cache)
+            videos.append(video)
+        return torch.cat(videos, dim=2) if len(videos) > 1 else videos[0]
+
+    def _tiled(self, chunks: list[torch.Tensor]) -> torch.Tensor:
         """Upstream's tiles and blending (`tiled_decode`), with a cache per tile."""
-        vae = self.vae
+        vae, (height, width) = self.vae, chunks[0].shape[-2:]
         step_y = int(vae.tile_latent_min_height * (1 - vae.tile_overlap_factor_height))
         step_x = int(vae.tile_latent_min_width * (1 - vae.tile_overlap_factor_width))
         blend_y = int(vae.tile_sample_min_height * vae.tile_overlap_factor_height)
@@ -93,11 +131,11 @@ class _CachedDecoder:
 
         above: list[torch.Tensor] = []
         rows = []
-        for y in range(0, latents.shape[3], step_y):
+        for y in range(0, height, step_y):
             row: list[torch.Tensor] = []
-            for x in range(0, latents.shape[4], step_x):
-                tile = latents[..., y : y + vae.tile_latent_min_height, x : x + vae.tile_latent_min_width]
-                video = self._decode(tile, (y, x))
+            for x in range(0, width, step_x):
+                rectangle = (..., slice(y, y + vae.tile_latent_min_height), slice(x, x + vae.tile_latent_min_width))
+                video = self._decode([latents[rectangle] for latents in chunks], (y, x), park=True)
                 if above:
                     video = vae.blend_v(above[len(row)], video, blend_y)
                 if row:
