@@ -75,7 +75,7 @@ def test_ten_pinned_steps():
     optimizer = torch.optim.AdamW(trained, lr=3e-3, betas=(0.9, 0.95))
     seen = []
     for step in range(10):
-        loss = objective.total(objective.training_losses(model, random_batch(step % 2), seed=7))
+        loss = objective.total(objective.training_losses(model, random_batch(step % 2), seed=7, step=step))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -88,7 +88,7 @@ def test_only_the_named_weights_are_trained():
     model = InpaintingModel(transformer, make_branch(transformer))
     freeze_all_but_branch(model)
     losses = Objective(make_scheduler(), transformer.config, ConditionOptions()).training_losses(
-        model, random_batch(0), seed=1
+        model, random_batch(0), seed=1, step=0
     )
     (losses.full + losses.masked).backward()
     # DDP and DeepSpeed wait for the gradient of everything that asks for one.
@@ -118,10 +118,34 @@ def test_the_clip_before_changes_the_loss_only_where_it_is_asked_for():
 
     def full(**adapter) -> float:
         objective = Objective(make_scheduler(), transformer.config, options, AdapterOptions(**adapter))
-        return float(objective.training_losses(model, batch, seed=1).full)
+        return float(objective.training_losses(model, batch, seed=1, step=0).full)
 
     assert full(prev_clip_prob=1.0, prev_clip_weight=1.0) != full(prev_clip_prob=1.0, prev_clip_weight=0.5)
     assert full(prev_clip_prob=0.0, prev_clip_weight=1.0) == full(prev_clip_prob=0.0, prev_clip_weight=0.5)
+
+
+def test_all_processes_learn_from_previous_clips_at_the_same_steps():
+    """Whatever rows a process has: it would wait for the others' passes of the model, or they for its."""
+    transformer = make_transformer()
+    chosen = AdapterOptions(prev_clip_prob=0.3)
+    objective = Objective(make_scheduler(), transformer.config, ConditionOptions(), chosen)
+    passes: list[bool] = []
+
+    def model(noisy, *others, remember=False):
+        passes.append(remember)
+        return noisy
+
+    def steps(rows: int) -> list[bool]:
+        found = []
+        for step in range(40):
+            passes.clear()
+            objective.training_losses(model, random_batch(rows, frames=4), seed=5, step=step)
+            found.append(passes == [True, False])
+            assert passes in ([True, False], [False])
+        return found
+
+    assert steps(0) == steps(1)
+    assert 4 <= sum(steps(0)) <= 20
 
 
 # -- runs
@@ -356,7 +380,7 @@ def test_room_for_all_tokens_changes_no_loss():
         with pytest.MonkeyPatch.context() as patch:
             if form == "counted":
                 patch.setattr(HoleTokens, "from_mask", classmethod(lambda cls, mask, longest=None: counted(mask)))
-            found.append(float(objective.training_losses(model, batch, seed=1).full))
+            found.append(float(objective.training_losses(model, batch, seed=1, step=0).full))
     assert found[0] == pytest.approx(found[1], rel=1e-6)
 
 

@@ -2,6 +2,10 @@
 
 So the same samples come out whatever the number of workers and processes, a resumed run needs no random state to go on
 exactly where it was, and a cache can hold what an epoch would have drawn.
+
+One exception: whether a step learns from previous clips (`learns_from_previous`) is a function of (seed, optimizer
+step). It decides how often the model is called, and with sharded weights (ZeRO-3, FSDP) every call needs all processes:
+one that decided by its own rows would leave the others waiting for ever.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import torch
 from videopainter.data.sample_order import SampleKey
 
 # One stream of random numbers per purpose.
-_NOISE, _IMAGE_KEPT, _FIRST_FRAME, _PREVIOUS = 101, 102, 103, 104
+_NOISE, _IMAGE_KEPT, _FIRST_FRAME, _PREVIOUS, _FROM_PREVIOUS = 101, 102, 103, 104, 105
 
 
 def noise_and_timestep(
@@ -31,14 +35,17 @@ def keeps_image(seed: int, key: SampleKey, dropout: float) -> bool:
     return float(torch.rand((1,), generator=_generator(seed, _IMAGE_KEPT, key))) >= dropout
 
 
-def previous_clip(
-    seed: int, key: SampleKey, probability: float, shape: tuple[int, ...], timesteps: int
-) -> tuple[bool, torch.Tensor, int]:
-    """Whether a sample learns from the clip before it, and that clip's noise (`shape`) and timestep (< `timesteps`)."""
+def learns_from_previous(seed: int, step: int, probability: float) -> bool:
+    """Whether the samples of an optimizer step learn from the clips before them: the same on all processes."""
+    return float(torch.rand((1,), generator=_generator_of(seed, _FROM_PREVIOUS, step))) < probability
+
+
+def previous_clip(seed: int, key: SampleKey, shape: tuple[int, ...], timesteps: int) -> tuple[torch.Tensor, int]:
+    """Noise (`shape`) and timestep (< `timesteps`) of the clip before a sample."""
     generator = _generator(seed, _PREVIOUS, key)
-    wanted = float(torch.rand((1,), generator=generator)) < probability
+    torch.rand((1,), generator=generator)  # no longer used; without it all numbers after it would be others
     timestep = int(torch.randint(timesteps, (1,), generator=generator))
-    return wanted, torch.randn(shape, generator=generator), timestep
+    return torch.randn(shape, generator=generator), timestep
 
 
 def first_frame_noise(seed: int, key: SampleKey, shape: tuple[int, ...]) -> tuple[float, torch.Tensor]:
@@ -49,6 +56,10 @@ def first_frame_noise(seed: int, key: SampleKey, shape: tuple[int, ...]) -> tupl
 
 
 def _generator(seed: int, purpose: int, key: SampleKey) -> torch.Generator:
-    words = np.random.SeedSequence((seed, purpose, key.epoch, key.row, int(key.single))).generate_state(1, np.uint64)
+    return _generator_of(seed, purpose, key.epoch, key.row, int(key.single))
+
+
+def _generator_of(*words_of_seed: int) -> torch.Generator:
+    words = np.random.SeedSequence(words_of_seed).generate_state(1, np.uint64)
     # torch takes 64 bits, signed or not; 63 are enough.
     return torch.Generator().manual_seed(int(words[0]) >> 1)

@@ -84,6 +84,11 @@ class TrainedAverage:
             with torch.no_grad():
                 torch._foreach_copy_(list[torch.Tensor](self._parameters), kept)
 
+    def of(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The average (float32) of a parameter; what is not trained itself."""
+        averages = zip(self._parameters, self._ema.shadow_params)
+        return next((average for parameter, average in averages if parameter is tensor), tensor)
+
     def state_dict(self) -> dict[str, torch.Tensor]:
         """References: `average.<parameter name>` in float32, and `optimization_step`."""
         import torch

@@ -6,7 +6,8 @@ go through the pipeline's own functions, so that training and inference cannot d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLCogVideoX
 from transformers import AutoTokenizer, T5EncoderModel
+from transformers.integrations import deepspeed as hf_deepspeed
 
 from videopainter.data.sample_order import SampleKey
 from videopainter.data.training_set import TrainingSample
@@ -155,5 +157,19 @@ def load_text_encoder(model_path: str | Path, dtype: torch.dtype) -> tuple[Any, 
     """A checkpoint's (tokenizer, frozen T5 encoder), on the CPU."""
     folder = Path(model_path)
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    encoder = T5EncoderModel.from_pretrained(folder / "text_encoder", dtype=dtype, local_files_only=True)
+    with _not_partitioned():
+        encoder = T5EncoderModel.from_pretrained(folder / "text_encoder", dtype=dtype, local_files_only=True)
     return tokenizer, encoder.eval().requires_grad_(False)
+
+
+@contextmanager
+def _not_partitioned() -> Iterator[None]:
+    """Under ZeRO-3 transformers shares out whatever it loads; what no engine runs must be whole on every process."""
+    reference = hf_deepspeed._hf_deepspeed_config_weak_ref
+    config = None if reference is None else reference()
+    hf_deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        if config is not None:
+            hf_deepspeed.set_hf_deepspeed_config(config)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,14 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType, InitProcessGroupKwargs
 from torch import nn
+from torch.distributed.fsdp import MixedPrecisionPolicy
+from torch.distributed.tensor import DTensor
 
 from videopainter.data.errors import InputError
 from videopainter.training.options import ModelOptions, TrainingOptions
 
 _PLAIN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _STATE_FILE = "training_state.pt"
 
 
@@ -52,7 +54,21 @@ def make_accelerator(options: TrainingOptions) -> Accelerator:
         # Both are usually read off a prepared data loader; ours is already cut up among the processes.
         plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = options.run.train_batch_size
         plugin.deepspeed_config["gradient_clipping"] = options.optimizer.max_grad_norm
+        plugin.deepspeed_config.setdefault("communication_data_type", "fp32")  # sums over processes
+        if options.model.frozen_dtype == "float32" and options.model.mixed_precision != "no":
+            raise InputError("frozen_dtype: DeepSpeed holds all weights in mixed_precision's dtype, got float32")
+    if accelerator.distributed_type == DistributedType.FSDP:
+        accelerator.state.fsdp_plugin.mixed_precision_policy = fsdp_policy(options.model)
     return accelerator
+
+
+def fsdp_policy(model: ModelOptions) -> MixedPrecisionPolicy:
+    """FSDP2: weights travel in half precision, gradients are summed in float32, inputs stay as they are.
+
+    accelerate's own would cast all that goes into a block, rotary tables too; `InpaintingModel` casts what has to be.
+    """
+    half = HALVES.get(model.mixed_precision)
+    return MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32, cast_forward_inputs=False)
 
 
 def frozen_dtype(model: ModelOptions) -> torch.dtype:
@@ -62,7 +78,7 @@ def frozen_dtype(model: ModelOptions) -> torch.dtype:
     """
     if model.frozen_dtype != "auto":
         return getattr(torch, model.frozen_dtype)
-    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(model.mixed_precision, torch.float32)
+    return HALVES.get(model.mixed_precision, torch.float32)
 
 
 class Engine:
@@ -88,6 +104,8 @@ class Engine:
         self.accelerator, self.lr_scheduler, self.max_grad_norm = accelerator, lr_scheduler, max_grad_norm
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.bare: Any = accelerator.unwrap_model(self.model)
+        if not self.is_plain:  # all weights at work are in half precision, and accelerate adds no autocast
+            self.bare.input_dtype = HALVES.get(accelerator.mixed_precision)
         self.parameters = [p for p in self.bare.parameters() if p.requires_grad]
 
     @property
@@ -96,9 +114,12 @@ class Engine:
         return self.accelerator.distributed_type in _PLAIN
 
     @property
+    def is_deepspeed(self) -> bool:
+        return self.accelerator.state.deepspeed_plugin is not None
+
+    @property
     def is_zero3(self) -> bool:
-        plugin = self.accelerator.state.deepspeed_plugin
-        return plugin is not None and plugin.zero_stage == 3
+        return self.is_deepspeed and self.accelerator.state.deepspeed_plugin.zero_stage == 3
 
     def backward(self, loss: torch.Tensor) -> torch.Tensor | None:
         """Backward, and an optimizer step where the accumulation ends; returns the norm of the gradients then."""
@@ -113,23 +134,36 @@ class Engine:
         self.optimizer.zero_grad()
         if self.accelerator.sync_gradients:
             self.lr_scheduler.step()
+        if isinstance(norm, DTensor):  # FSDP2: the part of this process's shards
+            norm = norm.full_tensor()
         return None if norm is None else torch.as_tensor(norm)
 
-    @contextmanager
-    def whole(self) -> Iterator[None]:
-        """ZeRO-3: parameters are whole inside; all processes enter."""
-        if not self.is_zero3:
-            yield
-            return
-        zero = importlib.import_module("deepspeed").zero  # an extra: there where ZeRO-3 runs
-        with zero.GatheredParameters(list(self.bare.parameters())):
-            yield
+    def whole_state(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Parameters of the model, whole, on the CPU, trained ones in float32; all processes call this.
 
-    def whole_state(self, module: nn.Module) -> dict[str, torch.Tensor]:
-        """State dict of `module`, a part of the model, put together from all shards; all processes call this."""
-        with self.whole():
-            state = {name: _whole_tensor(tensor) for name, tensor in module.state_dict().items()}
-            return {name: tensor.detach().clone() for name, tensor in state.items()} if self.is_zero3 else state
+        One by one, so that no GPU holds more than one of them; only the main process keeps them, others get nothing.
+        """
+        state = {}
+        for name, tensor in tensors.items():
+            whole = self._whole(tensor)
+            if self.accelerator.is_main_process:
+                state[name] = whole.detach().to("cpu", copy=True)
+        return state
+
+    def _whole(self, tensor: torch.Tensor) -> torch.Tensor:
+        if isinstance(tensor, DTensor):  # FSDP2
+            return tensor.full_tensor()
+        if not self.is_deepspeed or not isinstance(tensor, nn.Parameter):
+            return tensor
+        deepspeed = importlib.import_module("deepspeed")  # an extra: there where it runs
+        if tensor.requires_grad:
+            # Not the module's own, which is in half precision.
+            master = deepspeed.utils.safe_get_full_fp32_param(tensor)
+            return tensor if master is None else master
+        if not self.is_zero3:
+            return tensor
+        with deepspeed.zero.GatheredParameters([tensor]):
+            return tensor.detach().clone()
 
     # -- checkpoints
 
@@ -185,12 +219,6 @@ class Engine:
 
 
 _OWN = ("lr_scheduler", "optimizer", "weights", "scaler")
-
-
-def _whole_tensor(tensor: torch.Tensor) -> torch.Tensor:
-    """FSDP2's shards put together."""
-    full = getattr(tensor, "full_tensor", None)
-    return tensor if full is None else full()
 
 
 def _random_state() -> dict[str, Any]:

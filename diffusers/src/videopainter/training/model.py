@@ -5,6 +5,7 @@ One module, because DeepSpeed ZeRO-3 and FSDP shard what they are given, and the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -27,6 +28,10 @@ class InpaintingModel(nn.Module):
         mask_add: Add branch features to background tokens only.
         add_first: Add them after the first blocks only.
         id_form: Form of ID resampling; None: without.
+
+    Attributes:
+        input_dtype: What latents and embeddings are brought to, where all weights at work have one dtype and nothing
+            else casts (DeepSpeed, FSDP). None: they are taken as they come, in float32 or under autocast.
     """
 
     def __init__(
@@ -39,10 +44,19 @@ class InpaintingModel(nn.Module):
         id_form: str | None = None,
     ) -> None:
         super().__init__()
+        self.input_dtype: torch.dtype | None = None
         self.transformer, self.branch = transformer, branch
         self.mask_add, self.add_first, self.id_form = mask_add, add_first, id_form
 
-    def forward(
+    def forward(self, *inputs: Any, within: Callable[[], None] | None = None, **options: Any) -> Any:
+        """`predict`; or `within`, which calls `transformer` and `branch` itself.
+
+        FSDP has weights outside the blocks at hand only inside a pass of the module that it wrapped. (What `within`
+        makes is not returned: the engines look for tensors in what is, and know few types.)
+        """
+        return self.predict(*inputs, **options) if within is None else within()
+
+    def predict(
         self,
         noisy: torch.Tensor,  # (B, T, 16, h, w)
         image_latents: torch.Tensor | None,  # (B, T, 16, h, w), None: T2V backbone
@@ -56,6 +70,9 @@ class InpaintingModel(nn.Module):
     ) -> torch.Tensor | ClipMemory:
         """Velocity (B, T, 16, h, w); with `remember` what the clip hands to the next one instead."""
         config: Any = self.transformer.config
+        if self.input_dtype is not None:  # positions and timesteps keep theirs
+            noisy, branch_cond, prompt_embeds = (x.to(self.input_dtype) for x in (noisy, branch_cond, prompt_embeds))
+            image_latents = None if image_latents is None else image_latents.to(self.input_dtype)
         hole = token_mask(branch_cond[:, :, -1:], config.patch_size, config.patch_size_t)
         resample = None
         if self.id_form:

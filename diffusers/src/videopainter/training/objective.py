@@ -12,7 +12,7 @@ from videopainter.models.id_resample import ClipMemory
 from videopainter.pipelines.conditioning import rotary_embedding
 from videopainter.pipelines.denoise import pad_frames
 from videopainter.pipelines.sampler import send
-from videopainter.training.draws import keeps_image, noise_and_timestep, previous_clip
+from videopainter.training.draws import keeps_image, learns_from_previous, noise_and_timestep, previous_clip
 from videopainter.training.encoding import EncodedBatch
 from videopainter.training.options import AdapterOptions, ConditionOptions
 
@@ -47,9 +47,9 @@ class Objective:
         pairs = [noise_and_timestep(seed, key, shape, self.num_train_timesteps) for key in keys]
         return torch.stack([noise for noise, _ in pairs]), torch.tensor([t for _, t in pairs])
 
-    def training_losses(self, model: Callable[..., Any], batch: EncodedBatch, seed: int) -> Losses:
-        """Losses with this step's own noise, timesteps and image dropout."""
-        batch, memory = self._after_previous(model, batch, seed)
+    def training_losses(self, model: Callable[..., Any], batch: EncodedBatch, seed: int, step: int = 0) -> Losses:
+        """Losses with the samples' own noise, timesteps and image dropout; `step`: of the optimizer, from 0."""
+        batch, memory = self._after_previous(model, batch, seed, step)
         noise, timesteps = self.draw(batch.keys, tuple(batch.latents.shape[1:]), seed)
         kept = torch.tensor([keeps_image(seed, key, self.options.noised_image_dropout) for key in batch.keys])
         device = batch.latents.device
@@ -58,23 +58,21 @@ class Objective:
 
     @torch.no_grad()
     def _after_previous(
-        self, model: Callable[..., Any], batch: EncodedBatch, seed: int
+        self, model: Callable[..., Any], batch: EncodedBatch, seed: int, step: int
     ) -> tuple[EncodedBatch, ClipMemory | None]:
-        """The batch and no memory; or, in `prev_clip_prob` of the batches, its second half and the first half's memory.
+        """The batch and no memory; or, in `prev_clip_prob` of the steps, its second half and the first half's memory.
 
         As inference hands it on: from a pass at the little noise of a last denoising step.
         """
         frames = batch.latents.shape[1]
-        if not self.prev_clip_prob or frames < 2:
+        if frames < 2 or not learns_from_previous(seed, step, self.prev_clip_prob):
             return batch, None
         first, second = split_batch(batch, frames // 2)
         shape, few = tuple(first.latents.shape[1:]), self.num_train_timesteps // 5
-        drawn = [previous_clip(seed, key, self.prev_clip_prob, shape, few) for key in batch.keys]
-        if not drawn[0][0]:  # one draw for the whole batch: its samples go through the model together
-            return batch, None
+        drawn = [previous_clip(seed, key, shape, few) for key in batch.keys]
         device = batch.latents.device
-        noise = send(torch.stack([noise for _, noise, _ in drawn]), device)
-        timesteps = send(torch.tensor([t for _, _, t in drawn]), device)
+        noise = send(torch.stack([noise for noise, _ in drawn]), device)
+        timesteps = send(torch.tensor([t for _, t in drawn]), device)
         noisy = self.scheduler.add_noise(first.latents.float(), noise, timesteps)
         return second, self._predict(model, first, noisy, timesteps, None, remember=True)
 

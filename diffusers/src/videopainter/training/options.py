@@ -68,7 +68,7 @@ class AdapterOptions:
         "exact", "exact: as the public release; compact: the hole's tokens alone, cheaper. Stored with the weights."
     )
     prev_clip_prob: float = flag(
-        0.0, "Share of batches in which the second half of a clip resamples tokens of the first, as in long videos."
+        0.0, "Share of steps in which the second half of a clip resamples tokens of the first, as in long videos."
     )
     prev_clip_weight: float = flag(1.0, "Weight of those tokens (what inference is given as prev_clip_weight).")
 

@@ -30,12 +30,16 @@ class Task(Protocol):
         """The model, with its trained weights in float32 and the others in `frozen_dtype`."""
         ...
 
-    def exported(self, model: InpaintingModel) -> torch.nn.Module:
-        """The part whose weights are written."""
+    def exported(self, model: InpaintingModel) -> dict[str, torch.Tensor]:
+        """What is written, by the names in the file: parameters themselves, which may be shards."""
         ...
 
     def write(self, model: InpaintingModel, state: Mapping[str, torch.Tensor], folder: Path) -> None:
-        """Write the trained weights as the public release does; `state` is `exported(model)`'s whole state dict."""
+        """Write the trained weights as the public release does; `state`: `exported(model)`, put together."""
+        ...
+
+    def adapter(self, model: InpaintingModel) -> IDAdapter | None:
+        """How the ID adapter in the model is being trained; None where there is none."""
         ...
 
 
@@ -62,8 +66,8 @@ class BranchTask:
         freeze_all_but_branch(model)
         return _prepare_checkpointing(model, options)
 
-    def exported(self, model: InpaintingModel) -> torch.nn.Module:
-        return model.branch
+    def exported(self, model: InpaintingModel) -> dict[str, torch.Tensor]:
+        return model.branch.state_dict(keep_vars=True)
 
     def write(self, model: InpaintingModel, state: Mapping[str, torch.Tensor], folder: Path) -> None:
         target = folder / "branch"
@@ -71,6 +75,9 @@ class BranchTask:
         model.branch.save_config(target)
         tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in state.items()}
         save_file(tensors, target / WEIGHTS_NAME, metadata={"format": "pt"})
+
+    def adapter(self, model: InpaintingModel) -> IDAdapter | None:
+        return None
 
 
 class AdapterTask:
@@ -99,14 +106,18 @@ class AdapterTask:
         freeze_all_but_lora(model)
         return _prepare_checkpointing(model, options)
 
-    def exported(self, model: InpaintingModel) -> torch.nn.Module:
-        return model.transformer
+    def exported(self, model: InpaintingModel) -> dict[str, torch.Tensor]:
+        # The backbone is hundreds of times larger: it must not be put together for this.
+        state = model.transformer.state_dict(keep_vars=True)
+        return {name: tensor for name, tensor in state.items() if "lora_" in name}
 
     def write(self, model: InpaintingModel, state: Mapping[str, torch.Tensor], folder: Path) -> None:
-        lora = {name: tensor for name, tensor in state.items() if "lora_" in name}
-        weights = get_peft_model_state_dict(model.transformer, state_dict=lora, adapter_name=ADAPTER_NAME)
+        weights = get_peft_model_state_dict(model.transformer, state_dict=dict(state), adapter_name=ADAPTER_NAME)
         self.description.save(folder, {name: tensor.float() for name, tensor in weights.items()})
         assert (folder / FILE_NAME).is_file()
+
+    def adapter(self, model: InpaintingModel) -> IDAdapter | None:
+        return self.description if model.id_form else None
 
 
 def describe_adapter(options: TrainingOptions, hole_fill: float) -> IDAdapter:

@@ -192,7 +192,7 @@ class Trainer:
         for _ in range(accumulation):
             batch = next(batches)
             with self.accelerator.accumulate(engine.model):
-                losses = self.objective.training_losses(engine.model, batch, self.options.data.seed)
+                losses = self.objective.training_losses(engine.model, batch, self.options.data.seed, self.position.step)
                 found = engine.backward(self.objective.total(losses))
             norm = norm if found is None else found.detach().to(norm)
             parts.append(torch.stack([losses.full.detach(), losses.masked.detach()]))
@@ -262,11 +262,10 @@ class Trainer:
     def _write_weights(self, folder: Any) -> None:
         """The trained weights (their average, where one is kept) as the release lays them out."""
         bare = self.engine.bare
+        exported = self.task.exported(bare)
         if self.average is not None:
-            with self.average.swap_in():
-                state = {k: v.detach().clone() for k, v in self.engine.whole_state(self.task.exported(bare)).items()}
-        else:
-            state = self.engine.whole_state(self.task.exported(bare))
+            exported = {name: self.average.of(tensor) for name, tensor in exported.items()}
+        state = self.engine.whole_state(exported)
         if self.accelerator.is_main_process:
             self.task.write(bare, state, folder)
 
@@ -316,7 +315,7 @@ def build_validation(trainer: Trainer, trackers: Trackers) -> Validation:
         transformer=bare.transformer,
         scheduler=trainer.scheduler,
         branch=bare.branch,
-        id_adapter=getattr(trainer.task, "description", None) if bare.id_form else None,
+        id_adapter=trainer.task.adapter(bare),
     )
     return Validation(
         chosen,

@@ -110,7 +110,7 @@ class Validation:
             stack.enter_context(evaluation_mode([model, *self._models.modules]))
             stack.enter_context(self._accelerator.autocast())
             metrics = self._losses(step, model)
-            self._videos(step)
+            self._videos(step, model)
         free_memory()
         return metrics
 
@@ -154,7 +154,7 @@ class Validation:
 
     # ---- videos
 
-    def _videos(self, step: int) -> None:
+    def _videos(self, step: int, model: Any) -> None:
         keys = self._clips.keys[: self.options.num_validation_videos]
         if not keys:
             return
@@ -166,7 +166,7 @@ class Validation:
         for number, key in enumerate(keys):
             mine = number % self._accelerator.num_processes == self._accelerator.process_index
             if mine or self._lockstep:
-                content = self._guarded(f"validation video {number}", step, lambda key=key: self._video(key))
+                content = self._guarded(f"validation video {number}", step, lambda key=key: self._video(key, model))
                 if mine and content is not None:
                     videos.append((number, f"{number}-row{key.row}", content))
         # Files, not frames, travel between processes; the main one writes them all, on whatever node it is.
@@ -174,8 +174,18 @@ class Validation:
         if self._accelerator.is_main_process and videos:
             self._guarded("validation videos", step, lambda: self._show(step, sorted(videos)))
 
-    def _video(self, key: Any) -> bytes:
-        return encode_mp4(comparison_video(self._models, self._clips, key, self._settings), self._fps)
+    def _video(self, key: Any, model: Any) -> bytes:
+        made = []
+
+        def make() -> None:
+            made.append(comparison_video(self._models, self._clips, key, self._settings))
+
+        if self._lockstep:  # sharded weights are there only inside a pass of the module that is wrapped
+            with torch.no_grad():
+                model(within=make)
+        else:
+            make()
+        return encode_mp4(made[0], self._fps)
 
     def _show(self, step: int, videos: Sequence[tuple[int, str, bytes]]) -> None:
         frames = write_videos(self._folder / f"step-{step}", [(name, content) for _, name, content in videos])
