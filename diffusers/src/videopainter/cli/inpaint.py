@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from videopainter.cli.door import parse_options
+from videopainter.cli.door import complain, parse_options
 from videopainter.cli.options import INPAINT_OPTIONS, InpaintOptions
 from videopainter.cli.plan import Job, Plan, check_clip, make_plan
+from videopainter.cli.recipe import source_notes
 from videopainter.cli.report import Report
 from videopainter.cli.shards import Shard
 
@@ -50,6 +51,10 @@ def openable_jobs(plan: Plan, jobs: Sequence[Job], report: Report) -> list[Job]:
         if key not in opens:
             opens[key] = False
             with report.attempt(job.label):
-                check_clip(plan, job.sample.open())
+                clip = job.sample.open()
+                check_clip(plan, clip)
+                notes = source_notes(clip, job.output)
+                if notes and not plan.options.output.quiet:
+                    complain(f"{job.sample.label}: {'; '.join(notes)}")
                 opens[key] = True
     return [job for job in jobs if opens[id(job.sample)]]

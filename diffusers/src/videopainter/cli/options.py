@@ -182,6 +182,9 @@ class OutputOptions:
         "A file for one result; for several a folder, or a file name with {name}, {id} or {seed} in it. "
         "Default: output.mp4, for several the folder outputs.",
     )
+    sound: Literal["auto", "drop"] = flag(
+        "auto", "The source's sound: copied, or AAC with the same channels where the file cannot hold it; or left out."
+    )
     lossless: bool = switch(False, "Write FFV1 in .mkv, equal to the bit, instead of H.264.")
     overwrite: bool = switch(False, "Replace results that were made with other settings.")
     save_comparison: bool = switch(False, "Also write original | masked | mask | result side by side.")

@@ -10,7 +10,7 @@ import numpy as np
 
 from videopainter.cli.options import InpaintOptions, PromptOptions, SamplingOptions
 from videopainter.cli.outputs import check_writable, output_paths
-from videopainter.cli.samples import Sample, list_samples
+from videopainter.cli.samples import Sample, list_samples, silent
 from videopainter.cli.weights import Weights, check_lora_fits, resolve_weights
 from videopainter.data.clip import Clip
 from videopainter.data.errors import InputError
@@ -61,6 +61,8 @@ def make_plan(options: InpaintOptions) -> Plan:
     _check_prompts(options.prompts)
     prompts_at = parse_prompts_at(options.prompts.prompt_at or [])
     samples = list_samples(options.clip, options.prompts, options.sampling)
+    if options.output.sound == "drop":
+        samples = [silent(sample) for sample in samples]
     weights = resolve_weights(options.model)
     check_checkpoints(weights.model_path, weights.inpainting_branch, weights.id_adapter)
     check_lora_fits(weights)

@@ -16,10 +16,12 @@ from videopainter.cli.manifest import Hasher, fingerprint, versions
 from videopainter.cli.options import InpaintOptions
 from videopainter.cli.plan import Job, Plan, has_first_frame, step_cache
 from videopainter.cli.weights import file_digests, weight_digests
-from videopainter.data.clip import Clip
+from videopainter.data.clip import Clip, notes_of, times_of
+from videopainter.data.sound import plan_sound
 
 # Raised when the same recipe would give other pixels than before.
-RECIPE_VERSION = 1
+# 2: frames are read and written with exact rounding, HDR is tone-mapped.
+RECIPE_VERSION = 2
 # What a row says about the clip beside its prompts.
 ROW_KEYS = ("path", "Video_Name", "start_frame", "end_frame", "mask_id")
 
@@ -102,6 +104,19 @@ def clip_facts(clip: Clip, options: InpaintOptions) -> dict[str, Any]:
     }
 
 
+def source_notes(clip: Clip, result: Path) -> list[str]:
+    """What reading the clip and writing `result` changes beside the hole, and what becomes of the sound.
+
+    InputError where the sound can neither be copied nor encoded.
+    """
+    notes = list(notes_of(clip.frames))
+    if times_of(clip.frames) is not None:
+        notes.append("frames do not come evenly, and keep their times")
+    if clip.sound is not None:
+        notes.append(f"sound: {plan_sound(clip.sound, result.suffix.lower()).note}")
+    return notes
+
+
 def _first_frame_recipe(plan: Plan, hasher: Hasher) -> dict[str, Any]:
     prompts = plan.options.prompts
     if prompts.first_frame is not None or not has_first_frame(prompts):
@@ -124,6 +139,7 @@ def make_record(
         **release_keys(options, clip),
         "result": job.output.name,
         "frames": len(clip),
+        "source": source_notes(clip, job.output),
         "result_fps": str(clip.fps),
         "height": clip.frames.height,
         "width": clip.frames.width,

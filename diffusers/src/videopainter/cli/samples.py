@@ -51,6 +51,11 @@ def list_samples(clips: ClipOptions, prompts: PromptOptions, sampling: SamplingO
     ]
 
 
+def silent(sample: Sample) -> Sample:
+    """The same sample without its sound."""
+    return replace(sample, open=lambda: replace(sample.open(), sound=None))
+
+
 def _row_name(table: RecordTable, row: int) -> str:
     values = table.row(row)
     return values["Video_Name"] if table.is_davis else Path(values["path"]).stem.removesuffix(".0")

@@ -12,7 +12,7 @@ import numpy as np
 
 from videopainter.cli.options import OutputOptions
 from videopainter.cli.outputs import companion
-from videopainter.data.clip import Clip, tags_of
+from videopainter.data.clip import Clip, tags_of, times_of
 from videopainter.data.comparison import contact_sheet, side_by_side
 from videopainter.data.video_io import VideoWriter, open_video
 
@@ -26,7 +26,12 @@ class ResultWriter:
 
     def __init__(self, path: Path, clip: Clip, options: OutputOptions) -> None:
         self.video = VideoWriter(
-            path, fps=clip.fps, tags=tags_of(clip.frames), sound=clip.sound, lossless=options.lossless
+            path,
+            fps=clip.fps,
+            tags=tags_of(clip.frames),
+            times=times_of(clip.frames),
+            sound=clip.sound,
+            lossless=options.lossless,
         )
         self.beside = BesideWriter(path, clip, options)
 
@@ -56,7 +61,8 @@ class BesideWriter:
         wanted = beside_paths(path, options)
         self.comparison = self.sheet = None
         if "comparison" in wanted:
-            self.comparison = VideoWriter(wanted["comparison"], fps=clip.fps, tags=tags_of(clip.frames))
+            tags, times = tags_of(clip.frames), times_of(clip.frames)
+            self.comparison = VideoWriter(wanted["comparison"], fps=clip.fps, tags=tags, times=times)
         if "contact_sheet" in wanted:
             self.sheet = Sheet(wanted["contact_sheet"], len(clip))
 

@@ -67,16 +67,37 @@ class VideoTags:
     """What a player has to know to show stored pixels as the source showed them.
 
     `color` is the matrix between RGB and the stored YUV: "bt709", "smpte170m" (BT.601) or "unspecified".
-    `pixel_aspect` is a pixel's width divided by its height.
+    `pixel_aspect` is a pixel's width divided by its height. `primaries` and `transfer` are codes of H.273 where they
+    are others than those that go with the matrix (0).
     """
 
     color: str = "bt709"
     pixel_aspect: Fraction = Fraction(1)
+    primaries: int = 0
+    transfer: int = 0
 
 
 def tags_of(frames: FrameSource) -> VideoTags:
     """The source's own tags where it is a video file, otherwise the defaults."""
     return getattr(frames, "tags", VideoTags())
+
+
+def times_of(frames: FrameSource) -> np.ndarray | None:
+    """Seconds from the first frame to each, float64 (T,), where frames do not come evenly; None where they do."""
+    return getattr(frames, "times", None)
+
+
+def duration_of(frames: FrameSource) -> Fraction:
+    """Seconds from the first frame to the end of the last."""
+    times = times_of(frames)
+    if times is None:
+        return len(frames) / frames.fps
+    return Fraction(float(times[-1])).limit_denominator(10**6) + 1 / frames.fps
+
+
+def notes_of(frames: FrameSource) -> list[str]:
+    """What reading changes in a video file, a line each."""
+    return getattr(frames, "notes", [])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,11 +140,16 @@ class Clip:
         return replace(self, masks=masks)
 
     def pick(self, indices: np.ndarray, fps: Fraction) -> Clip:
-        """The clip made of frames `indices` (rising), shown at `fps`; sound is kept from the first one's time on."""
+        """The clip made of frames `indices` (rising), shown at `fps`; sound is kept from the first one's time on.
+
+        Uneven frames keep their times, so that they stay in step with it.
+        """
         frames = PickedFrames(self.frames, indices, fps)
         sound = self.sound
         if sound is not None and len(indices):
-            sound = sound.part(int(indices[0]) / self.fps, len(indices) / fps)
+            times = times_of(self.frames)
+            begin = int(indices[0]) / self.fps if times is None else Fraction(float(times[indices[0]]))
+            sound = sound.part(begin.limit_denominator(10**6), duration_of(frames))
         return replace(self, frames=frames, masks=PickedMasks(self.masks, indices), sound=sound)
 
     def cut(self, start: int, stop: int) -> Clip:
@@ -182,6 +208,18 @@ class PickedFrames:
     @property
     def tags(self) -> VideoTags:
         return tags_of(self.source)
+
+    @property
+    def notes(self) -> list[str]:
+        return notes_of(self.source)
+
+    @property
+    def times(self) -> np.ndarray | None:
+        """The source's, counted from the first frame picked."""
+        times = times_of(self.source)
+        if times is None or not len(self.indices):
+            return None
+        return times[self.indices] - times[self.indices[0]]
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from videopainter.data.clip import Clip, FrameSource, MaskSource, VideoTags, tags_of
+from videopainter.data.clip import Clip, FrameSource, MaskSource, VideoTags, notes_of, tags_of, times_of
 from videopainter.data.errors import InputError
 from videopainter.data.reshape import resize_frames, resize_masks
 
@@ -22,6 +22,14 @@ class ResizedFrames:
     def tags(self) -> VideoTags:
         """Of the source; the pixels become square."""
         return replace(tags_of(self.source), pixel_aspect=VideoTags().pixel_aspect)
+
+    @property
+    def times(self) -> np.ndarray | None:
+        return times_of(self.source)
+
+    @property
+    def notes(self) -> list[str]:
+        return notes_of(self.source)
 
     def __len__(self) -> int:
         return len(self.source)

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from videopainter.data.clip import Clip
+from videopainter.data.clip import Clip, duration_of, times_of
 from videopainter.data.errors import InputError
 
 # Rates of the NTSC family, which people and files round to three digits.
@@ -48,8 +48,21 @@ def resample_indices(num_frames: int, fps: Fraction, target_fps: str | float | F
 
 
 def resample(clip: Clip, target_fps: str | float | Fraction) -> Clip:
-    """The clip at another frame rate (see `resample_indices`): one index array for frames and masks."""
+    """The clip at another frame rate (see `resample_indices`): one index array for frames and masks.
+
+    Where frames do not come evenly, the nearest are found by their times, which they keep; each is taken once.
+    """
     indices, fps = resample_indices(len(clip), clip.fps, target_fps)
     if fps == clip.fps:
         return clip
-    return clip.pick(indices, fps)
+    times = times_of(clip.frames)
+    return clip.pick(indices if times is None else _nearest(times, duration_of(clip.frames), fps), fps)
+
+
+def _nearest(times: np.ndarray, duration: Fraction, fps: Fraction) -> np.ndarray:
+    """Numbers of the frames nearest to the times k / fps, each once."""
+    wanted = np.arange(max(1, math.floor(duration * fps + Fraction(1, 2)))) / float(fps)
+    after = np.searchsorted(times, wanted).clip(1, max(1, len(times) - 1))
+    before = after - 1
+    nearest = np.where(wanted - times[before] <= times[after.clip(max=len(times) - 1)] - wanted, before, after)
+    return np.unique(nearest.clip(max=len(times) - 1))

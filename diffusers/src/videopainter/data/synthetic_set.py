@@ -208,4 +208,5 @@ class _SetWriter(VideoWriter):
 
 def settings_of(look: SyntheticLook) -> dict[str, Any]:
     """What the settings file of a set says; a set whose file says something else has other clips."""
-    return {"format": 1, **asdict(look)}
+    # 2: the writer rounds exactly, and puts colour where H.264 says.
+    return {"format": 2, **asdict(look)}

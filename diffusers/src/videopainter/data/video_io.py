@@ -2,7 +2,7 @@
 
 Files are decoded with PyAV. decord is not used: of the same files it returns wrong frames where H.264 has
 open GOPs or an AVI has B-frames, cannot open AV1 or MPEG-TS, and once imported makes PyAV's VP9 encoder fail.
-Where both are right, their pixels are equal.
+Where both are right, decord's pixels are swscale's default ones: the same, but 1 to 1.5 levels darker.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 
-from videopainter.data.clip import FrameSource, Sound, VideoTags, check_range
+from videopainter.data.clip import FrameSource, Sound, VideoTags, check_range, duration_of
+from videopainter.data.color import check_color, color_note, matrix_tag, other_tags
 from videopainter.data.containers import check_whole
 from videopainter.data.conversion import RgbConverter
+from videopainter.data.display import Orientation
 from videopainter.data.errors import InputError
 from videopainter.data.images import IMAGE_SUFFIXES, image_size, list_images, read_image, write_image
 from videopainter.data.sampling import parse_fps
@@ -35,7 +37,6 @@ DEFAULT_FPS = 24
 _NOT_VIDEO = {"tty"}
 # Reading on through this many frames is cheaper than a seek.
 _READ_ON = 8
-_COLORS = {1: "bt709", 2: "unspecified", 5: "smpte170m", 6: "smpte170m"}
 
 
 def open_video(path: Path | str, *, folder_fps: str | float | Fraction | None = None) -> FrameSource:
@@ -60,10 +61,11 @@ def sound_of(frames: FrameSource) -> Sound | None:
 
 
 class VideoFrames:
-    """The frames of a video file, as displayed (rotation is applied), by number.
+    """The frames of a video file, as displayed (turned and mirrored as the file says, HDR as SDR), by number.
 
     Timestamps are indexed once, without decoding; a read seeks to the key frame before it, or reads on where
-    the last one ended. `fps` is the mean rate: a file of variable rate keeps all its frames, evenly spaced.
+    the last one ended. `fps` is the mean rate; where frames do not come evenly, `times` holds when each is shown,
+    in seconds after the first, else it is None. `notes` tells what reading changes, a line each.
 
     `threads` is how many decode (0: as many as the machine has). Opening decodes the last frame, too, to see that the
     file is whole; where it is one long group of pictures that is the price of reading all of it, so `check_end=False`
@@ -122,16 +124,22 @@ class VideoFrames:
 
     def _learn(self, frame: av.VideoFrame) -> None:
         """Sizes, colours and rate, from the first frame."""
-        turned = frame.rotation % 180 != 0
-        self._quarter_turns = (frame.rotation // 90) % 4
-        size = (frame.height, frame.width)
-        self._stored_size = size
-        self.height, self.width = size[::-1] if turned else size
+        check_color(frame, self.path)
+        self._orientation = Orientation.of(frame)
+        self._stored_size = (frame.height, frame.width)
+        self.height, self.width = self._orientation.size(frame.height, frame.width)
         aspect = Fraction(self._aspect or 1) or Fraction(1)
+        primaries, transfer = other_tags(frame)
         self.tags = VideoTags(
-            color=_COLORS.get(int(frame.colorspace), "bt709"), pixel_aspect=1 / aspect if turned else aspect
+            color=matrix_tag(frame),
+            pixel_aspect=1 / aspect if self._orientation.swap else aspect,
+            primaries=primaries,
+            transfer=transfer,
         )
         self.fps = self._exact_rate()
+        self.times = self._uneven_times()
+        note = color_note(frame)
+        self.notes = [note] if note else []
 
     def _first_shown(self) -> av.VideoFrame:
         """The first frame that decodes; what a stream cut before its first key frame holds ahead is not shown."""
@@ -159,12 +167,20 @@ class VideoFrames:
             rate = Fraction(DEFAULT_FPS)  # one frame without a rate: any will do
         return parse_fps(rate.limit_denominator(1001))
 
+    def _uneven_times(self) -> np.ndarray | None:
+        """When frames are shown, where that is ever half a frame or more from an even rate."""
+        if self._times is None:
+            return None
+        times = (self._times - self._times[0]) * float(self._time_base)
+        even = np.arange(self._length) / float(self.fps)
+        return times if np.abs(times - even).max() >= 0.5 / self.fps else None
+
     def sound(self) -> Sound | None:
         """The sound beside these frames; None where the file has none."""
         if not self.has_sound:
             return None
         start = int(self._times[0]) * self._time_base if self._times is not None else Fraction(0)
-        return Sound(file=self.path, start=start, duration=len(self) / self.fps)
+        return Sound(file=self.path, start=start, duration=duration_of(self))
 
     def __len__(self) -> int:
         return self._length
@@ -341,8 +357,8 @@ class VideoFrames:
         if size is None:
             pixels = self._converter.convert(frame)
         else:
-            pixels = self._converter.resize(frame, *(size[::-1] if self._quarter_turns % 2 else size))
-        return np.rot90(pixels, self._quarter_turns)
+            pixels = self._converter.resize(frame, *self._orientation.size(*size))
+        return self._orientation.apply(pixels)
 
 
 _READERS: weakref.WeakSet[VideoFrames] = weakref.WeakSet()

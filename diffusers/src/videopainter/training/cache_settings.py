@@ -18,7 +18,8 @@ from videopainter.pipelines.loading import read_config, weight_files
 from videopainter.pipelines.windows import latent_count
 
 # Raised when the same settings give other tensors than before. 2: frames are resized as the codec stores them.
-FORMAT = 2
+# 3: they become RGB with exact rounding (1 to 1.5 levels brighter).
+FORMAT = 3
 # Options of the training set that do not change what one sample looks like. Paths: the CSV is known by its contents.
 FREE_OPTIONS = ("meta_file_path", "instance_data_root", "proportion_empty_prompts", "mix_train_ratio")
 # Who wrote a folder, not what it holds.
