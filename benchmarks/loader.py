@@ -31,6 +31,7 @@ import av
 import cv2
 import numpy as np
 
+from videopainter.data.conversion import RgbConverter
 from videopainter.data.file_index import FileIndex
 from videopainter.data.reshape import resize_frames, resize_masks
 from videopainter.data.sample_order import SampleKey
@@ -52,8 +53,8 @@ class WholeVideo:
         self.path, self.fps = path, fps
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
-            stream.codec_context.thread_count = 1
-            self.frames = np.stack([frame.to_ndarray(format="rgb24", threads=1) for frame in container.decode(stream)])
+            stream.codec_context.thread_count, converter = 1, RgbConverter()
+            self.frames = np.stack([converter.convert(frame) for frame in container.decode(stream)])
         if size is not None:
             self.frames = resize_frames(self.frames, *size)
         self.height, self.width = self.frames.shape[1:3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import av
 import numpy as np
@@ -24,9 +25,9 @@ class Orientation:
         The matrix (ISO 14496-12, 16.16 fixed point) takes a stored point (x, y), y downwards, to the shown
         (a x + c y, b x + d y).
         """
-        data = next((entry for entry in picture.side_data if entry.type == Type.DISPLAYMATRIX), None)
-        if data is None:
+        if Type.DISPLAYMATRIX not in picture.side_data:
             return cls()
+        data: Any = picture.side_data[Type.DISPLAYMATRIX]  # pyright: ignore (its stub takes it for a TypedDict)
         a, b, _, c, d = (int(value) for value in np.frombuffer(bytes(data), np.int32)[:5])
         if abs(a) + abs(d) >= abs(b) + abs(c):
             return cls(up=d < 0, left=a < 0)

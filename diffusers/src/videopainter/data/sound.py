@@ -25,6 +25,9 @@ _COPIED = {
     ".mov": {"aac", "mp3", "mp3float", "ac3", "eac3", "alac", *_PCM},
 }
 _BITS_PER_CHANNEL = 96_000
+# Samples of all channels side by side: PyAV 18 does not handle eight planes (IndexError, or memory that is not its).
+_PACKED = "flt"
+_USUAL = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 # What is tried where AAC does not have the source's channels.
 _FEWER = ("7.1", "5.1", "stereo", "mono")
 
@@ -51,7 +54,7 @@ def plan_sound(sound: Sound, suffix: str) -> SoundPlan:
         context = stream.codec_context
         if context is None:
             raise _refusal(sound.file, "of a kind that is not known here")
-        kind = f"{context.name} {context.layout.name} {context.sample_rate} Hz"
+        kind = f"{context.name} {_layout_of(context.layout)} {context.sample_rate} Hz"
         if _may_copy(source, suffix):
             return SoundPlan(note=f"copied ({kind})")
         try:
@@ -102,16 +105,17 @@ def _may_copy(source: InputContainer, suffix: str) -> bool:
 
 def _encodable(file: Path, stream: av.AudioStream) -> tuple[str, int]:
     """The layout and rate nearest to the source's that the encoder opens with and samples can be brought to."""
-    layout, rate = stream.codec_context.layout.name, stream.codec_context.sample_rate
+    layout, rate = _layout_of(stream.codec_context.layout), stream.codec_context.sample_rate
     rates = av.Codec("aac", "w").audio_rates or [rate]
     nearest = min(rates, key=lambda known: (abs(known - rate), -known))
     channels = stream.codec_context.layout.nb_channels
-    for target in (layout, *(fewer for fewer in _FEWER if av.AudioLayout(fewer).nb_channels <= channels)):
+    fewer = [name for name in _FEWER if av.AudioLayout(name).nb_channels <= channels]
+    # Channels without places cannot be mixed: libav would take the first ones.
+    for target in [layout, *fewer] if not layout.endswith(" channels") else []:
         try:
             _trial_encoder(target, nearest)
-            silence = av.AudioFrame.from_ndarray(np.zeros((channels, 2048), np.float32), format="fltp", layout=layout)
-            silence.sample_rate, silence.pts = rate, 0
-            av.AudioResampler(format="fltp", layout=target, rate=nearest).resample(silence)
+            silence = _frame(np.zeros((1, 2048 * channels), np.float32), layout, rate)
+            av.AudioResampler(format=_PACKED, layout=target, rate=nearest).resample(silence)
         except (FFmpegError, ValueError):
             continue
         return target, nearest
@@ -183,9 +187,9 @@ class SoundTrack:
     def _encoded(self, source: av.AudioStream, layout: str, rate: int) -> Generator[av.Packet]:
         self._begin_reading(source)
         first, count = round(self._sound.start * rate), round(self._sound.duration * rate)
-        resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
+        resampler = av.AudioResampler(format=_PACKED, layout=layout, rate=rate)
         for decoded in chain(self._input.decode(source), [None]):
-            for frame in resampler.resample(decoded):
+            for frame in resampler.resample(_placed(decoded)):
                 at = round((frame.pts or 0) * (frame.time_base or Fraction(1, rate)) * rate) - first
                 if at >= count:
                     break
@@ -207,8 +211,30 @@ def _part(frame: av.AudioFrame, at: int, count: int) -> av.AudioFrame | None:
     skip, keep = max(0, -at), min(frame.samples, count - at)
     if skip >= keep:
         return None
-    samples = np.ascontiguousarray(frame.to_ndarray()[:, skip:keep], dtype=np.float32)
-    part = av.AudioFrame.from_ndarray(samples, format="fltp", layout=frame.layout.name)
-    part.sample_rate = frame.sample_rate
-    part.pts, part.time_base = at + skip, Fraction(1, frame.sample_rate)
+    channels = frame.layout.nb_channels
+    samples = np.ascontiguousarray(frame.to_ndarray()[:, skip * channels : keep * channels], dtype=np.float32)
+    part = _frame(samples, frame.layout.name, frame.sample_rate)
+    part.pts = at + skip
     return part
+
+
+def _frame(samples: np.ndarray, layout: str, rate: int, format: str = _PACKED) -> av.AudioFrame:
+    frame = av.AudioFrame.from_ndarray(samples, format=format, layout=layout)
+    frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
+    return frame
+
+
+def _layout_of(layout: av.AudioLayout) -> str:
+    """Its name, or the usual one for as many channels where the file does not say where they belong (Matroska)."""
+    return _USUAL.get(layout.nb_channels, layout.name) if layout.name.endswith(" channels") else layout.name
+
+
+def _placed(frame: av.AudioFrame | None) -> av.AudioFrame | None:
+    """The same samples, with the usual places of so many channels where it has none."""
+    if frame is None or _layout_of(frame.layout) == frame.layout.name:
+        return frame
+    if frame.format.is_planar:
+        frame = av.AudioResampler(format=frame.format.packed.name).resample(frame)[0]
+    placed = _frame(frame.to_ndarray(), _layout_of(frame.layout), frame.sample_rate, frame.format.name)
+    placed.pts, placed.time_base = frame.pts, frame.time_base
+    return placed

@@ -265,10 +265,13 @@ class VideoFrames:
     def close(self) -> None:
         """Closes the file; a later read opens it again."""
         with self._lock:
-            if self._container is not None:
-                self._container.close()
-            self._container = self._decoder = self._stream = None
+            self._close_file()
             self._converter = RgbConverter()
+
+    def _close_file(self) -> None:
+        if self._container is not None:
+            self._container.close()
+        self._container = self._decoder = self._stream = None
 
     def __getstate__(self) -> dict:
         gone = dict.fromkeys(("_container", "_decoder", "_stream", "_converter", "_lock"))
@@ -291,7 +294,7 @@ class VideoFrames:
         return container, stream
 
     def _restart(self) -> None:
-        self.close()
+        self._close_file()  # the converter stays: that of HDR takes seconds to set up
         container, stream = self._open()
         self._decoder, self._next = container.decode(stream), 0
 
