@@ -32,10 +32,10 @@ import cv2
 import numpy as np
 
 from videopainter.data.conversion import RgbConverter
-from videopainter.data.file_index import FileIndex
 from videopainter.data.reshape import resize_frames, resize_masks
-from videopainter.data.sample_order import SampleKey
-from videopainter.data.training_set import TrainingSet, TrainingSetOptions
+from videopainter.data.training.file_index import FileIndex
+from videopainter.data.training.sample_order import SampleKey
+from videopainter.data.training.training_set import TrainingSet, TrainingSetOptions
 from videopainter.data.video_io import VideoFrames
 
 CASES: dict[str, dict[str, Any]] = {

@@ -43,7 +43,7 @@ def write_clip(folder: Path, frames: int) -> tuple[Path, Path]:
 
 def run_one(arguments: argparse.Namespace) -> None:
     from videopainter import load_pipeline
-    from videopainter.data.masks import open_masks
+    from videopainter.data.masks.opening import open_masks
     from videopainter.data.video_io import open_video
     from videopainter.data.video_writer import VideoWriter
     from videopainter.pipelines.settings import InpaintSettings

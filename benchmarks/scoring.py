@@ -30,10 +30,10 @@ from torchmetrics.functional import image as tmi
 from torchmetrics.functional import mean_absolute_error, mean_squared_error
 
 from videopainter.data.clip import ArrayFrames, ArrayMasks
-from videopainter.metrics.clip_images import ClipImages, ClipPreprocessing
-from videopainter.metrics.i3d import I3D
-from videopainter.metrics.lpips import Lpips
-from videopainter.metrics.models import MetricModels
+from videopainter.metrics.networks.clip_images import ClipImages, ClipPreprocessing
+from videopainter.metrics.networks.i3d import I3D
+from videopainter.metrics.networks.lpips import Lpips
+from videopainter.metrics.networks.models import MetricModels
 from videopainter.metrics.scorer import SCORED, ScoreOptions, Scorer
 
 PIXELS = [f"{part}{key}" for part in ("", "masked_") for key in ("psnr", "ssim", "mse", "mae")]

@@ -24,9 +24,8 @@ from videopainter.cli.manifest import (
 )
 from videopainter.cli.options import INPAINT_OPTIONS
 from videopainter.cli.outputs import output_paths
-from videopainter.cli.plan import Job, build_settings, make_plan, parse_prompts_at
+from videopainter.cli.plan import build_settings, make_plan, parse_prompts_at
 from videopainter.cli.report import Report
-from videopainter.cli.samples import Sample
 from videopainter.cli.shards import Shard
 from videopainter.cli.weights import lora_ranks, resolve_weights
 from videopainter.data.errors import InputError
@@ -227,18 +226,14 @@ def test_quantization_names_the_package_it_lacks(monkeypatch):
 
 
 def test_one_bad_job_of_several_does_not_stop_the_rest(capsys):
-    def job(name: str) -> Job:
-        sample = Sample(row=None, name=name, open=lambda: pytest.fail("not opened here"))
-        return Job(sample=sample, seed=1, output=Path(f"{name}.mp4"), label=name)
-
     report = Report(several=True)
-    with report.attempt(job("bad")):
+    with report.attempt("bad"):
         raise InputError("broken")
-    with report.attempt(job("good")):
+    with report.attempt("good"):
         report.done.append("good")
     assert report.exit_code(Shard()) == 2
     report.started = True
     assert report.exit_code(Shard()) == 1
     assert capsys.readouterr().err.splitlines()[0] == "failed: bad: broken"
-    with pytest.raises(InputError), Report(several=False).attempt(job("only")):
+    with pytest.raises(InputError), Report(several=False).attempt("only"):
         raise InputError("broken")

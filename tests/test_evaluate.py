@@ -19,12 +19,12 @@ from conftest import clean_process
 from videopainter.cli import evaluate, score
 from videopainter.cli.door import run_door
 from videopainter.data.images import write_image
-from videopainter.data.synthetic_set import SyntheticLook
-from videopainter.data.synthetic_writing import write_set
+from videopainter.data.synthetic.dataset import SyntheticLook
+from videopainter.data.synthetic.writing import write_set
 from videopainter.data.video_io import VideoWriter, open_video
 from videopainter.evaluation.pairs import borders_of
 from videopainter.metrics.catalog import CSV_COLUMNS
-from videopainter.metrics.summary import load_summary
+from videopainter.metrics.report.summary import load_summary
 
 REPO = Path(__file__).resolve().parents[1]
 SIZE = ("--height", "32", "--width", "48", "--resize_to", "32x48")

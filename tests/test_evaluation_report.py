@@ -17,14 +17,14 @@ from videopainter.cli.compare import CompareOptions, compare, read_options
 from videopainter.data.errors import InputError
 from videopainter.data.video_writer import VideoWriter
 from videopainter.metrics.catalog import CSV_COLUMNS, METRICS
-from videopainter.metrics.comparison import Run, compare_runs, holm, load_runs, sign_flip_p
-from videopainter.metrics.comparison_text import better_run, comparison_csv, comparison_markdown
 from videopainter.metrics.frechet import frechet
-from videopainter.metrics.page import PageVideo, write_page
-from videopainter.metrics.published import PUBLISHED, published_row
+from videopainter.metrics.report.comparison import Run, compare_runs, holm, load_runs, sign_flip_p
+from videopainter.metrics.report.comparison_text import better_run, comparison_csv, comparison_markdown
+from videopainter.metrics.report.page import PageVideo, write_page
+from videopainter.metrics.report.published import PUBLISHED, published_row
+from videopainter.metrics.report.summary import load_summary, save_summary, summarise, to_json
+from videopainter.metrics.report.tables import markdown, number_text, write_csv
 from videopainter.metrics.scores import VideoScores
-from videopainter.metrics.summary import load_summary, save_summary, summarise, to_json
-from videopainter.metrics.tables import markdown, number_text, write_csv
 
 INF = math.inf
 FETCH = "SqueezeNet: no ckpt/squeezenet.pth; fetch: wget -P ckpt https://example.org/squeezenet.pth"
@@ -549,9 +549,8 @@ def test_door_tells_a_mistake_in_one_line(tmp_path):
 
 def test_reports_need_no_torch():
     modules = ["summary", "tables", "published", "page", "comparison", "comparison_text"]
-    code = (
-        f"import sys; {'; '.join(f'import videopainter.metrics.{m}' for m in modules)}; print('torch' in sys.modules)"
-    )
+    imports = "; ".join(f"import videopainter.metrics.report.{module}" for module in modules)
+    code = f"import sys; {imports}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "False"
 

@@ -31,8 +31,8 @@ from videopainter.cli.cache_latents import (
 from videopainter.cli.door import run_door
 from videopainter.cli.shards import Shard
 from videopainter.data.errors import InputError
-from videopainter.data.sample_order import SampleKey, SampleOrder
-from videopainter.data.training_set import TrainingSet, TrainingSetOptions
+from videopainter.data.training.sample_order import SampleKey, SampleOrder
+from videopainter.data.training.training_set import TrainingSet, TrainingSetOptions
 from videopainter.data.video_writer import VideoWriter
 from videopainter.training.cache_settings import FORMAT, CacheSettings, CacheSizes, differences, weights_identity
 from videopainter.training.encoding import encode_captions, encode_pixels, load_text_encoder, load_vae
@@ -198,7 +198,7 @@ def test_encoding_is_the_pipelines_own(vae):
     """Without noise on the first frame, what `make_conditions` gives for the same clip."""
     from conftest import moving_mask, noise_video
 
-    from videopainter.data.training_set import TrainingSample
+    from videopainter.data.training.training_set import TrainingSample
     from videopainter.pipelines.conditioning import encode_video, make_conditions, to_video_tensor
     from videopainter.training.draws import first_frame_noise
 

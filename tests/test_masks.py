@@ -13,7 +13,8 @@ from PIL import Image
 from videopainter.data.clip import ArrayFrames, ArrayMasks
 from videopainter.data.comparison import contact_sheet, side_by_side
 from videopainter.data.errors import InputError
-from videopainter.data.masks import DilatedMasks, InvertedMasks, check_not_empty, open_masks
+from videopainter.data.masks.opening import check_not_empty, open_masks
+from videopainter.data.masks.views import DilatedMasks, InvertedMasks
 from videopainter.data.video_io import VideoWriter, read_image, write_image
 
 COUNT, HEIGHT, WIDTH = 7, 30, 44
@@ -188,6 +189,18 @@ def test_number_and_shape_must_fit(holes: np.ndarray, tmp_path: Path) -> None:
         all_of(open_masks(tmp_path / "mixed", frames=FRAMES))
     with pytest.raises(InputError, match="no such mask"):
         open_masks(tmp_path / "none.png", frames=FRAMES)
+
+
+@pytest.mark.parametrize(("height", "width"), [(20, 29), (45, 66), (15, 22)])
+def test_masks_of_another_size_cover_all_that_the_hole_covers(height: int, width: int, tmp_path: Path) -> None:
+    """A hole pixel of the file may lie over several pixels of a frame: each of them is in the hole."""
+    random = np.random.default_rng(0).random((COUNT, HEIGHT, WIDTH)) < 0.05
+    frames = ArrayFrames(np.zeros((COUNT, height, width, 3), np.uint8), fps=8)
+    fitted = all_of(open_masks(save_pngs(tmp_path / "masks", random.astype(np.uint8) * 255), frames=frames))
+    for number, y, x in np.argwhere(random):
+        rows = slice(y * height // HEIGHT, -(-(y + 1) * height // HEIGHT))
+        columns = slice(x * width // WIDTH, -(-(x + 1) * width // WIDTH))
+        assert fitted[number, rows, columns].all()
 
 
 def test_transparency_is_no_mask(holes: np.ndarray, tmp_path: Path) -> None:

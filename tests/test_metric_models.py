@@ -18,13 +18,13 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from videopainter.data.errors import InputError
 from videopainter.metrics.catalog import CLIP_FRAMES, CLIP_SCORE, LPIPS
 from videopainter.metrics.catalog import I3D as I3D_WEIGHTS
-from videopainter.metrics.clip_images import ClipImages
 from videopainter.metrics.frechet import frechet, frechet_distance
-from videopainter.metrics.i3d import I3D
-from videopainter.metrics.lpips import CHANNELS, MIN_SIZE, Lpips, SqueezeNet, weightings_file
-from videopainter.metrics.models import load_models, missing_models
-from videopainter.metrics.networks import exact_convolutions
-from videopainter.metrics.weights import WEIGHTS
+from videopainter.metrics.networks.clip_images import ClipImages
+from videopainter.metrics.networks.common import exact_convolutions
+from videopainter.metrics.networks.i3d import I3D
+from videopainter.metrics.networks.lpips import CHANNELS, MIN_SIZE, Lpips, SqueezeNet, weightings_file
+from videopainter.metrics.networks.models import load_models, missing_models
+from videopainter.metrics.networks.weights import WEIGHTS
 
 REFERENCE = Path(os.environ.get("VIDEOPAINTER_REFERENCE", Path(__file__).parents[2] / "shared" / "reference"))
 needs_reference = pytest.mark.skipif(

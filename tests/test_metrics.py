@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from videopainter.data.synthetic import render_clip
+from videopainter.data.synthetic.scenes import render_clip
 from videopainter.metrics.baselines import BASELINES, nearest_colour
 from videopainter.metrics.consistency import (
     SCALE,
@@ -20,8 +20,7 @@ from videopainter.metrics.consistency import (
     return_consistency,
     visits,
 )
-from videopainter.metrics.intervals import bootstrap_mean
-from videopainter.metrics.perceptual import clip_haarpsi, haarpsi
+from videopainter.metrics.networks.perceptual import clip_haarpsi, haarpsi
 from videopainter.metrics.pixels import (
     clip_psnr,
     clip_ssim,
@@ -34,6 +33,7 @@ from videopainter.metrics.pixels import (
     ssim_map,
     zeroed,
 )
+from videopainter.metrics.report.intervals import bootstrap_mean
 
 REFERENCE = Path(os.environ.get("VIDEOPAINTER_REFERENCE", Path(__file__).parents[2] / "shared" / "reference"))
 METRICS = {"psnr": psnr, "ssim": ssim, "mse": mse, "mae": mae}

@@ -12,10 +12,10 @@ from videopainter.cli.door import DoorParser
 from videopainter.cli.make_synthetic import SyntheticSetOptions
 from videopainter.cli.options import INPAINT_OPTIONS
 from videopainter.cli.train import GROUPS as TRAIN_OPTIONS
-from videopainter.data.synthetic_set import SyntheticLook
+from videopainter.data.synthetic.dataset import SyntheticLook
 from videopainter.evaluation.options import EVALUATE_OPTIONS, SCORE_OPTIONS
 from videopainter.metrics.catalog import METRICS
-from videopainter.metrics.weights import WEIGHTS
+from videopainter.metrics.networks.weights import WEIGHTS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from videopainter.data.errors import InputError
-from videopainter.data.masks import check_not_empty
+from videopainter.data.masks.opening import check_not_empty
 from videopainter.data.records import (
     RecordTable,
     open_clip,

@@ -15,7 +15,7 @@ from diffusers import AutoencoderKLCogVideoX
 from safetensors.torch import load_file
 
 from videopainter import CogvideoXBranchModel, VideoPainterPipeline, VideoPainterTransformer3DModel
-from videopainter.data.sample_order import SampleKey
+from videopainter.data.training.sample_order import SampleKey
 from videopainter.models.id_adapter import IDAdapter
 from videopainter.models.id_resample import ClipMemory, HoleTokens, IDResample
 from videopainter.models.transformer import token_mask

@@ -19,12 +19,12 @@ from videopainter.data.clip import ArrayFrames, ArrayMasks
 from videopainter.data.errors import InputError
 from videopainter.metrics import consistency, pixels
 from videopainter.metrics.catalog import METRICS
-from videopainter.metrics.clip_images import ClipImages, ClipPreprocessing
 from videopainter.metrics.fidelity import frame_fidelity, hole_fidelity, ssim_maps
-from videopainter.metrics.i3d import I3D
-from videopainter.metrics.lpips import Lpips
-from videopainter.metrics.models import MetricModels
 from videopainter.metrics.motion import Motion, _grid, _visible
+from videopainter.metrics.networks.clip_images import ClipImages, ClipPreprocessing
+from videopainter.metrics.networks.i3d import I3D
+from videopainter.metrics.networks.lpips import Lpips
+from videopainter.metrics.networks.models import MetricModels
 from videopainter.metrics.regions import IdentityConsistency, PixelSample
 from videopainter.metrics.scorer import NOT_ASKED, SCORED, ScoreOptions, Scorer
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from videopainter.data.errors import InputError
-from videopainter.data.synthetic import render_clip, sample_scene
-from videopainter.data.synthetic_objects import COLOURS, SHAPES, lowest_point, pose_at
-from videopainter.data.synthetic_scenery import GROUNDS
+from videopainter.data.synthetic.objects import COLOURS, SHAPES, lowest_point, pose_at
+from videopainter.data.synthetic.scenery import GROUNDS
+from videopainter.data.synthetic.scenes import render_clip, sample_scene
 from videopainter.data.video_io import open_video
 
 SIZE: dict[str, Any] = {"num_frames": 5, "height": 32, "width": 48}

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from videopainter.data.synthetic import render_clip
+from videopainter.data.synthetic.scenes import render_clip
 from videopainter.data.video_writer import VideoWriter
 
 SEED, OBJECT, FRAMES, HEIGHT, WIDTH, FPS = 800403, 1, 41, 128, 192, 8

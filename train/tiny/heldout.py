@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from videopainter.data.synthetic import render_clip
+from videopainter.data.synthetic.scenes import render_clip
 from videopainter.metrics.consistency import inner, visits
 
 FIRST_SEED = 900000

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from videopainter.metrics.baselines import BASELINES
 from videopainter.metrics.consistency import appearance, likeness, object_consistency, return_consistency, visits
-from videopainter.metrics.perceptual import clip_haarpsi
+from videopainter.metrics.networks.perceptual import clip_haarpsi
 from videopainter.metrics.pixels import clip_psnr, clip_ssim
 from videopainter.pipelines.conditioning import encode_video, to_video_tensor
 from videopainter.pipelines.decoding import decode_stream

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from videopainter.data.synthetic import render_clip
+from videopainter.data.synthetic.scenes import render_clip
 
 HEIGHT, WIDTH = 64, 96
 

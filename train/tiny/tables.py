@@ -17,7 +17,7 @@ from measure import (
 )
 
 from videopainter.metrics.baselines import BASELINES
-from videopainter.metrics.intervals import bootstrap_mean
+from videopainter.metrics.report.intervals import bootstrap_mean
 
 BEGIN, END = "<!-- table:begin -->", "<!-- table:end -->"
 DIGITS = {"PSNR": 2, "SSIM": 3, "HaarPSI": 3, OBJECT_CONSISTENCY: 3, CONSISTENCY: 3, LIKENESS: 3}

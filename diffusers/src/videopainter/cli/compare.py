@@ -11,9 +11,9 @@ from typing import ClassVar
 from videopainter.cli.door import DoorParser
 from videopainter.data.errors import InputError
 from videopainter.flags import flag
-from videopainter.metrics.comparison import Comparison, compare_runs, load_runs
-from videopainter.metrics.comparison_text import comparison_csv, comparison_markdown
-from videopainter.metrics.summary import to_json, write_whole
+from videopainter.metrics.report.comparison import Comparison, compare_runs, load_runs
+from videopainter.metrics.report.comparison_text import comparison_csv, comparison_markdown
+from videopainter.metrics.report.summary import to_json, write_whole
 
 DESCRIPTION = (
     "Compare evaluated runs on the videos they share: means, and paired differences of every other run against the "

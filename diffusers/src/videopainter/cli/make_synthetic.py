@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from videopainter.cli.door import parse_options
 from videopainter.data.errors import InputError
-from videopainter.data.synthetic_set import SyntheticLook
-from videopainter.data.synthetic_writing import TABLES, Rows, write_set
+from videopainter.data.synthetic.dataset import SyntheticLook
+from videopainter.data.synthetic.writing import TABLES, Rows, write_set
 from videopainter.flags import flag
 
 DESCRIPTION = (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from videopainter.cli.door import complain, parse_options
 from videopainter.data.errors import InputError
-from videopainter.data.training_set import TrainingSet, TrainingSetOptions
+from videopainter.data.training.training_set import TrainingSet, TrainingSetOptions
 from videopainter.pipelines.loading import check_checkpoints, read_config
 from videopainter.training.ema import EMAOptions
 from videopainter.training.optimizers import OptimizerOptions, check_optimizer

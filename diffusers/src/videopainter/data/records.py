@@ -13,7 +13,8 @@ import pandas as pd
 from videopainter.data.clip import Clip, FrameSource
 from videopainter.data.errors import InputError
 from videopainter.data.images import list_images
-from videopainter.data.masks import DilatedMasks, open_masks
+from videopainter.data.masks.opening import open_masks
+from videopainter.data.masks.views import DilatedMasks
 from videopainter.data.video_io import FolderFrames, open_video, sound_of
 
 # What a row must have, and the columns that may hold the prompts, best first.

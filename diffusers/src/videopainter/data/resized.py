@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from videopainter.data.clip import Clip, FrameSource, MaskSource, VideoTags, notes_of, tags_of, times_of
+from videopainter.data.clip import Clip, FrameSource, VideoTags, notes_of, tags_of, times_of
 from videopainter.data.errors import InputError
-from videopainter.data.reshape import resize_frames, resize_masks
+from videopainter.data.masks.views import ResizedMasks
+from videopainter.data.reshape import resize_frames
 
 
 class ResizedFrames:
@@ -36,19 +37,6 @@ class ResizedFrames:
 
     def read(self, start: int, stop: int) -> np.ndarray:
         return resize_frames(self.source.read(start, stop), self.height, self.width)
-
-
-class ResizedMasks:
-    """A view of other masks at `height` x `width` pixels; a pixel is in the hole if any part of it is."""
-
-    def __init__(self, source: MaskSource, height: int, width: int) -> None:
-        self.source, self.height, self.width = source, height, width
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        return resize_masks(self.source.read(start, stop), self.height, self.width)
 
 
 def resized(clip: Clip, height: int, width: int) -> Clip:

@@ -11,7 +11,7 @@ from videopainter.data.errors import InputError
 from videopainter.evaluation.options import BenchmarkOptions, EvaluateOptions
 from videopainter.evaluation.pairs import Pair, borders_of, open_result, read_record, region_prompt_of, with_truth
 from videopainter.evaluation.scoring import Entry
-from videopainter.metrics.published import PUBLISHED
+from videopainter.metrics.report.published import PUBLISHED
 
 VIDEOS = "videos"  # in a run's folder: results and the JSON of how each was made
 TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")

@@ -13,7 +13,7 @@ from videopainter.cli.samples import BENCHMARK_FPS
 from videopainter.data.clip import Clip
 from videopainter.data.errors import InputError
 from videopainter.data.images import IMAGE_SUFFIXES
-from videopainter.data.masks import DilatedMasks
+from videopainter.data.masks.views import DilatedMasks
 from videopainter.data.records import RecordTable, open_clip, parse_sample_ids
 from videopainter.data.resized import parse_size
 from videopainter.data.sampling import resample
@@ -30,7 +30,7 @@ from videopainter.evaluation.pairs import (
 )
 from videopainter.evaluation.players import FRAME_FOLDERS
 from videopainter.evaluation.scoring import Entry
-from videopainter.metrics.published import PUBLISHED
+from videopainter.metrics.report.published import PUBLISHED
 
 Prompts = dict[str, tuple[str, str]]  # {name: (prompt, region prompt)}
 

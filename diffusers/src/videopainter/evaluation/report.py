@@ -20,11 +20,11 @@ from videopainter.evaluation.pairs import Pair
 from videopainter.evaluation.players import PLAYERS, write_players
 from videopainter.evaluation.scoring import SCORE_VERSION, Entry, Scoring
 from videopainter.metrics.catalog import METRICS
-from videopainter.metrics.page import PageVideo, write_page
-from videopainter.metrics.published import PUBLISHED
+from videopainter.metrics.report.page import PageVideo, write_page
+from videopainter.metrics.report.published import PUBLISHED
+from videopainter.metrics.report.summary import MISSING, SUMMARY_FILE, save_summary, summarise, write_whole
+from videopainter.metrics.report.tables import label_text, markdown, markdown_table, number_text, write_csv
 from videopainter.metrics.scores import VideoScores
-from videopainter.metrics.summary import MISSING, SUMMARY_FILE, save_summary, summarise, write_whole
-from videopainter.metrics.tables import label_text, markdown, markdown_table, number_text, write_csv
 
 CSV, MARKDOWN, PAGE = "metrics.csv", "metrics.md", "report"
 

@@ -20,8 +20,8 @@ from videopainter.evaluation.options import ScoringOptions
 from videopainter.evaluation.pairs import Pair
 from videopainter.evaluation.players import show
 from videopainter.metrics.catalog import METRICS
+from videopainter.metrics.networks.weights import WEIGHTS, absent
 from videopainter.metrics.scores import VideoScores
-from videopainter.metrics.weights import WEIGHTS, absent
 
 # Raised when the same videos would score otherwise than before.
 SCORE_VERSION = 1
@@ -154,7 +154,7 @@ class Scoring:
 
     def _load_scorer(self) -> Any:
         # Only now: torch.
-        from videopainter.metrics.models import load_models
+        from videopainter.metrics.networks.models import load_models
         from videopainter.metrics.scorer import Scorer
 
         models = load_models(self.ckpt, wanted_weights(self.options), self.device)

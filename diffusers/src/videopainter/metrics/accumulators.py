@@ -15,7 +15,7 @@ import torch
 
 from videopainter.metrics.fidelity import Frames, frame_fidelity, hole_fidelity
 from videopainter.metrics.motion import Motion
-from videopainter.metrics.perceptual import haarpsi
+from videopainter.metrics.networks.perceptual import haarpsi
 from videopainter.metrics.regions import IdentityConsistency
 from videopainter.metrics.scores import VideoScores
 

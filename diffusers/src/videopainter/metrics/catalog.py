@@ -23,8 +23,7 @@ class Metric:
     """What a number means.
 
     `level`: a number per frame, per pair of neighbouring frames, per video, or one for the whole set; of frames and
-    pairs a video's number is the mean. `weights`: keys of `videopainter.metrics.weights.WEIGHTS`. `given`: what else
-    must be known.
+    pairs a video's number is the mean. `weights`: keys of `networks.weights.WEIGHTS`. `given`: what else must be known.
     """
 
     key: str

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from videopainter.metrics.accumulators import Chunk, Group, Video
-    from videopainter.metrics.models import MetricModels
+    from videopainter.metrics.networks.models import MetricModels
 
 NOT_ASKED = "not asked for"
 _PIXELS = frozenset(f"{part}{key}" for part in ("", "masked_", "hole_") for key in ("psnr", "ssim", "mse", "mae"))

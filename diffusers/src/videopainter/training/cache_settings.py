@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from videopainter.data.errors import InputError
-from videopainter.data.training_set import TrainingSetOptions
+from videopainter.data.training.training_set import TrainingSetOptions
 from videopainter.pipelines.loading import read_config, weight_files
 from videopainter.pipelines.windows import latent_count
 

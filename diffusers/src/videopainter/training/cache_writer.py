@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from videopainter.data.errors import InputError
-from videopainter.data.sample_order import SampleKey
-from videopainter.data.training_set import TrainingSample, TrainingSet, UnreadableLog
+from videopainter.data.training.sample_order import SampleKey
+from videopainter.data.training.training_set import TrainingSample, TrainingSet, UnreadableLog
 from videopainter.data.workers import begin_worker
 from videopainter.pipelines.loading import read_safetensors_header
 from videopainter.training.cache_settings import (

@@ -15,7 +15,7 @@ import math
 import numpy as np
 import torch
 
-from videopainter.data.sample_order import SampleKey
+from videopainter.data.training.sample_order import SampleKey
 
 # One stream of random numbers per purpose.
 _NOISE, _IMAGE_KEPT, _FIRST_FRAME, _PREVIOUS, _FROM_PREVIOUS = 101, 102, 103, 104, 105

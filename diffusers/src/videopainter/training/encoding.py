@@ -18,8 +18,8 @@ from diffusers import AutoencoderKLCogVideoX
 from transformers import AutoTokenizer, T5EncoderModel
 from transformers.integrations import deepspeed as hf_deepspeed
 
-from videopainter.data.sample_order import SampleKey
-from videopainter.data.training_set import TrainingSample
+from videopainter.data.training.sample_order import SampleKey
+from videopainter.data.training.training_set import TrainingSample
 from videopainter.pipelines.conditioning import (
     as_image_condition,
     encode_video,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from videopainter.data.sample_order import SampleKey
+from videopainter.data.training.sample_order import SampleKey
 from videopainter.training.encoding import EncodedBatch
 from videopainter.training.validation_clips import ValidationClips
 

@@ -29,7 +29,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from videopainter.data.errors import InputError
-from videopainter.data.sample_order import SampleKey
+from videopainter.data.training.sample_order import SampleKey
 from videopainter.training.cache_settings import (
     CacheSettings,
     caption_name,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from videopainter.data.errors import InputError
-from videopainter.data.training_set import TrainingSetOptions
+from videopainter.data.training.training_set import TrainingSetOptions
 from videopainter.flags import flag, switch
 from videopainter.training.ema import EMAOptions
 from videopainter.training.optimizers import OptimizerOptions

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from videopainter.data.sample_order import SampleKey, SampleOrder
-from videopainter.data.training_set import TrainingSample, TrainingSet
+from videopainter.data.training.sample_order import SampleKey, SampleOrder
+from videopainter.data.training.training_set import TrainingSample, TrainingSet
 from videopainter.data.workers import begin_worker
 from videopainter.training.encoding import EncodedBatch, encode_captions, encode_pixels
 from videopainter.training.latent_cache import LatentCache

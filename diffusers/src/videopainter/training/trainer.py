@@ -15,8 +15,8 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from videopainter.data.sample_order import SampleOrder
-from videopainter.data.training_set import TrainingSet, UnreadableLog
+from videopainter.data.training.sample_order import SampleOrder
+from videopainter.data.training.training_set import TrainingSet, UnreadableLog
 from videopainter.pipelines.loading import read_config
 from videopainter.training.checkpoints import POSITION, STATE, CheckpointFolder, Position
 from videopainter.training.ema import TrainedAverage

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from videopainter.data.errors import InputError
-from videopainter.data.sample_order import SampleKey
-from videopainter.data.training_set import TrainingSample, TrainingSet
+from videopainter.data.training.sample_order import SampleKey
+from videopainter.data.training.training_set import TrainingSample, TrainingSet
 from videopainter.training.encoding import EncodedBatch, encode_captions, encode_pixels
 from videopainter.training.latent_cache import LatentCache
 

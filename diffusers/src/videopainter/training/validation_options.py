@@ -10,7 +10,7 @@ from videopainter.flags import flag, switch
 from videopainter.pipelines.settings import InpaintSettings
 
 if TYPE_CHECKING:
-    from videopainter.data.training_set import TrainingSetOptions
+    from videopainter.data.training.training_set import TrainingSetOptions
 
 NUM_TIMESTEPS = 1000  # of CogVideoX's schedulers
 

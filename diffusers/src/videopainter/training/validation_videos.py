@@ -14,7 +14,7 @@ import numpy as np
 from diffusers import CogVideoXDPMScheduler
 
 from videopainter.data.comparison import side_by_side
-from videopainter.data.sample_order import SampleKey
+from videopainter.data.training.sample_order import SampleKey
 from videopainter.data.video_io import open_video
 from videopainter.data.video_writer import VideoWriter
 from videopainter.models.id_adapter import IDAdapter

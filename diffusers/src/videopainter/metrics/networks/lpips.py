@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from videopainter.data.errors import InputError
-from videopainter.metrics.networks import exact_convolutions, load_strictly, read_state_dict
+from videopainter.metrics.networks.common import exact_convolutions, load_strictly, read_state_dict
 
 # Mean and standard deviation of the network's training images, for values in -1..1 (LPIPS v0.1).
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)

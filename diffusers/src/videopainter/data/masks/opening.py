@@ -9,8 +9,9 @@ import numpy as np
 
 from videopainter.data.clip import FrameSource, MaskSource, check_range
 from videopainter.data.errors import InputError
-from videopainter.data.id_maps import ARRAY_SUFFIXES, open_id_array, pick_id, unique_ids
 from videopainter.data.images import IMAGE_SUFFIXES, list_images, load_image
+from videopainter.data.masks.ids import ARRAY_SUFFIXES, open_id_array, pick_id, unique_ids
+from videopainter.data.masks.views import ResizedMasks
 from videopainter.data.video_io import VideoFrames
 
 # A hole is what is lighter than mid-grey.
@@ -32,7 +33,7 @@ def open_masks(
     `any_id` takes all of them, as images of DAVIS are read.
 
     Raises InputError where their number is not that of the frames (one image is for all), where their shape
-    differs from the frames' by more than 2 % (other sizes are resized, nearest), where `mask_id` does not
+    differs from the frames' by more than 2 % (other sizes are resized, see `ResizedMasks`), where `mask_id` does not
     occur, or the file cannot be read.
     """
     path = Path(path)
@@ -167,65 +168,3 @@ class RepeatedMask:
     def read(self, start: int, stop: int) -> np.ndarray:
         check_range(start, stop, self._length)
         return np.repeat(self._mask, stop - start, axis=0)
-
-
-class ResizedMasks:
-    """Masks brought to another size; every pixel takes the nearest one's value."""
-
-    def __init__(self, masks: MaskSource, height: int, width: int) -> None:
-        self._masks, self.height, self.width = masks, height, width
-
-    def __len__(self) -> int:
-        return len(self._masks)
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        return _map(self._masks, start, stop, self._resize, (self.height, self.width))
-
-    def _resize(self, mask: np.ndarray) -> np.ndarray:
-        return cv2.resize(mask, (self.width, self.height), interpolation=cv2.INTER_NEAREST_EXACT)
-
-
-class DilatedMasks:
-    """Masks grown by a `size` x `size` square (or "cross"), `times` times; size 0 or less leaves them as they are."""
-
-    def __init__(self, masks: MaskSource, size: int, *, shape: str = "square", times: int = 1) -> None:
-        self._masks = masks
-        self.height, self.width = masks.height, masks.width
-        self._times = times
-        self._kernel = None
-        if size > 0:
-            kind = {"square": cv2.MORPH_RECT, "cross": cv2.MORPH_CROSS}[shape]
-            self._kernel = cv2.getStructuringElement(kind, (size, size))
-
-    def __len__(self) -> int:
-        return len(self._masks)
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        if self._kernel is None:
-            return self._masks.read(start, stop)
-        return _map(self._masks, start, stop, self._dilate, (self.height, self.width))
-
-    def _dilate(self, mask: np.ndarray) -> np.ndarray:
-        assert self._kernel is not None
-        return cv2.dilate(mask, self._kernel, iterations=self._times)
-
-
-class InvertedMasks:
-    """Everything else is the hole (`mask_background`)."""
-
-    def __init__(self, masks: MaskSource) -> None:
-        self._masks = masks
-        self.height, self.width = masks.height, masks.width
-
-    def __len__(self) -> int:
-        return len(self._masks)
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        return ~self._masks.read(start, stop)
-
-
-def _map(masks: MaskSource, start: int, stop: int, change, size: tuple[int, int]) -> np.ndarray:
-    out = np.empty((stop - start, *size), bool)
-    for k, mask in enumerate(masks.read(start, stop)):
-        out[k] = change(mask.astype(np.uint8)).astype(bool)
-    return out

@@ -16,9 +16,17 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from .errors import InputError
-from .synthetic_objects import Pose, SceneObject, describe_object, draw_object, pose_at, sample_object, send_away
-from .synthetic_scenery import MARGIN, Scenery, describe_scenery, draw_scenery, sample_scenery
+from videopainter.data.errors import InputError
+from videopainter.data.synthetic.objects import (
+    Pose,
+    SceneObject,
+    describe_object,
+    draw_object,
+    pose_at,
+    sample_object,
+    send_away,
+)
+from videopainter.data.synthetic.scenery import MARGIN, Scenery, describe_scenery, draw_scenery, sample_scenery
 
 _SUPERSAMPLING = 2
 _ASPECT = 1.5  # scenes are laid out for 3:2 frames unless told otherwise; wider frames show more of the background

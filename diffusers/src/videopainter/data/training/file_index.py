@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from videopainter.data.id_maps import IdArray
+from videopainter.data.masks.ids import IdArray
 from videopainter.data.video_io import VideoFrames
 
 T = TypeVar("T", VideoFrames, IdArray)

@@ -25,7 +25,7 @@ import numpy as np
 from videopainter.data.errors import InputError
 from videopainter.data.records import record_paths
 from videopainter.data.sampling import parse_fps
-from videopainter.data.synthetic import SHORTEST_RETURN, SyntheticClip, render_clip
+from videopainter.data.synthetic.scenes import SHORTEST_RETURN, SyntheticClip, render_clip
 from videopainter.data.video_writer import VideoWriter
 from videopainter.data.workers import begin_worker
 from videopainter.flags import flag, switch

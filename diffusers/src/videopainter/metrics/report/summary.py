@@ -18,7 +18,7 @@ import numpy as np
 
 from videopainter.data.errors import InputError
 from videopainter.metrics.catalog import METRICS, PROTOCOLS, Metric
-from videopainter.metrics.intervals import bootstrap_mean
+from videopainter.metrics.report.intervals import bootstrap_mean
 from videopainter.metrics.scores import VideoScores
 
 SUMMARY_FILE = "metrics.json"

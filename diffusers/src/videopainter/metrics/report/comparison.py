@@ -15,8 +15,8 @@ import numpy as np
 
 from videopainter.data.errors import InputError
 from videopainter.metrics.catalog import METRICS
-from videopainter.metrics.intervals import bootstrap_mean
-from videopainter.metrics.summary import PROTOCOL_KEYS, VFID, load_summary
+from videopainter.metrics.report.intervals import bootstrap_mean
+from videopainter.metrics.report.summary import PROTOCOL_KEYS, VFID, load_summary
 
 EXACT_PAIRS = 12
 DRAWS = 10_000

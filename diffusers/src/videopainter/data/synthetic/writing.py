@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from videopainter.data.errors import InputError
-from videopainter.data.synthetic_set import (
+from videopainter.data.synthetic.dataset import (
     FIRST_SCENE,
     SyntheticKey,
     SyntheticLook,

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from videopainter.metrics.catalog import CSV_COLUMNS, METRICS
-from videopainter.metrics.published import PROTOCOL, PublishedRow
-from videopainter.metrics.summary import MISSING, PROTOCOL_KEYS, VFID, label_of, write_whole
+from videopainter.metrics.report.published import PROTOCOL, PublishedRow
+from videopainter.metrics.report.summary import MISSING, PROTOCOL_KEYS, VFID, label_of, write_whole
 
 PROTOCOL_TEXT = {
     "background": "background: the hole is black in both images of the masked fidelity metrics",

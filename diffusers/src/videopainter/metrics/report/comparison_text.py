@@ -7,8 +7,8 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from videopainter.metrics.comparison import DRAWS, EXACT_PAIRS, Comparison, Difference
-from videopainter.metrics.tables import count, label_text, markdown_table, number_text
+from videopainter.metrics.report.comparison import DRAWS, EXACT_PAIRS, Comparison, Difference
+from videopainter.metrics.report.tables import count, label_text, markdown_table, number_text
 
 
 def comparison_markdown(found: Comparison) -> str:

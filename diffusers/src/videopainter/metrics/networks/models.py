@@ -10,10 +10,10 @@ import torch
 
 from videopainter.metrics.catalog import CLIP_FRAMES, CLIP_SCORE, LPIPS
 from videopainter.metrics.catalog import I3D as I3D_WEIGHTS
-from videopainter.metrics.clip_images import ClipImages
-from videopainter.metrics.i3d import I3D
-from videopainter.metrics.lpips import Lpips, weightings_file
-from videopainter.metrics.weights import WEIGHTS, absent
+from videopainter.metrics.networks.clip_images import ClipImages
+from videopainter.metrics.networks.i3d import I3D
+from videopainter.metrics.networks.lpips import Lpips, weightings_file
+from videopainter.metrics.networks.weights import WEIGHTS, absent
 
 
 @dataclass(kw_only=True)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from videopainter.metrics.networks import exact_convolutions, load_strictly, read_state_dict
+from videopainter.metrics.networks.common import exact_convolutions, load_strictly, read_state_dict
 
 FEATURES = 1024
 _CLASSES = 400  # of Kinetics; the layer is in the file and not used here

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from videopainter.data.errors import InputError
-from videopainter.metrics.networks import exact_convolutions, reject_pointer
+from videopainter.metrics.networks.common import exact_convolutions, reject_pointer
 
 _BICUBIC = 3  # Pillow's number for it
 

@@ -18,10 +18,9 @@ from markupsafe import Markup
 
 from videopainter.data.errors import InputError
 from videopainter.metrics.catalog import METRICS
-from videopainter.metrics.published import PublishedRow
-from videopainter.metrics.scores import VideoScores
-from videopainter.metrics.summary import label_of, to_json, write_whole
-from videopainter.metrics.tables import (
+from videopainter.metrics.report.published import PublishedRow
+from videopainter.metrics.report.summary import label_of, to_json, write_whole
+from videopainter.metrics.report.tables import (
     comparable,
     interval_text,
     label_text,
@@ -30,6 +29,7 @@ from videopainter.metrics.tables import (
     published_notes,
     summary_notes,
 )
+from videopainter.metrics.scores import VideoScores
 
 ASSETS = Path(__file__).parent / "assets"
 # What browsers play.

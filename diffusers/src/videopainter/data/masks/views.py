@@ -1,0 +1,68 @@
+"""Masks seen otherwise: at another size, grown, inverted."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from videopainter.data.clip import MaskSource
+from videopainter.data.reshape import resize_masks
+
+
+class ResizedMasks:
+    """A view of other masks at `height` x `width` pixels; a pixel is in the hole if any part of it is."""
+
+    def __init__(self, source: MaskSource, height: int, width: int) -> None:
+        self.source, self.height, self.width = source, height, width
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        return resize_masks(self.source.read(start, stop), self.height, self.width)
+
+
+class DilatedMasks:
+    """Masks grown by a `size` x `size` square (or "cross"), `times` times; size 0 or less leaves them as they are."""
+
+    def __init__(self, masks: MaskSource, size: int, *, shape: str = "square", times: int = 1) -> None:
+        self._masks = masks
+        self.height, self.width = masks.height, masks.width
+        self._times = times
+        self._kernel = None
+        if size > 0:
+            kind = {"square": cv2.MORPH_RECT, "cross": cv2.MORPH_CROSS}[shape]
+            self._kernel = cv2.getStructuringElement(kind, (size, size))
+
+    def __len__(self) -> int:
+        return len(self._masks)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        if self._kernel is None:
+            return self._masks.read(start, stop)
+        return _map(self._masks, start, stop, self._dilate, (self.height, self.width))
+
+    def _dilate(self, mask: np.ndarray) -> np.ndarray:
+        assert self._kernel is not None
+        return cv2.dilate(mask, self._kernel, iterations=self._times)
+
+
+class InvertedMasks:
+    """Everything else is the hole (`mask_background`)."""
+
+    def __init__(self, masks: MaskSource) -> None:
+        self._masks = masks
+        self.height, self.width = masks.height, masks.width
+
+    def __len__(self) -> int:
+        return len(self._masks)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        return ~self._masks.read(start, stop)
+
+
+def _map(masks: MaskSource, start: int, stop: int, change, size: tuple[int, int]) -> np.ndarray:
+    out = np.empty((stop - start, *size), bool)
+    for k, mask in enumerate(masks.read(start, stop)):
+        out[k] = change(mask.astype(np.uint8)).astype(bool)
+    return out

@@ -1,0 +1,1 @@
+"""Training samples: rows, order, masks as they are deformed, and clips that cannot be read."""

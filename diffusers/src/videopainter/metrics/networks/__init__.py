@@ -1,0 +1,1 @@
+"""The networks that metrics are computed with, in their published formats."""

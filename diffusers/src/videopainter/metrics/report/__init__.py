@@ -1,0 +1,1 @@
+"""Summaries, tables and pages of scores, and runs compared by paired tests."""
