@@ -16,8 +16,8 @@ from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXD
 from transformers import AutoTokenizer, T5Config, T5EncoderModel
 
 from videopainter import CogvideoXBranchModel, VideoPainterPipeline, VideoPainterTransformer3DModel
-from videopainter.data.synthetic_set import SyntheticLook
-from videopainter.data.synthetic_writing import write_set
+from videopainter.data.synthetic.dataset import SyntheticLook
+from videopainter.data.synthetic.writing import write_set
 
 TEXT_DIM, TEXT_LENGTH = 24, 12
 TINY = Path(__file__).parents[1] / "ckpt" / "tiny" / "CogVideoX-5b-I2V"

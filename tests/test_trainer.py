@@ -18,8 +18,6 @@ from safetensors.torch import load_file
 from videopainter import CogvideoXBranchModel, load_pipeline
 from videopainter.cli.train import train_branch, train_id_adapter
 from videopainter.data.errors import InputError
-from videopainter.data.synthetic.dataset import SyntheticLook
-from videopainter.data.synthetic.writing import write_set
 from videopainter.data.training.sample_order import SampleKey
 from videopainter.models.adapter_file import FILE_NAME
 from videopainter.models.id_adapter import IDAdapter
