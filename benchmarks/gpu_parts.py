@@ -23,8 +23,8 @@ from videopainter import VideoPainterPipeline
 from videopainter.cli.recipe import peak_memory, reset_peak_memory
 from videopainter.cli.train import read_options
 from videopainter.data.clip import ArrayFrames, ArrayMasks
-from videopainter.data.sample_order import SampleKey
-from videopainter.data.training_set import TrainingSample
+from videopainter.data.training.sample_order import SampleKey
+from videopainter.data.training.training_set import TrainingSample
 from videopainter.models.published import build_backbone, build_branch, build_scheduler, build_text_encoder, build_vae
 from videopainter.pipelines.decoding import decode_stream
 from videopainter.pipelines.loading import place, quantization_config, tile
