@@ -17,6 +17,7 @@ their own (`in_own_process`).
 from __future__ import annotations
 
 import multiprocessing
+import re
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -30,7 +31,7 @@ import torch
 from conftest import call_by_name, clean_process
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 aten = torch.ops.aten
 NAME = "fakegpu"
@@ -43,7 +44,6 @@ PRODUCTS = {
     aten.convolution,
     aten.convolution_backward,
     aten._scaled_dot_product_fused_attention_overrideable,
-    aten._scaled_dot_product_fused_attention_overrideable_backward,
 }
 ASKS_HOST = {aten._local_scalar_dense, aten.nonzero, aten.masked_select, aten.equal, aten.is_nonzero}
 COPIES = {aten._to_copy, aten.copy_}
@@ -56,6 +56,7 @@ def device() -> torch.device:
         from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
         _setup_privateuseone_for_python_backend(NAME, backend_module=_Backend())
+        _register_autocast()
     return torch.device(NAME, 0)
 
 
@@ -104,7 +105,7 @@ class Watch(TorchDispatchMode):
         waits: Of the host for the device, while `stepping`.
         products: In float32, anywhere.
         stepping: Whether the host must not wait now.
-        calls: How often each operation ran.
+        steps: Counted by whoever runs some.
     """
 
     def __init__(self, count: int) -> None:
@@ -150,8 +151,11 @@ class Watch(TorchDispatchMode):
             return args
         if target.type != NAME or not (overlaps and getattr(source, "pinned", False)):
             self._waits(func, [source])
-        # CPU tensors that have values would be sent in earnest.
-        return (source.new_empty(source.shape), *args[1:]) if packet is aten._to_copy else args
+        if packet is not aten._to_copy:
+            return args
+        valueless = source.new_empty(source.shape)
+        valueless.constant = None  # CPU tensors that have values would be sent in earnest
+        return (valueless, *args[1:])
 
     def _answer(self, packet: Any, func: Any, args: Any, kwargs: Any, tensors: list[torch.Tensor]) -> Any:
         if packet is aten.equal or packet is aten.is_nonzero:
@@ -193,6 +197,8 @@ def _note(func: Any, tensors: list[torch.Tensor]) -> str:
 
 def _attention(query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0, **options: Any) -> Any:
     """One operation, as on a GPU; torch would write it out in float32 for a device that it does not know."""
+    if torch.is_autocast_enabled(NAME):
+        query, key, value = (_cast(x, torch.get_autocast_dtype(NAME)) for x in (query, key, value))
     if attn_mask is not None:
         assert attn_mask.device == query.device
         attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype)
@@ -201,6 +207,41 @@ def _attention(query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_
         query, key, value, attn_mask, dropout_p, options.get("is_causal", False), scale=options.get("scale")
     )
     return out
+
+
+def _register_autocast() -> None:
+    """CUDA's autocast for this device: torch's own lists of what runs in low precision and what in float32."""
+    _FALLBACK.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
+    header = (Path(torch.__file__).parent / "include/ATen/autocast_mode.h").read_text()
+    for macro, lower in (("LOWER_PRECISION_FP", True), ("FP32", False), ("FP32_SET_OPT_DTYPE", False)):
+        body = re.search(rf"#define AT_FORALL_{macro}\(_\)(.*?)\n\n", header, re.DOTALL)
+        assert body is not None
+        for name, overload in re.findall(r"_\((\w+)(?:, (\w+))?\)", body[1]):
+            if hasattr(aten, name):
+                packet = getattr(aten, name)
+                op = getattr(
+                    packet, overload or ("default" if "default" in packet.overloads() else packet.overloads()[0])
+                )
+                _LIBRARY.impl(op, _autocast(op, lower), "AutocastPrivateUse1", with_keyset=True)
+
+
+# What they register stays as long as they do.
+_LIBRARY, _FALLBACK = torch.library.Library("aten", "IMPL"), torch.library.Library("_", "IMPL")
+
+
+def _autocast(op: Any, lower: bool) -> Any:
+    def call(keys: Any, *args: Any, **kwargs: Any) -> Any:
+        dtype = torch.get_autocast_dtype(NAME) if lower else torch.float32
+        excluded = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastPrivateUse1)
+        with torch._C._ExcludeDispatchKeyGuard(excluded):
+            args, kwargs = tree_map_only(torch.Tensor, lambda x: _cast(x, dtype), (args, kwargs))
+            return op(*args, **kwargs)
+
+    return call
+
+
+def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return tensor.to(dtype) if tensor.is_floating_point() and tensor.device.type == NAME else tensor
 
 
 def _pinned(tensor: torch.Tensor, *_: Any) -> torch.Tensor:
