@@ -14,7 +14,7 @@ WITH_EXTRAS = $(if $(EXTRAS),[$(subst $(space),$(comma),$(EXTRAS))],)
 # Other extras, another stamp: what is asked for later is installed, too.
 INSTALLED = $(BIN)/.installed$(subst $(space),,$(patsubst %,-%,$(EXTRAS)))
 
-.PHONY: setup dev demo test check format
+.PHONY: setup dev demo test test-sizes check format
 
 setup: $(INSTALLED)
 
@@ -44,6 +44,10 @@ demo: setup
 
 test: dev
 	$(BIN)/python -m pytest -q -n 2
+
+# The published 5B models, all blocks, on an accelerator of shapes alone; `test` has a few blocks of each.
+test-sizes: dev
+	VIDEOPAINTER_WHOLE_SIZES=1 $(BIN)/python -m pytest -q -n 2 tests/test_fake_accelerator.py
 
 check: dev
 	$(BIN)/ruff format --check .

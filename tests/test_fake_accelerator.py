@@ -1,7 +1,7 @@
 """5B models in bf16 on an accelerator of shapes alone: wrong devices, silent float32 products, waits of the host.
 
-Here blocks are few (all of a backbone's are alike); `make test-sizes` runs the published 42. Streams (group offloading's),
-page-locked memory as such, kernels and numbers are not covered; see `fake_accelerator.py`.
+Here blocks are few (all of a backbone's are alike); `make test-sizes` runs the published 42. Streams
+(group offloading's), page-locked memory as such, kernels and numbers are not covered; see `fake_accelerator.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import torch
 from fake_accelerator import Watch, accelerator, device, in_own_process
-
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 from transformers import T5TokenizerFast
 
@@ -27,6 +26,7 @@ from videopainter.models import published
 from videopainter.models.id_adapter import IDAdapter
 from videopainter.models.id_resample import ClipMemory
 from videopainter.pipelines import conditioning, denoise, sampler, streaming
+from videopainter.pipelines.loading import tile
 from videopainter.pipelines.prompts import PromptTrack
 from videopainter.pipelines.settings import InpaintSettings
 from videopainter.pipelines.store import WindowStore
@@ -38,7 +38,7 @@ from videopainter.training.options import AdapterOptions, ConditionOptions
 WHOLE = bool(os.environ.get("VIDEOPAINTER_WHOLE_SIZES"))
 SIZES = {"CogVideoX-5b-I2V": (480, 720), "CogVideoX-5b": (480, 720), "CogVideoX1.5-5B": (768, 1360)}
 SIZES["CogVideoX1.5-5B-I2V"] = SIZES["CogVideoX1.5-5B"]
-HOLE_TOKENS = 4000
+HOLE_TOKENS = 900
 GPU = "fakegpu"
 TOKENIZER = Path(__file__).parents[1] / "ckpt/tiny/CogVideoX-5b-I2V/tokenizer"
 
@@ -101,7 +101,7 @@ def run_windows(watch, pipe, size=(480, 720), *, steps=2, frames=53, **options):
     video, masks = np.zeros((frames, height, width, 3), np.uint8), np.zeros((frames, height, width), bool)
     masks[:, height // 4 : height // 2, width // 4 : width // 2] = True
     settings = InpaintSettings(
-        height=height, width=width, num_inference_steps=steps, prev_clip_weight=0.5, overlap_frames=5, **options
+        height=height, width=width, num_inference_steps=steps, prev_clip_weight=0.5, **{"overlap_frames": 5, **options}
     )
     embeds = torch.empty(1, pipe.max_sequence_length, 4096, dtype=torch.bfloat16)
     job = streaming.make_job(
@@ -122,13 +122,13 @@ def run_windows(watch, pipe, size=(480, 720), *, steps=2, frames=53, **options):
     return job, store
 
 
-def case_windows(name, form="exact", tiled=False, blocks=2):
+def case_windows(name, form="exact", tiled=False, **options):
     with accelerator(HOLE_TOKENS) as watch:
-        pipe = make_pipeline(name, blocks, form)
+        pipe = make_pipeline(name, form=form)
         if tiled:
-            pipe.vae.enable_tiling()
-        job, store = run_windows(watch, pipe, SIZES[name])
-        assert sum(len(piece) for piece in streaming.finished_frames(pipe, job, store)) == 53
+            tile(pipe.vae)
+        job, store = run_windows(watch, pipe, SIZES[name], **options)
+        assert sum(len(piece) for piece in streaming.finished_frames(pipe, job, store)) == len(job.frames)
         watch.check()
 
 
@@ -137,8 +137,12 @@ def test_two_windows(name):
     in_own_process(case_windows, name)
 
 
+def case_compact_and_tiled():
+    case_windows("CogVideoX-5b-I2V", "compact", tiled=True, frames=9, num_frames=5, overlap_frames=1)
+
+
 def test_two_windows_with_compact_resampling_and_tiles():
-    in_own_process(case_windows, "CogVideoX-5b-I2V", "compact", True)
+    in_own_process(case_compact_and_tiled)
 
 
 def case_text(blocks=2):
@@ -318,13 +322,17 @@ FAULTS = {
 }
 
 
+def checked_windows(watch, pipe):
+    run_windows(watch, pipe, frames=13, num_frames=9)
+    watch.check()
+
+
 def case_fault(name):
     fault = globals()[name]
     with accelerator(HOLE_TOKENS) as watch:
-        pipe = make_pipeline("CogVideoX-5b-I2V", 1)
+        pipe = make_pipeline("CogVideoX-5b-I2V")
         with fault(pipe), pytest.raises(Exception, match=FAULTS[fault]):
-            run_windows(watch, pipe, frames=13, num_frames=9)
-            watch.check()
+            checked_windows(watch, pipe)
 
 
 @pytest.mark.parametrize("fault", [fault.__name__ for fault in FAULTS])
