@@ -272,27 +272,38 @@ def accelerator(count: int = 1000) -> Iterator[Watch]:
 
 
 def in_own_process(function: Callable[..., None], *args: Any, timeout: float = 300) -> None:
-    """Run a module-level function in a process of its own; what it raises is raised here, as text."""
-    context = multiprocessing.get_context("forkserver")
-    receiver, sender = context.Pipe(duplex=False)
-    process = clean_process(_report, sender, function.__module__.rpartition(".")[2], function.__name__, args)
-    process.start()
-    sender.close()
+    """Run a module-level function in a process that has the accelerator; what it raises is raised here, as text.
+
+    One process serves all cases: importing everything takes longer than most of them.
+    """
+    if not _SERVER or not _SERVER[0].is_alive():
+        here, there = multiprocessing.get_context("forkserver").Pipe()
+        process = clean_process(_serve, there)
+        process.daemon = True
+        process.start()
+        there.close()
+        _SERVER[:] = [process, here]
+    process, connection = _SERVER
+    connection.send((function.__module__.rpartition(".")[2], function.__name__, args))
     try:
-        failure = receiver.recv() if receiver.poll(timeout) else f"took more than {timeout} s"
+        failure = connection.recv() if connection.poll(timeout) else f"took more than {timeout} s"
     except EOFError:
         failure = "the process died"
-    if failure is not None and process.is_alive():
-        process.kill()
-    process.join()
     if failure is not None:
+        process.kill()  # the next case starts afresh
+        process.join()
         pytest.fail(f"{function.__name__}{args}: {failure}", pytrace=False)
 
 
-def _report(sender: Any, module: str, name: str, args: tuple[Any, ...]) -> None:
-    failure = None
-    try:
-        call_by_name(module, name, args)
-    except BaseException:
-        failure = traceback.format_exc()
-    sender.send(failure)
+_SERVER: list[Any] = []
+
+
+def _serve(connection: Any) -> None:
+    while True:
+        try:
+            call_by_name(*connection.recv())
+            connection.send(None)
+        except EOFError:
+            return
+        except BaseException:
+            connection.send(traceback.format_exc())
