@@ -21,7 +21,7 @@ from transformers import T5TokenizerFast
 
 from videopainter import VideoPainterPipeline
 from videopainter.data.clip import ArrayFrames, ArrayMasks
-from videopainter.data.sample_order import SampleKey
+from videopainter.data.training.sample_order import SampleKey
 from videopainter.models import published
 from videopainter.models.id_adapter import IDAdapter
 from videopainter.models.id_resample import ClipMemory
