@@ -22,9 +22,12 @@ from videopainter.data.images import write_image
 from videopainter.data.synthetic.dataset import SyntheticLook
 from videopainter.data.synthetic.writing import write_set
 from videopainter.data.video_io import VideoWriter, open_video
+from videopainter.evaluation.finding import entries_of
 from videopainter.evaluation.pairs import borders_of
-from videopainter.metrics.catalog import CSV_COLUMNS
+from videopainter.evaluation.scoring import Scoring
+from videopainter.metrics.catalog import CSV_COLUMNS, LPIPS
 from videopainter.metrics.report.summary import load_summary
+from videopainter.metrics.networks.weights import WEIGHTS
 
 REPO = Path(__file__).resolve().parents[1]
 SIZE = ("--height", "32", "--width", "48", "--resize_to", "32x48")
@@ -217,6 +220,41 @@ def test_known_differences_of_own_files(triple, run):
     words = [word for name, path in zip(("results", "originals", "masks"), one) for word in (f"--{name}", path)]
     run(score, *words, "--ground_truth", "originals", "--output_path", "single", "--quiet")
     assert means(Path("single")) == found
+
+
+def test_a_score_is_of_its_files_settings_and_weights(triple, tmp_path: Path):
+    """Whatever decides the numbers is in the fingerprint: each change makes another, undone it is the first again."""
+    mask = triple["masks"] / "a b/000.png"
+    squeeze = tmp_path / "weights" / WEIGHTS[LPIPS].paths[0]
+    squeeze.parent.mkdir()
+    squeeze.write_bytes(b"some weights")
+
+    def of(*flags: object) -> str:
+        words = [*flags_of(triple), "--ground_truth", tmp_path / "truth", "--metrics", "lpips", *flags]
+        results, options = score.read_options([str(word) for word in words])
+        (entry,) = entries_of(results, options)
+        return Scoring(options=options, device="cpu", ckpt=tmp_path / "weights").fingerprint(entry.open())
+
+    write_video(tmp_path / "truth/a b.mkv", noise())
+    first = of()
+    assert of() == first
+    changed = [of("--protocol", "release"), of("--metrics", "mae")]
+    for path in (triple["results"] / "a b.mkv", triple["originals"] / "a b.mkv", tmp_path / "truth/a b.mkv"):
+        kept = path.read_bytes()
+        write_video(path, noise(seed=1))
+        changed.append(of())
+        path.write_bytes(kept)
+    kept = mask.read_bytes()
+    write_image(mask, np.zeros((32, 48), np.uint8))
+    changed.append(of())
+    mask.write_bytes(kept)
+    squeeze.write_bytes(b"other weights")
+    changed.append(of())
+    squeeze.unlink()
+    changed.append(of())
+    squeeze.write_bytes(b"some weights")
+    assert of() == first
+    assert len({first, *changed}) == 1 + len(changed)
 
 
 def test_only_what_is_asked_for_is_computed(triple, run):

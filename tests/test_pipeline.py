@@ -271,6 +271,28 @@ def test_memory_of_an_object_that_left_is_kept(pipe, embeds):
     assert np.array_equal(result[9:17], noise_video(25)[9:17])
 
 
+def test_a_window_that_sees_no_object_hands_on_the_memory_before(embeds):
+    """Its hole is smaller than what the latent mask samples: denoised, but without a token to remember."""
+    pipe = make_pipeline()
+    settings = InpaintSettings(num_inference_steps=1, num_frames=9, id_resample="exact", prev_clip_weight=0.5)
+    masks = moving_mask(25)
+    masks[8:] = False
+    masks[10, 5, 5] = True
+    prompts = PromptTrack.from_embeds(pipe, embeds["prompt_embeds"], embeds["negative_prompt_embeds"])
+    job = make_job(pipe, ArrayFrames(noise_video(25)), ArrayMasks(masks), settings=settings, prompts=prompts)
+    store, denoised = WindowStore(), []
+
+    def note(window, step, t, latents):
+        denoised.append(window.index)
+        return latents
+
+    job.on_step = note
+    memories = [store.memory(before=window.index + 1) for window in denoise_windows(pipe, job, store)]
+    assert denoised == [0, 1]  # the third has no hole at all
+    assert memories[0].hole.index.shape[1] > 0
+    assert memories[1] is memories[0] and memories[2] is memories[0]
+
+
 def test_first_frame_is_taken_as_known(pipe, embeds):
     video, filled = noise_video(9), noise_video(1, seed=5)[0]
     masks = moving_mask(9)

@@ -1,0 +1,260 @@
+"""Mistakes that the tests must notice: each is made in a copy of the code, and some test has to fail.
+
+    python tests/mutations.py            # all, some minutes
+    python tests/mutations.py mask_add   # those whose name contains a word
+
+Runs as in a clone alone, without the reference outputs. Exit code 1 if a mistake went unnoticed.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+REPO = Path(__file__).resolve().parents[1]
+SOURCE = REPO / "diffusers" / "src"
+
+
+class Mutation(NamedTuple):
+    """`old` becomes `new` in `file`, below videopainter/; `tests` are those that should notice."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+CONDITIONS, DENOISE = "pipelines/conditioning.py", "pipelines/denoise.py"
+STREAM, WINDOWS = "pipelines/streaming.py", "pipelines/windows.py"
+OBJECTIVE, TRAINER = "training/objective.py", "training/trainer.py"
+GOLDEN, LOSSES = "test_goldens.py", "test_goldens.py test_training_draws.py test_trainer.py"
+
+MUTATIONS = [
+    # Conditions
+    Mutation("rotary table of upstream", CONDITIONS, "(stop - start) / count", "stop / count", "test_rotary.py"),
+    Mutation("mask shrinks by area", CONDITIONS, 'mode="nearest"', 'mode="area"', "test_conditioning.py"),
+    Mutation("mask shrinks by nearest-exact", CONDITIONS, 'mode="nearest"', 'mode="nearest-exact"', GOLDEN),
+    Mutation("mask shows pixels of the hole", "data/reshape.py", "out |= np.take", "out &= np.take", "test_masks.py"),
+    Mutation("neighbours of touched latents", CONDITIONS, "margin: int = 1", "margin: int = 0", GOLDEN),
+    Mutation("a posterior's sample", CONDITIONS, "posterior.mode()", "posterior.sample()", GOLDEN),
+    Mutation("latents without their scale", CONDITIONS, " * vae.config.scaling_factor", "", GOLDEN),
+    Mutation(
+        "image condition's scale",
+        CONDITIONS,
+        "latents / vae.config.scaling_factor**2",
+        "latents",
+        "test_conditioning.py",
+    ),
+    Mutation("hole_fill ignored", STREAM, "branch.config.hole_fill if branch is not None else 0.0", "0.0", GOLDEN),
+    Mutation("pixels cut off, not rounded", CONDITIONS, "pixels.round()", "pixels", "test_conditioning.py"),
+    Mutation("image condition in every frame", CONDITIONS, "image_latents[:, :1]", "image_latents[:, :]", GOLDEN),
+    # Windows
+    Mutation(
+        "image condition of another latent",
+        STREAM,
+        "place = window.latent_start - previous.latent_start",
+        "place = 0",
+        GOLDEN,
+    ),
+    Mutation("memory of an object that left", STREAM, "memory if seen else None)", "memory)", GOLDEN),
+    Mutation("one seed for all windows", STREAM, "job.seeds[window.index]", "job.seeds[0]", GOLDEN),
+    Mutation("the run's seed ignored", STREAM, "manual_seed(settings.seed)", "manual_seed(42)", GOLDEN),
+    Mutation("average at overlaps", WINDOWS, 'if mode == "linear"', 'if mode == "none"', "test_windows.py"),
+    Mutation(
+        "ramp the other way",
+        WINDOWS,
+        "*= np.arange(shared) / shared",
+        "*= 1 - np.arange(shared) / shared",
+        "test_windows.py",
+    ),
+    Mutation(
+        "weights of the neighbour", STREAM, "weights[window.index][place]", "weights[window.index][-1 - place]", GOLDEN
+    ),
+    Mutation(
+        "first frame's mask stays",
+        STREAM,
+        "masks = np.concatenate([np.zeros_like(masks[:1]), masks[1:]])",
+        "pass",
+        GOLDEN,
+    ),
+    # Denoising
+    Mutation("guidance exponent", DENOISE, "** 5.0", "** 4.0", GOLDEN),
+    Mutation("guidance always dynamic", DENOISE, "if self.settings.use_dynamic_cfg:", "if True:", GOLDEN),
+    Mutation(
+        "guidance halves swapped", DENOISE, "unconditional, conditional =", "conditional, unconditional =", GOLDEN
+    ),
+    Mutation("mask_add inverted", DENOISE, "self.background = ~hole if", "self.background = hole if", GOLDEN),
+    Mutation("conditioning_scale ignored", DENOISE, "conditioning_scale=conditioning_scale, ", "", GOLDEN),
+    Mutation("add_first ignored", DENOISE, "add_first=self.settings.add_first", "add_first=False", GOLDEN),
+    Mutation("replace_gt at this step's noise", DENOISE, "timesteps[step + 1]", "timesteps[step]", GOLDEN),
+    Mutation(
+        "replace_gt noisy to the end",
+        DENOISE,
+        "None if last else timesteps[step + 1]",
+        "timesteps[min(step + 1, len(timesteps) - 1)]",
+        GOLDEN,
+    ),
+    Mutation(
+        "kept latents", DENOISE, 'settings.kept_latents == "nearest"', 'settings.kept_latents != "nearest"', GOLDEN
+    ),
+    Mutation(
+        "strength runs the first steps",
+        DENOISE,
+        "scheduler.timesteps[len(scheduler.timesteps) - settings.num_denoising_steps :]",
+        "scheduler.timesteps[: settings.num_denoising_steps]",
+        GOLDEN,
+    ),
+    Mutation("strength starts from noise", DENOISE, "if settings.strength < 1:", "if False:", GOLDEN),
+    Mutation(
+        "memory of the first step",
+        DENOISE,
+        "remember=last and run.remember",
+        "remember=step == 0 and run.remember",
+        GOLDEN,
+    ),
+    Mutation(
+        "previous clip's weight",
+        "models/attention.py",
+        "hole_key = attn.to_k(resample.tokens).unflatten(2, heads) * resample.weight",
+        "hole_key = attn.to_k(resample.tokens).unflatten(2, heads)",
+        GOLDEN,
+    ),
+    Mutation(
+        "1.5 padded at the end",
+        DENOISE,
+        "torch.cat([x[:, :1]] * added + [x], dim=1)",
+        "torch.cat([x] + [x[:, -1:]] * added, dim=1)",
+        GOLDEN,
+    ),
+    Mutation("1.5's ofs", DENOISE, "new_full((1,), 2.0)", "new_full((1,), 1.0)", GOLDEN),
+    # Training
+    Mutation("image never dropped, draw", "training/draws.py", ">= dropout", ">= 0 * dropout", LOSSES),
+    Mutation("image never dropped, use", OBJECTIVE, "if image_kept is not None:", "if False:", LOSSES),
+    Mutation("weight of the loss", OBJECTIVE, " / (1.0 - alpha_bar)", "", LOSSES),
+    Mutation("masked loss sees everything", OBJECTIVE, "(error * (batch.mask > 0)).mean()", "error.mean()", LOSSES),
+    Mutation(
+        "inpainting_loss_weight ignored",
+        OBJECTIVE,
+        "self.options.inpainting_loss_weight * losses.masked",
+        "losses.masked",
+        LOSSES,
+    ),
+    Mutation(
+        "first frame without noise",
+        "training/encoding.py",
+        "frame + sigma * noise.to(frame)",
+        "frame",
+        "test_training_draws.py",
+    ),
+    Mutation(
+        "sigma not exponential",
+        "training/draws.py",
+        "math.exp(-3.0 + 0.5 *",
+        "abs(-3.0 + 0.5 *",
+        "test_training_draws.py",
+    ),
+    Mutation(
+        "training's hole_fill ignored",
+        "training/encoding.py",
+        "fill_hole(video, mask, hole_fill)",
+        "fill_hole(video, mask)",
+        "test_training_draws.py test_latent_cache.py",
+    ),
+    Mutation(
+        "timesteps of half the range",
+        OBJECTIVE,
+        "key, shape, self.num_train_timesteps)",
+        "key, shape, self.num_train_timesteps // 2)",
+        LOSSES,
+    ),
+    Mutation("one noise for all samples", "training/draws.py", "key.epoch, key.row,", "key.epoch, 0,", LOSSES),
+    Mutation(
+        "scale_lr ignored", TRAINER, "learning_rate=rate", "learning_rate=options.learning_rate", "test_trainer.py"
+    ),
+    Mutation(
+        "gradients not clipped", TRAINER, "max_grad_norm=options.max_grad_norm", "max_grad_norm=0.0", "test_trainer.py"
+    ),
+    Mutation("average never updated", TRAINER, "self.average.step()", "pass", "test_trainer.py"),
+    Mutation("average not saved", TRAINER, "with self.average.swap_in():", "with nullcontext():", "test_trainer.py"),
+    Mutation(
+        "average not validated",
+        TRAINER,
+        "self.average.swap_in() if self.average is not None else nullcontext()",
+        "nullcontext()",
+        "test_validation.py test_trainer.py",
+    ),
+    Mutation(
+        "captions never dropped",
+        "data/training_set.py",
+        "proportion_empty_prompts: float = flag(0.0",
+        "proportion_empty_prompts: float = flag(0.5",
+        "test_training_data.py",
+    ),
+    # Evaluation
+    Mutation(
+        "weights not in a score's fingerprint",
+        "evaluation/scoring.py",
+        '            "weights": self.weights(),\n',
+        "",
+        "test_evaluate.py",
+    ),
+    Mutation(
+        "masks not in a score's fingerprint",
+        "evaluation/scoring.py",
+        '            "hole": mask_digest(clip),\n',
+        "",
+        "test_evaluate.py",
+    ),
+    Mutation(
+        "truth not in a score's fingerprint",
+        "evaluation/scoring.py",
+        '"truth": pair.truth_files',
+        '"truth": ()',
+        "test_evaluate.py",
+    ),
+]
+
+
+def noticed(mutation: Mutation) -> bool:
+    """Whether a test fails on a copy of the code with the mistake."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "src"
+        shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        path = copy / "videopainter" / mutation.file
+        text = path.read_text()
+        assert text.count(mutation.old) >= 1, f"{mutation.name}: {mutation.old!r} is not in {mutation.file}"
+        path.write_text(text.replace(mutation.old, mutation.new))
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(copy),
+            "VIDEOPAINTER_REFERENCE": folder,
+            "VIDEOPAINTER_CLIPS": folder,
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        tests = [f"tests/{test}" for test in mutation.tests.split()]
+        words = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", *tests]
+        run = subprocess.run(words, cwd=REPO, env=environment, capture_output=True, text=True)
+    assert run.returncode in (0, 1), run.stdout + run.stderr
+    if run.returncode:
+        print("   ", next(line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR")))[:150])
+    return run.returncode == 1
+
+
+def main() -> None:
+    chosen = [m for m in MUTATIONS if all(word in m.name for word in sys.argv[1:])]
+    missed = []
+    for mutation in chosen:
+        print(f"{mutation.name}: {mutation.file}", flush=True)
+        if not noticed(mutation):
+            missed.append(mutation.name)
+            print("    NOT NOTICED", flush=True)
+    print(f"{len(chosen) - len(missed)} of {len(chosen)} noticed" + "".join(f"\n  missed: {name}" for name in missed))
+    sys.exit(bool(missed))
+
+
+if __name__ == "__main__":
+    main()
