@@ -34,7 +34,7 @@ PIPELINES = {
     "id_exact": ("ddim", {}, {"id_resample": "exact", "prev_clip_weight": 0.5}),
     "id_compact": ("dpm", {}, {"image": True, "id_resample": "compact", "prev_clip_weight": 0.5}),
     "t2v": ("ddim", {"in_channels": 16}, {}),
-    "v1.5": ("dpm", V15, {"image": True, "num_frames": 13, "id_resample": "exact", "prev_clip_weight": 1.0}),
+    "v1.5": ("dpm", V15, {"image": True, "id_resample": "exact", "prev_clip_weight": 1.0}),
     "black_holes": ("ddim", {}, {"hole_fill": -1.0}),
     "portrait": ("ddim", {}, {"image": True, "height": 64, "width": 32}),
 }
@@ -68,7 +68,7 @@ def pipeline_latents(name):
 
 TRAININGS = {
     "branch": {},
-    "v1.5": {"backbone": V15},
+    "v1.5": {"backbone": V15, "frames": 3},
     "adapter": {"form": "exact", "adapter": {"prev_clip_prob": 1.0, "prev_clip_weight": 0.5}},
 }
 
@@ -94,7 +94,7 @@ def training_numbers(name):
     conditions = ConditionOptions(noised_image_dropout=0.5, inpainting_loss_weight=0.7)
     adapter = AdapterOptions(**case["adapter"]) if "adapter" in case else None
     objective = Objective(pipe.scheduler, pipe.transformer.config, conditions, adapter)
-    losses = objective.training_losses(model, batch(), seed=4)
+    losses = objective.training_losses(model, batch(case.get("frames", 4)), seed=4)
     objective.total(losses).backward()
     gradients = [p.grad.norm() for _, p in sorted(model.branch.named_parameters()) if p.grad is not None]
     return torch.stack([losses.full.detach(), losses.masked.detach(), *gradients])

@@ -137,8 +137,8 @@ MUTATIONS = [
     Mutation(
         "previous clip's weight",
         "models/attention.py",
-        "hole_key = attn.to_k(resample.tokens).unflatten(2, heads) * resample.weight",
-        "hole_key = attn.to_k(resample.tokens).unflatten(2, heads)",
+        "hole_value = attn.to_v(resample.tokens).unflatten(2, heads) * resample.weight",
+        "hole_value = attn.to_v(resample.tokens).unflatten(2, heads)",
         GOLDEN,
     ),
     Mutation(
@@ -191,19 +191,39 @@ MUTATIONS = [
     ),
     Mutation("one noise for all samples", "training/draws.py", "key.epoch, key.row,", "key.epoch, 0,", LOSSES),
     Mutation(
-        "scale_lr ignored", TRAINER, "learning_rate=rate", "learning_rate=options.learning_rate", "test_trainer.py"
+        "scale_lr ignored",
+        TRAINER,
+        "learning_rate=rate",
+        "learning_rate=options.learning_rate",
+        "test_trainer.py::test_the_learning_rate_counts_the_clips_of_a_step",
     ),
     Mutation(
-        "gradients not clipped", TRAINER, "max_grad_norm=options.max_grad_norm", "max_grad_norm=0.0", "test_trainer.py"
+        "gradients not clipped",
+        TRAINER,
+        "max_grad_norm=options.max_grad_norm",
+        "max_grad_norm=0.0",
+        "test_trainer.py::test_gradients_are_clipped",
     ),
-    Mutation("average never updated", TRAINER, "self.average.step()", "pass", "test_trainer.py"),
-    Mutation("average not saved", TRAINER, "with self.average.swap_in():", "with nullcontext():", "test_trainer.py"),
+    Mutation(
+        "average never updated",
+        TRAINER,
+        "self.average.step()",
+        "pass",
+        "test_trainer.py::test_what_is_saved_is_the_average",
+    ),
+    Mutation(
+        "average not saved",
+        TRAINER,
+        "with self.average.swap_in():",
+        "with nullcontext():",
+        "test_trainer.py::test_what_is_saved_is_the_average",
+    ),
     Mutation(
         "average not validated",
         TRAINER,
         "self.average.swap_in() if self.average is not None else nullcontext()",
         "nullcontext()",
-        "test_validation.py test_trainer.py",
+        "test_trainer.py::test_what_is_validated_is_the_average",
     ),
     Mutation(
         "captions never dropped",

@@ -238,7 +238,7 @@ def test_a_score_is_of_its_files_settings_and_weights(triple, tmp_path: Path):
     write_video(tmp_path / "truth/a b.mkv", noise())
     first = of()
     assert of() == first
-    changed = [of("--protocol", "release"), of("--metrics", "mae")]
+    changed = [of("--protocol", "release"), of("--metrics", "mae"), of("--dilate_size", 3)]
     for path in (triple["results"] / "a b.mkv", triple["originals"] / "a b.mkv", tmp_path / "truth/a b.mkv"):
         kept = path.read_bytes()
         write_video(path, noise(seed=1))

@@ -8,7 +8,9 @@ import random
 import shutil
 import signal
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,12 +24,14 @@ from videopainter.data.training.sample_order import SampleKey
 from videopainter.models.adapter_file import FILE_NAME
 from videopainter.models.id_adapter import IDAdapter
 from videopainter.models.id_resample import HoleTokens
-from videopainter.training.checkpoints import CheckpointFolder, damage_of
+from videopainter.training.checkpoints import CheckpointFolder, Position, damage_of
+from videopainter.training.ema import EMAOptions, TrainedAverage
 from videopainter.training.encoding import EncodedBatch
 from videopainter.training.model import InpaintingModel, freeze_all_but_branch
 from videopainter.training.objective import Objective
 from videopainter.training.options import AdapterOptions, ConditionOptions
 from videopainter.training.trackers import read_metrics
+from videopainter.training.trainer import Trainer
 
 # SIGKILLs of test_killed_and_resumed, one in six steps or so; 10 for the whole demonstration of 60 steps.
 KILLS = int(os.environ.get("VIDEOPAINTER_KILLS", "3"))
@@ -180,6 +184,59 @@ def test_accumulation_is_a_larger_batch(flags, tmp_path):
     train_branch(flags(tmp_path / "small", train_batch_size=1, gradient_accumulation_steps=2, **changes))
     assert losses(tmp_path / "small") == pytest.approx(losses(tmp_path / "large"), rel=1e-4)
     assert len(losses(tmp_path / "small")) == 4
+
+
+def test_the_learning_rate_counts_the_clips_of_a_step(flags, tmp_path):
+    common = {"max_train_steps": 1, "learning_rate": 1e-3, "lr_warmup_steps": 0, "gradient_accumulation_steps": 3}
+    assert train_branch(flags(tmp_path, **common, scale_lr=True, train_batch_size=2)) == 0
+    (line,) = [line for line in read_metrics(tmp_path / "metrics.jsonl") if "lr" in line]
+    assert line["lr"] == pytest.approx(6e-3)
+
+
+def test_gradients_are_clipped(flags, tmp_path):
+    """Below Adam's epsilon a gradient moves nothing, so a bound that is as small does not either."""
+    common = {"max_train_steps": 1, "learning_rate": 1e-3, "lr_warmup_steps": 0, "adam_weight_decay": 0}
+    weights = {}
+    for name, changes in {"free": {}, "bound": {"max_grad_norm": 1e-14}, "still": {"learning_rate": 1e-12}}.items():
+        assert train_branch(flags(tmp_path / name, **{**common, **changes})) == 0
+        weights[name] = branch_weights(tmp_path / name, 1)["branch_blocks.0.weight"]
+    assert float((weights["bound"] - weights["still"]).abs().max()) < 1e-6
+    assert float((weights["free"] - weights["still"]).abs().max()) > 1e-4
+
+
+def test_what_is_saved_is_the_average(flags, tmp_path):
+    """Of the weights after each step, by the formula of `TrainedAverage`."""
+    common = {"max_train_steps": 3, "learning_rate": 1e-3, "lr_warmup_steps": 0, "checkpointing_steps": 1}
+    assert train_branch(flags(tmp_path / "plain", **common)) == 0
+    assert train_branch(flags(tmp_path / "average", **common, use_ema=True)) == 0
+    steps = [branch_weights(tmp_path / "plain", step) for step in (1, 2, 3)]
+    averaged = branch_weights(tmp_path / "average", 3)
+    for name, expected in steps[0].items():
+        for share, weights in ((2 / 11, steps[1]), (3 / 12, steps[2])):
+            expected = share * expected + (1 - share) * weights[name]
+        torch.testing.assert_close(averaged[name], expected, rtol=0, atol=1e-6)
+    moved = "transformer_blocks.0.ff.net.2.weight"
+    assert float((averaged[moved] - steps[2][moved]).abs().max()) > 1e-4
+
+
+def test_what_is_validated_is_the_average():
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(3, 2)
+    average = TrainedAverage(layer.named_parameters(), EMAOptions())
+    for _ in range(3):
+        with torch.no_grad():
+            layer.weight += torch.randn(2, 3)
+        average.step()
+    seen = []
+    validation = SimpleNamespace(
+        due=lambda step, epoch: True, run=lambda step, model: seen.append(model.weight.detach().clone()) or {}
+    )
+    trainer = SimpleNamespace(position=Position(3, 3), clips=[0], average=average, engine=SimpleNamespace(model=layer))
+    meter, trackers = SimpleNamespace(pause=nullcontext), SimpleNamespace(log=lambda numbers, step: None)
+    own = layer.weight.detach().clone()
+    Trainer._validate(trainer, validation, meter, trackers)
+    assert torch.equal(seen[0], average.state_dict()["average.weight"])
+    assert torch.equal(layer.weight, own) and not torch.equal(seen[0], own)
 
 
 def test_workers_do_not_change_a_training(flags, tmp_path):

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from videopainter.data.clip import Clip, FrameSource
 from videopainter.data.errors import InputError
@@ -16,6 +15,9 @@ from videopainter.data.images import list_images
 from videopainter.data.masks.opening import open_masks
 from videopainter.data.masks.views import DilatedMasks
 from videopainter.data.video_io import FolderFrames, open_video, sound_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # What a row must have, and the columns that may hold the prompts, best first.
 _CLIP_COLUMNS = ("path", "start_frame", "end_frame", "fps", "mask_id")
@@ -210,6 +212,8 @@ def record_paths(path: str, *, where: str = "CSV") -> tuple[Path, Path]:
 
 
 def _read(csv: Path) -> pd.DataFrame:
+    import pandas as pd  # half a second, and runs on files of one's own need none
+
     try:
         return pd.read_csv(csv, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except FileNotFoundError:

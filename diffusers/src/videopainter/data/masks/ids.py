@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-import pandas as pd
 
 from videopainter.data.clip import check_range
 from videopainter.data.errors import InputError
@@ -123,6 +122,8 @@ def pick_id(mask_id: int | None, ids: set[int], path: Path) -> int:
 
 def unique_ids(pixels: np.ndarray) -> set[int]:
     """The ids in an array of any shape."""
+    import pandas as pd  # its hashing is many times as fast as sorting
+
     return {int(i) for i in pd.unique(pixels.ravel())}
 
 

@@ -123,6 +123,9 @@ class Lpips(nn.Module):
             raise ValueError(f"images: LPIPS needs at least {MIN_SIZE}x{MIN_SIZE} pixels, got {size}")
         total = first.new_zeros(len(first))
         images = (2 * torch.cat([first, second]) - 1 - self.shift) / self.scale
+        if images.device.type == "cpu":
+            # Channels last: 1x1 convolutions, pooling and sums over channels read memory in order.
+            images = images.contiguous(memory_format=torch.channels_last)
         with exact_convolutions():
             for features, weighting in zip(self.net.taps(images), self.weightings, strict=True):
                 a, b = _unit(features).chunk(2)
