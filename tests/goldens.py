@@ -13,7 +13,7 @@ import torch
 from conftest import TEXT_DIM, TEXT_LENGTH, make_branch, make_pipeline, make_transformer, moving_mask, noise_video
 from safetensors.torch import save_file
 
-from videopainter.data.sample_order import SampleKey
+from videopainter.data.training.sample_order import SampleKey
 from videopainter.training.encoding import EncodedBatch
 from videopainter.training.model import InpaintingModel
 from videopainter.training.objective import Objective

@@ -108,12 +108,12 @@ MUTATIONS = [
     Mutation("mask_add inverted", DENOISE, "self.background = ~hole if", "self.background = hole if", GOLDEN),
     Mutation("conditioning_scale ignored", DENOISE, "conditioning_scale=conditioning_scale, ", "", GOLDEN),
     Mutation("add_first ignored", DENOISE, "add_first=self.settings.add_first", "add_first=False", GOLDEN),
-    Mutation("replace_gt at this step's noise", DENOISE, "timesteps[step + 1]", "timesteps[step]", GOLDEN),
+    Mutation("replace_gt at this step's noise", DENOISE, "noise, step + 1)", "noise, step)", GOLDEN),
     Mutation(
         "replace_gt noisy to the end",
         DENOISE,
-        "None if last else timesteps[step + 1]",
-        "timesteps[min(step + 1, len(timesteps) - 1)]",
+        "noise, step + 1)",
+        "noise, min(step + 1, len(sampler) - 1))",
         GOLDEN,
     ),
     Mutation(
@@ -121,17 +121,17 @@ MUTATIONS = [
     ),
     Mutation(
         "strength runs the first steps",
-        DENOISE,
-        "scheduler.timesteps[len(scheduler.timesteps) - settings.num_denoising_steps :]",
-        "scheduler.timesteps[: settings.num_denoising_steps]",
+        "pipelines/sampler.py",
+        "first = len(scheduler.timesteps) - settings.num_denoising_steps",
+        "first = 0",
         GOLDEN,
     ),
-    Mutation("strength starts from noise", DENOISE, "if settings.strength < 1:", "if False:", GOLDEN),
+    Mutation("strength starts from noise", DENOISE, "if settings.strength < 1 else", "if False else", GOLDEN),
     Mutation(
         "memory of the first step",
         DENOISE,
-        "remember=last and run.remember",
-        "remember=step == 0 and run.remember",
+        "run.remember and step == len(sampler) - 1",
+        "run.remember and step == 0",
         GOLDEN,
     ),
     Mutation(
@@ -214,8 +214,8 @@ MUTATIONS = [
     Mutation(
         "average not saved",
         TRAINER,
-        "with self.average.swap_in():",
-        "with nullcontext():",
+        "{name: self.average.of(tensor) for name, tensor in exported.items()}",
+        "exported",
         "test_trainer.py::test_what_is_saved_is_the_average",
     ),
     Mutation(
@@ -227,7 +227,7 @@ MUTATIONS = [
     ),
     Mutation(
         "captions never dropped",
-        "data/training_set.py",
+        "data/training/training_set.py",
         "< self.options.proportion_empty_prompts:",
         "< 0:",
         "test_training_data.py",

@@ -7,8 +7,8 @@ import pytest
 import torch
 from conftest import make_scheduler, make_transformer, make_vae, moving_mask, noise_video
 
-from videopainter.data.sample_order import SampleKey
-from videopainter.data.training_set import TrainingSample
+from videopainter.data.training.sample_order import SampleKey
+from videopainter.data.training.training_set import TrainingSample
 from videopainter.pipelines.conditioning import encode_video, fill_hole, to_video_tensor
 from videopainter.training.draws import first_frame_noise, keeps_image, noise_and_timestep
 from videopainter.training.encoding import EncodedBatch, encode_pixels, noised_first_frames
