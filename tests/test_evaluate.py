@@ -26,8 +26,8 @@ from videopainter.evaluation.finding import entries_of
 from videopainter.evaluation.pairs import borders_of
 from videopainter.evaluation.scoring import Scoring
 from videopainter.metrics.catalog import CSV_COLUMNS, LPIPS
-from videopainter.metrics.report.summary import load_summary
 from videopainter.metrics.networks.weights import WEIGHTS
+from videopainter.metrics.report.summary import load_summary
 
 REPO = Path(__file__).resolve().parents[1]
 SIZE = ("--height", "32", "--width", "48", "--resize_to", "32x48")
