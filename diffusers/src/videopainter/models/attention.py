@@ -14,7 +14,8 @@ from videopainter.models.id_resample import ResampleTokens
 class VideoPainterAttnProcessor:
     """Attention over text ‖ video tokens. The backend is what `set_attention_backend` chose, else torch's own.
 
-    `resample` adds the keys and values of the object to be remembered (see `id_resample`); None costs nothing.
+    `resample` adds the keys and values of the object to be remembered (see `id_resample`); None costs nothing. Under
+    context parallelism it holds the hole tokens of this process's share of the video.
     """
 
     _attention_backend = None
@@ -56,7 +57,7 @@ class VideoPainterAttnProcessor:
                 value,
                 attn_mask=attention_mask,
                 backend=self._attention_backend,
-                parallel_config=self._parallel_config if resample is None else None,
+                parallel_config=self._parallel_config,
             )
         output = output.flatten(2).to(query.dtype)
         output = attn.to_out[1](attn.to_out[0](output))
