@@ -12,6 +12,7 @@ from videopainter.cli.door import complain, parse_options
 from videopainter.data.errors import InputError
 from videopainter.data.training.training_set import TrainingSet, TrainingSetOptions
 from videopainter.pipelines.loading import check_checkpoints, read_config
+from videopainter.training.checkpoints import CheckpointFolder, check_processes
 from videopainter.training.ema import EMAOptions
 from videopainter.training.optimizers import OptimizerOptions, check_optimizer
 from videopainter.training.options import (
@@ -106,7 +107,19 @@ def check(kind: Kind, options: TrainingOptions) -> None:
     wanted = options.run.resume_from_checkpoint
     if wanted and wanted != "latest" and not any(p.is_dir() for p in (Path(wanted), options.output_dir / wanted)):
         raise InputError(f"resume_from_checkpoint: expected `latest` or a checkpoint's folder, found no {wanted}")
+    _check_resumed(options)
     _check_fresh(options)
+
+
+def _check_resumed(options: TrainingOptions) -> None:
+    """As many processes as wrote the checkpoint, where DeepSpeed did."""
+    wanted = options.run.resume_from_checkpoint
+    if not wanted:
+        return
+    named = (path for path in (Path(wanted), options.output_dir / wanted) if path.is_dir())
+    checkpoint = next(iter(CheckpointFolder(options.output_dir)) if wanted == "latest" else named, None)
+    if checkpoint is not None:
+        check_processes(checkpoint, int(os.environ.get("WORLD_SIZE", "1")))
 
 
 def _check_same_fill(options: TrainingOptions, branch: Path) -> None:

@@ -135,6 +135,16 @@ def damage_of(checkpoint: Path) -> str | None:
     return None
 
 
+def check_processes(checkpoint: Path, processes: int) -> None:
+    """InputError where DeepSpeed cut the optimizer's state up among another number of processes; loads nothing."""
+    parts = len(list((checkpoint / STATE).rglob("*zero_pp_rank_*_optim_states.pt")))
+    if parts not in (0, processes):
+        raise InputError(
+            f"resume_from_checkpoint: expected {parts} processes (NUM_PROCESSES={parts}), which cut up the optimizer's "
+            f"state with DeepSpeed, got {processes}, in {checkpoint}"
+        )
+
+
 def _describe(folder: Path) -> dict[str, tuple[int, str]]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): (path.stat().st_size, _digest(path)) for path in files}

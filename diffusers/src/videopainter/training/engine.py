@@ -103,6 +103,10 @@ class Engine:
     ) -> None:
         self.accelerator, self.lr_scheduler, self.max_grad_norm = accelerator, lr_scheduler, max_grad_norm
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        # Offloading puts another optimizer in the place of ours, which shares its parameter groups until a state is
+        # loaded into it; the schedule must write to those that are used.
+        self.stepping = _innermost(self.optimizer)
+        self.lr_scheduler.optimizer = self.stepping
         self.bare: Any = accelerator.unwrap_model(self.model)
         if not self.is_plain:  # all weights at work are in half precision, and accelerate adds no autocast
             self.bare.input_dtype = HALVES.get(accelerator.mixed_precision)
@@ -116,6 +120,11 @@ class Engine:
     @property
     def is_deepspeed(self) -> bool:
         return self.accelerator.state.deepspeed_plugin is not None
+
+    @property
+    def learning_rate(self) -> float:
+        """What the next step takes, read off the optimizer that steps."""
+        return float(self.stepping.param_groups[0]["lr"])
 
     @property
     def is_zero3(self) -> bool:
@@ -219,6 +228,13 @@ class Engine:
 
 
 _OWN = ("lr_scheduler", "optimizer", "weights", "scaler")
+
+
+def _innermost(optimizer: Any) -> torch.optim.Optimizer:
+    """The optimizer that updates weights, without the wrappers of accelerate and DeepSpeed."""
+    while hasattr(optimizer, "optimizer"):
+        optimizer = optimizer.optimizer
+    return optimizer
 
 
 def _random_state() -> dict[str, Any]:

@@ -206,7 +206,7 @@ class Trainer:
     def _report(self, means: torch.Tensor, meter: StepMeter, bar: Any, trackers: Trackers) -> None:
         loss, full, masked, norm = self._means(means)
         progress = meter.read()
-        rate = self.engine.lr_scheduler.get_last_lr()[0]
+        rate = self.engine.learning_rate
         bar.set_postfix(loss=f"{loss:.4f}", **progress.postfix())
         metrics = {"loss": loss, "loss_full": full, "loss_masked": masked, "grad_norm": norm, "lr": rate}
         trackers.log(metrics | progress.metrics(), self.position.step)
