@@ -178,6 +178,28 @@ def test_a_mistake_is_one_line_before_anything_loads(tmp_path):
     assert result.stderr.splitlines() == ["error: unknown flag '--hieght', did you mean --height"]
 
 
+@pytest.mark.parametrize("wanted", ["latest", "checkpoint-7"])
+def test_a_deepspeed_checkpoint_wants_as_many_processes(wanted, tmp_path):
+    state = tmp_path / "checkpoint-7/state/sharded/pytorch_model"
+    state.mkdir(parents=True)
+    for rank in range(2):
+        (state / f"bf16_zero_pp_rank_{rank}_mp_rank_00_optim_states.pt").touch()
+    words = ["--pretrained_model_name_or_path", str(TINY / "CogVideoX-5b-I2V"), "--meta_file_path", "a.csv"]
+    words += ["--output_dir", str(tmp_path), "--resume_from_checkpoint", wanted]
+    command = [sys.executable, str(TRAIN / DOORS["VideoPainter.sh"][0]), *words]
+
+    def errors(processes: str) -> list[str]:
+        variables = environment(WORLD_SIZE=processes)
+        result = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True)
+        assert result.returncode == 2
+        return result.stderr.splitlines()
+
+    (line,) = errors("3")
+    assert line.startswith("error: resume_from_checkpoint: expected 2 processes (NUM_PROCESSES=2)")
+    assert "got 3, in " in line and line.endswith("checkpoint-7")
+    assert "resume_from_checkpoint" not in errors("2")[-1]  # the next mistake: there is no a.csv
+
+
 @pytest.mark.skipif(not CLIPS.is_dir(), reason="no benchmark clips (VIDEOPAINTER_CLIPS)")
 def test_two_processes_train_the_branch(tmp_path):
     """The script as it is, on the tiny checkpoint: DDP on gloo."""

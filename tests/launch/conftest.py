@@ -46,9 +46,9 @@ def cell(record_property):
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Configs x tasks x {fresh, resumed}; what was not reached stays FAILED or skipped."""
+    """Configs x tasks x {fresh, resumed}; what was not reached stays empty."""
     cells: dict[tuple[str, str, str], str] = {}
-    for outcome, reports in terminalreporter.stats.items():
+    for reports in terminalreporter.stats.values():
         for report in reports:
             for name, value in getattr(report, "user_properties", []):
                 if name == CELL:
@@ -58,8 +58,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         return
     columns = [(task, part) for task in SCRIPTS for part in PARTS]
     lines = [["", *(f"{task}, {part}" for task, part in columns)]]
-    for way in dict.fromkeys([*(way.name for way in WAYS), *(way for way, _, _ in cells)]):
-        lines.append([way, *(cells.get((way, *column), "-") for column in columns)])
+    lines += [[way.name, *(cells.get((way.name, *column), "-") for column in columns)] for way in WAYS]
     widths = [max(map(len, column)) for column in zip(*lines)]
     terminalreporter.section(f"launch matrix, {time.strftime('%Y-%m-%d %H:%M')}")
     for number, line in enumerate(lines):

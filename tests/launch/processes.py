@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -16,11 +17,11 @@ from launch.ways import TRAIN, Way
 # The first start with optimizer offload compiles for minutes; the others take half of one.
 TIME_LIMIT = 420
 # Set for the shell that runs the tests, these would change what the scripts do.
-OURS = (
+OURS = shlex.split(
     "MODEL_PATH BRANCH_MODEL_PATH CACHE_PATH DATASET_PATH META_FILE_PATH VAL_META_FILE_PATH PROJECT_NAME RUNS_NAME "
     "OUTPUT_PATH REPORT_TO CONFIG_FILE NUM_PROCESSES NUM_MACHINES MACHINE_RANK MAIN_PROCESS_IP MAIN_PROCESS_PORT CPU "
     "MIXED_PRECISION CUDA_VISIBLE_DEVICES"
-).split()
+)
 
 
 class Launch:

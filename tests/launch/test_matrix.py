@@ -17,6 +17,7 @@ from launch.processes import Launch
 from launch.trainings import FLAGS, KILLED, LAST, SAVED, Trained, planned_rate, resume, train_until_killed, variables
 from launch.ways import REFUSED, SCRIPTS, TINY, TRAIN, WAYS, Way, has_compiler
 from safetensors.torch import load_file
+
 from videopainter.cli.inpaint import inpaint, read_options
 from videopainter.data.video_io import open_video
 

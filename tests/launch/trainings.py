@@ -1,9 +1,9 @@
 """A training that is killed in its second validation and goes on from its checkpoint, and what the two leave behind.
 
-    step 0        validation, with a video
-    step 3        checkpoint
-    step 5        validation: here the first launch is killed, after steps 4 and 5 that its checkpoint does not know
-    step 4 ... 6  again, by the second launch; it validates at step 5 and ends with a checkpoint
+step 0        validation, with a video
+step 3        checkpoint
+step 5        validation: here the first launch is killed, after steps 4 and 5 that its checkpoint does not know
+step 4 ... 6  again, by the second launch; it validates at step 5 and ends with a checkpoint
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from launch.processes import Launch
 from launch.ways import SCRIPTS, TINY, Way
+
 from videopainter.training.trackers import read_metrics
 
 SAVED, KILLED, LAST = 3, 5, 6
