@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -122,16 +124,36 @@ class Hasher:
         self.known: dict[str, str] = self._load()
 
     def files(self, paths: Iterable[Path]) -> dict[str, str]:
-        """{path: sha256} in sorted order; folders stand for the files in them."""
+        """{path: sha256} in sorted order; folders stand for the files in them.
+
+        Of several processes that ask for the same new files, one reads them and the others wait for its answer.
+        """
         wanted = sorted({file for path in paths for file in _files_in(path)})
         keys = {file: self._key(file) for file in wanted}
-        fresh = [file for file in wanted if keys[file] not in self.known]
-        with ThreadPoolExecutor(4) as pool:  # hashing releases the interpreter lock
-            for file, digest in zip(fresh, pool.map(_sha256, fresh)):
-                self.known[keys[file]] = digest
-        if fresh:
-            self._save()
+        if any(key not in self.known for key in keys.values()):
+            with self._turn():
+                self.known = self._load() | self.known
+                fresh = [file for file in wanted if keys[file] not in self.known]
+                with ThreadPoolExecutor(4) as pool:  # hashing releases the interpreter lock
+                    for file, digest in zip(fresh, pool.map(_sha256, fresh)):
+                        self.known[keys[file]] = digest
+                if fresh:
+                    self._save()
         return {str(file): self.known[keys[file]] for file in wanted}
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait until no other process of this machine hashes; where nothing can be written, do not wait."""
+        try:
+            self.cache.parent.mkdir(parents=True, exist_ok=True)
+            lock = self.cache.with_suffix(".lock").open("w")
+        except OSError:
+            yield
+            return
+        with lock:
+            # Given back when the file is closed, also by a process that is killed.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     @staticmethod
     def _key(path: Path) -> str:

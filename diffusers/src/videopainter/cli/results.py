@@ -20,6 +20,7 @@ from videopainter.cli.manifest import WINDOWS, Hasher, begin, is_finished, manif
 from videopainter.cli.plan import Job, Plan, step_cache
 from videopainter.cli.recipe import Precision, Stamp, make_record, make_stamp, reset_peak_memory
 from videopainter.cli.report import Report
+from videopainter.cli.workload import largest_workload
 from videopainter.cli.writers import ResultWriter, write_missing_beside
 from videopainter.pipelines.loading import load_pipeline
 from videopainter.pipelines.streaming import inpaint_stream
@@ -62,7 +63,7 @@ class Studio:
         if not orders:
             return
         with self._timed("load"):
-            pipe = self._load()
+            pipe = self._load(orders)
         for order in orders:
             with report.attempt(order.job.label):
                 self._make_one(pipe, order)
@@ -89,7 +90,7 @@ class Studio:
         failed = fill_first_frames([(order.plan, order.job) for order in orders], self.precision, report)
         return [order for order in orders if order.job not in failed]
 
-    def _load(self) -> Any:
+    def _load(self, orders: Sequence[Order]) -> Any:
         model, weights = self.plan.options.model, self.plan.weights
         if self.plan.options.output.quiet:
             diffusers_logging.disable_progress_bar()
@@ -105,6 +106,8 @@ class Studio:
             cache=step_cache(self.plan.options),
             device=self.precision.device,
             scheduler=self.plan.options.sampling.scheduler,
+            workload=largest_workload([(order.plan, order.job) for order in orders]),
+            extra_adapters=[] if weights.lora is None else [weights.lora],
         )
         if weights.lora is not None:
             add_lora(pipe, weights.lora)

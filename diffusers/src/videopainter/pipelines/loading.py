@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.util
 import json
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videopainter.models.adapter_file import adapter_file
+from videopainter.pipelines.memory import Choice, Workload, choose, model_sizes
 from videopainter.pipelines.step_cache import StepCache, enable_step_cache
 
 if TYPE_CHECKING:
@@ -156,6 +158,13 @@ def read_safetensors_header(path: Path) -> dict[str, Any]:
     return header
 
 
+def read_safetensors_metadata(path: Path) -> dict[str, str]:
+    """A safetensors file's own notes; `read_safetensors_header` has checked the file."""
+    with path.open("rb") as file:
+        length = struct.unpack("<Q", file.read(8))[0]
+        return json.loads(file.read(length)).get("__metadata__") or {}
+
+
 def load_pipeline(
     model_path: str | Path,
     *,
@@ -168,6 +177,8 @@ def load_pipeline(
     device: str | torch.device | None = None,
     scheduler: str = "dpm",
     cache: StepCache | None = None,
+    workload: Workload | None = None,
+    extra_adapters: Sequence[str | Path] = (),
 ) -> VideoPainterPipeline:
     """Load a backbone with its branch and ID adapter.
 
@@ -175,12 +186,16 @@ def load_pipeline(
         dtype: None: bfloat16 on a GPU, float32 on a CPU.
         memory: ``full`` keeps everything on the device, ``model_offload`` one model at a time, ``group_offload`` a
         few blocks
-            at a time (overlapped with compute), ``sequential`` one layer at a time; ``auto`` chooses by free memory.
+            at a time (overlapped with compute), ``sequential`` one layer at a time; ``auto`` chooses by free memory,
+            and whether the VAE works in tiles.
         quantization: Weights of backbone and text encoder: ``int8`` or ``fp8`` (torchao), ``nf4`` (bitsandbytes, GPU).
         compile: Compile the repeated blocks.
         device: None: the GPU if there is one.
         scheduler: ``dpm`` (the release's) or ``ddim``.
         cache: Leaves out work where steps are alike; None: every step is computed.
+        workload: The largest thing that the pipeline will do, for ``auto``. None: 49 frames of the backbone's own size
+            with guidance, without ID resampling.
+        extra_adapters: LoRAs that will be loaded later; ``auto`` counts them.
 
     Raises:
         ValueError: see `check_checkpoints`; for unknown names; for weights that do not match exactly.
@@ -194,13 +209,29 @@ def load_pipeline(
 
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
+    choice = Choice(memory, memory != "full", 0)
+    if memory == "auto":
+        choice = Choice("full", False, 0)
+        if device.type == "cuda":
+            choice = choose_memory(
+                Path(model_path),
+                inpainting_branch,
+                [path for path in (id_adapter, *extra_adapters) if path is not None],
+                workload=workload,
+                itemsize=dtype.itemsize,
+                quantization=quantization or "none",
+                free=torch.cuda.mem_get_info(device)[0],
+            )
+    if device.type == "cuda" and device.index is not None:
+        # bitsandbytes loads onto the current device: without this all processes onto the first.
+        torch.cuda.set_device(device)
     pipe = _build(Path(model_path), inpainting_branch, dtype, quantization or "none", scheduler)
     if id_adapter is not None:
         pipe.load_id_adapter(id_adapter)
         _check_hole_fill(pipe, id_adapter)
     if cache is not None:
         enable_step_cache(pipe, cache)
-    place(pipe, device, memory)
+    place(pipe, device, choice.mode, tiling=choice.tiling)
     if compile:
         pipe.transformer.compile_repeated_blocks()
         if pipe.branch is not None:
@@ -298,11 +329,9 @@ def _check_hole_fill(pipe: VideoPainterPipeline, id_adapter: str | Path) -> None
         )
 
 
-def place(pipe: VideoPainterPipeline, device: torch.device, memory: str) -> str:
-    """Put the models where `memory` says; returns the mode that was chosen."""
-    mode = choose_memory(pipe, device) if memory == "auto" else memory
-    if mode != "full":
-        # Whole 480×720 frames through the VAE take more than a block of the backbone.
+def place(pipe: VideoPainterPipeline, device: torch.device, mode: str, *, tiling: bool) -> None:
+    """Put the models where a memory mode says; `tiling` lets the VAE work in tiles."""
+    if tiling:
         tile(pipe.vae)
     if mode == "full":
         pipe.to(device)
@@ -312,14 +341,25 @@ def place(pipe: VideoPainterPipeline, device: torch.device, memory: str) -> str:
         # Not upstream's `enable_sequential_cpu_offload`: that breaks on T5's tied embedding (accelerate 1.15).
         pipe.enable_group_offload(onload_device=device, offload_type="leaf_level")
     else:
-        pipe.enable_group_offload(
-            onload_device=device,
-            offload_type="block_level",
-            num_blocks_per_group=2,
-            use_stream=device.type == "cuda",
-            exclude_modules=["vae", "branch"],
-        )
-    return mode
+        _offload_by_blocks(pipe, device)
+
+
+def _offload_by_blocks(pipe: VideoPainterPipeline, device: torch.device) -> None:
+    """The backbone block by block, the next on its way while one computes (upstream takes groups of one with streams).
+
+    T5's blocks lie deeper than upstream looks: as one group all of it, 9 GiB, would be loaded; so layer by layer.
+    """
+    from diffusers.hooks import apply_group_offloading
+
+    pipe.enable_group_offload(
+        onload_device=device,
+        offload_type="block_level",
+        num_blocks_per_group=1,
+        use_stream=device.type == "cuda",
+        exclude_modules=["vae", "branch", "text_encoder"],
+    )
+    pipe.text_encoder.to("cpu")
+    apply_group_offloading(pipe.text_encoder, onload_device=device, offload_type="leaf_level")
 
 
 def tile(vae: Any) -> None:
@@ -331,25 +371,33 @@ def tile(vae: Any) -> None:
     vae.enable_tiling(tile_sample_min_height=240, tile_sample_min_width=360)
 
 
-# Room for activations at 480×720×49 with guidance, in bytes; measured figures belong here once there are some.
-ACTIVATION_ROOM = 10 * 2**30
+def choose_memory(
+    model_path: Path,
+    inpainting_branch: str | Path | None,
+    adapters: Sequence[str | Path],
+    *,
+    workload: Workload | None,
+    itemsize: int,
+    quantization: str,
+    free: int,
+) -> Choice:
+    """The fastest mode that fits into `free` bytes, from file headers: nothing is loaded.
+
+    Raises:
+        ValueError: in one line, where nothing fits.
+    """
+    headers = {part: _headers(model_path / part) for part in ("text_encoder", "transformer", "vae")}
+    if inpainting_branch is not None:
+        headers["branch"] = _headers(Path(inpainting_branch))
+    files = [read_safetensors_header(adapter_file(path)) for path in adapters]
+    headers["adapters"] = {f"{index}.{name}": entry for index, file in enumerate(files) for name, entry in file.items()}
+    config = read_config(model_path / "transformer")
+    sizes = model_sizes(headers, config, read_config(model_path / "vae"), itemsize=itemsize, quantization=quantization)
+    if workload is None:
+        scale = 8
+        workload = Workload(height=scale * config["sample_height"], width=scale * config["sample_width"])
+    return choose(sizes, workload, free)
 
 
-def choose_memory(pipe: VideoPainterPipeline, device: torch.device) -> str:
-    """The fastest mode that fits into the device's free memory."""
-    import torch
-
-    if device.type != "cuda":
-        return "full"
-    free, _ = torch.cuda.mem_get_info(device)
-    sizes = {name: _bytes(model) for name, model in pipe.components.items() if isinstance(model, torch.nn.Module)}
-    if sum(sizes.values()) + ACTIVATION_ROOM <= free:
-        return "full"
-    if max(sizes.values()) + sizes.get("branch", 0) + ACTIVATION_ROOM <= free:
-        return "model_offload"
-    return "group_offload"
-
-
-def _bytes(model: torch.nn.Module) -> int:
-    tensors = [*model.parameters(), *model.buffers()]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+def _headers(folder: Path) -> dict[str, Any]:
+    return {name: entry for path in weight_files(folder) for name, entry in read_safetensors_header(path).items()}

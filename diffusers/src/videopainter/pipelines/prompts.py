@@ -47,6 +47,8 @@ class PromptTrack:
                 text, negative_prompt, guidance, max_sequence_length=pipe.max_sequence_length
             )
             embeds.append(cls._join(pipe, positive, negative if guidance else None))
+        # Under model offload the text encoder would stay on the device beside the VAE until the backbone runs.
+        pipe.maybe_free_model_hooks()
         return cls(tuple(track), tuple(embeds))
 
     @classmethod

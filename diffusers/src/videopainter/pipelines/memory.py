@@ -1,0 +1,310 @@
+"""How much device memory a run needs, and which memory mode to choose. Imports no torch: known before weights load.
+
+Weights are added up from file headers. Activations are formulas in pixels and tokens, fitted to the live storages that
+`models/live_bytes.py` counts on the real modules at published sizes; `tests/test_memory.py` holds them to fresh counts.
+They are computed, not measured: RESERVE stands for what is not seen (CUDA context, workspaces, fragments).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from videopainter.pipelines.settings import TEMPORAL_COMPRESSION
+
+GIB = 2**30
+RESERVE, USABLE = GIB, 0.95
+MODES = ("full", "model_offload", "group_offload", "sequential")  # fastest first
+TILE = (240, 360)  # pixels, see `loading.tile`
+
+# Bytes per pixel of frame or tile, in bfloat16 with the published VAE (128 channels at full resolution).
+_ENCODE, _DECODE, _TILED_DECODE = 19_060, 33_040, 33_500
+# Upstream cuts the convolutions of larger frames in time, and joins copies.
+_ENCODE_LARGE, _LARGE = 22_900, 762_000
+# Beside it, per pixel of the whole frame: in and out of the encoder, for each frame; 48 frames decoded in tiles.
+_ENCODE_FRAME, _TILED_WHOLE = 6.3, 640
+_PUBLISHED_CHANNELS = 128
+# A guided step, in units of the hidden states: (batch, text and video tokens, width) numbers. `share` is the hole's.
+_STEP = 19.2
+_EXACT, _EXACT_SHARE = 21.1, 2.05
+_COMPACT = {1: (17.9, 4.4), 2: (18.7, 1.5)}
+_PREVIOUS_SHARE = 1.05  # the previous clip's tokens, normalised for one block
+_TEXT = 0.1 * GIB  # T5-XXL on two prompts
+_QUANTIZED = {"int8": 1.0, "fp8": 1.0, "nf4": 0.5 + 4 / 64}  # bytes per weight; a scale for 64 weights in nf4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """What a run does at its largest: pixels, frames of a window, guidance, ID resampling.
+
+    Args:
+        form: Of ID resampling; None: off.
+        hole_share: The share of a window's tokens that lies in the hole, 0..1.
+        hands_on: Windows take the previous one's memory and leave theirs (`prev_clip_weight` > 0, several windows).
+    """
+
+    height: int
+    width: int
+    num_frames: int = 49
+    guidance: bool = True
+    form: str | None = None
+    hole_share: float = 1.0
+    hands_on: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSizes:
+    """Bytes of weights on the device by part, and the sizes that activations depend on."""
+
+    text_encoder: int
+    transformer: int  # with adapters
+    vae: int
+    branch: int = 0
+    largest_block: int = 0  # of the backbone
+    outside_blocks: int = 0
+    largest_leaf: int = 0  # of all parts: T5's embedding
+    width: int = 3072
+    num_layers: int = 42
+    text_tokens: int = 226
+    patch_size: int = 2
+    patch_size_t: int = 1
+    channels: int = _PUBLISHED_CHANNELS  # of the VAE at full resolution
+    itemsize: int = 2
+
+    @property
+    def total(self) -> int:
+        return self.text_encoder + self.transformer + self.vae + self.branch
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A memory mode, whether the VAE tiles, and the peak in bytes, without RESERVE."""
+
+    mode: str
+    tiling: bool
+    peak: float
+
+
+# ---- activations
+
+
+def encode_bytes(sizes: ModelSizes, work: Workload, *, tiling: bool) -> float:
+    """Peak of encoding a window."""
+    pixels, part = work.height * work.width, _tile_pixels(work, tiling)
+    each = _ENCODE if part < _LARGE else _ENCODE_LARGE
+    return (part * each + pixels * _ENCODE_FRAME * work.num_frames) * _vae_factor(sizes)
+
+
+def decode_bytes(sizes: ModelSizes, work: Workload, *, tiling: bool) -> float:
+    """Peak of the streamed decode, at any length."""
+    pixels, part = work.height * work.width, _tile_pixels(work, tiling)
+    peak = pixels * _DECODE if part == pixels else part * _TILED_DECODE + pixels * _TILED_WHOLE
+    return peak * _vae_factor(sizes)
+
+
+def step_bytes(sizes: ModelSizes, work: Workload) -> float:
+    """Peak of a denoising step; with `hands_on`, at the last step of a window between two others."""
+    batch = 2 if work.guidance else 1
+    video, unit = video_tokens(sizes, work), batch * sizes.width * sizes.itemsize
+    share = work.hole_share
+    units = _STEP
+    if work.form == "exact":
+        units = _EXACT + _EXACT_SHARE * share
+    elif work.form == "compact":
+        base, slope = _COMPACT[batch]
+        units = max(_STEP, base + slope * share)
+    kept = 0.0
+    if work.form is not None and work.hands_on:
+        units += _PREVIOUS_SHARE * share
+        kept = 2 * sizes.num_layers * math.ceil(share * video)  # the previous clip's tokens, and the own ones
+    return unit * (units * (video + sizes.text_tokens) + kept)
+
+
+def video_tokens(sizes: ModelSizes, work: Workload) -> int:
+    """Video tokens of a window."""
+    latents = (work.num_frames - 1) // TEMPORAL_COMPRESSION + 1
+    patch = 8 * sizes.patch_size
+    return -(-latents // sizes.patch_size_t) * (work.height // patch) * (work.width // patch)
+
+
+def _tile_pixels(work: Workload, tiling: bool) -> int:
+    """Pixels that go through the VAE at a time."""
+    if not tiling:
+        return work.height * work.width
+    return min(work.height, TILE[0]) * min(work.width, TILE[1])
+
+
+def _vae_factor(sizes: ModelSizes) -> float:
+    return sizes.channels / _PUBLISHED_CHANNELS * sizes.itemsize / 2
+
+
+# ---- modes
+
+
+def peak_bytes(sizes: ModelSizes, work: Workload, mode: str, *, tiling: bool) -> float:
+    """Weights and activations at a run's peak in a memory mode."""
+    encode, decode = (part(sizes, work, tiling=tiling) for part in (encode_bytes, decode_bytes))
+    step = step_bytes(sizes, work)
+    if mode == "full":
+        return sizes.total + max(encode, step, decode, _TEXT)
+    if mode == "model_offload":
+        # The VAE stays beside the backbone until another model follows it.
+        stages = (
+            sizes.text_encoder + _TEXT,
+            sizes.vae + max(encode, decode),
+            sizes.transformer + sizes.vae + step,
+        )
+        return sizes.branch + max(stages)
+    if mode == "group_offload":
+        # The block at work, the one that is on its way, and the one that is leaving.
+        backbone = sizes.outside_blocks + 3 * sizes.largest_block + step
+        return sizes.branch + sizes.vae + max(sizes.largest_leaf + _TEXT, encode, decode, backbone)
+    assert mode == "sequential"
+    return sizes.largest_leaf + max(encode, step, decode, _TEXT)
+
+
+def fits(peak: float, free: float) -> bool:
+    """Whether so much fits into `free` bytes, with the reserve."""
+    return peak + RESERVE <= USABLE * free
+
+
+def choose(sizes: ModelSizes, work: Workload, free: float) -> Choice:
+    """The fastest way of running that fits into `free` bytes of device memory.
+
+    The VAE works in tiles only where it must: tiles are decoded one and a half times.
+
+    Raises:
+        ValueError: in one line, where nothing fits; it says what would.
+    """
+    choice = _first_fit(sizes, work, free)
+    if choice is None:
+        least = peak_bytes(sizes, work, "sequential", tiling=True) + RESERVE
+        run = f"{work.width}x{work.height}, {work.num_frames} frames{_id_words(work)}"
+        raise ValueError(
+            f"memory: expected at least {least / USABLE / GIB:.1f} GiB of free device memory for {run}, "
+            f"got {free / GIB:.1f}; {_advice(sizes, work, free)}"
+        )
+    return choice
+
+
+def _first_fit(sizes: ModelSizes, work: Workload, free: float) -> Choice | None:
+    for mode in MODES:
+        # Offloaded runs tile anyhow where a block of the backbone is the unit: the frame would be what is largest.
+        for tiling in (False, True) if mode in ("full", "model_offload") else (True,):
+            peak = peak_bytes(sizes, work, mode, tiling=tiling)
+            if fits(peak, free):
+                return Choice(mode, tiling, peak)
+    return None
+
+
+def _id_words(work: Workload) -> str:
+    if work.form is None:
+        return ""
+    return f", {work.form} ID resampling of {100 * work.hole_share:.0f} %{' handed on' if work.hands_on else ''}"
+
+
+def _advice(sizes: ModelSizes, work: Workload, free: float) -> str:
+    """The smallest change that would fit."""
+    shorter = min(work.num_frames, 25)
+    changes: list[tuple[str, Workload]] = []
+    if work.form == "exact":
+        changes.append(("an ID adapter of the compact form (--id_resample compact)", replace(work, form="compact")))
+    if work.hands_on:
+        changes.append(("--prev_clip_weight 0", replace(work, hands_on=False)))
+    if work.form is not None:
+        changes.append(("--id_resample off", replace(work, form=None)))
+    changes.append((f"--inpainting_frames {shorter}", replace(work, num_frames=shorter)))
+    for divisor in (1.5, 2, 3, 4):
+        height, width = (max(16, int(side / divisor) // 16 * 16) for side in (work.height, work.width))
+        changes.append((f"--height {height} --width {width}", replace(work, height=height, width=width)))
+    for words, changed in changes:
+        if _first_fit(sizes, changed, free) is not None:
+            return f"{words} would fit"
+    return "a device with more memory would do"
+
+
+# ---- weights, from file headers
+
+
+def tensor_bytes(header: Mapping[str, Mapping[str, Any]], itemsize: int, quantization: str = "none") -> dict[str, int]:
+    """What each tensor of a safetensors header takes once it is loaded: quantized where it is a linear layer's."""
+    each = _QUANTIZED.get(quantization)
+    return {name: _loaded(name, entry["shape"], itemsize, each) for name, entry in header.items()}
+
+
+def _loaded(name: str, shape: list[int], itemsize: int, quantized: float | None) -> int:
+    numbers = math.prod(shape)
+    linear = len(shape) == 2 and name.endswith(".weight") and not any(k in name for k in ("shared", "embed_tokens"))
+    if quantized is None or not linear or "relative_attention_bias" in name:
+        return numbers * itemsize
+    return math.ceil(numbers * quantized) + shape[0] * 4  # and a scale per row
+
+
+def block_sizes(tensors: Mapping[str, int], prefix: str = "transformer_blocks.") -> tuple[int, int]:
+    """Bytes of the largest block, and of all that lies outside blocks."""
+    blocks: dict[str, int] = {}
+    outside = 0
+    for name, size in tensors.items():
+        if name.startswith(prefix):
+            key = name.split(".")[1]
+            blocks[key] = blocks.get(key, 0) + size
+        else:
+            outside += size
+    return max(blocks.values(), default=0), outside
+
+
+def model_sizes(
+    headers: Mapping[str, Mapping[str, Any]],
+    config: Mapping[str, Any],
+    vae_config: Mapping[str, Any],
+    *,
+    itemsize: int = 2,
+    quantization: str = "none",
+) -> ModelSizes:
+    """Sizes from safetensors headers by part: text_encoder, transformer, vae, branch, adapters (all LoRAs together)."""
+    kinds = {"text_encoder": quantization, "transformer": quantization}
+    parts = {part: tensor_bytes(header, itemsize, kinds.get(part, "none")) for part, header in headers.items()}
+    # T5's embedding may stand in its file twice; it is one tensor.
+    text = {name: size for name, size in parts["text_encoder"].items() if "encoder.embed_tokens" not in name}
+    adapters = sum(parts.get("adapters", {}).values())
+    block, outside = block_sizes(parts["transformer"])
+    leaves: Iterable[int] = (size for part in (text, parts["transformer"], parts["vae"]) for size in part.values())
+    return ModelSizes(
+        text_encoder=sum(text.values()),
+        transformer=sum(parts["transformer"].values()) + adapters,
+        vae=sum(parts["vae"].values()),
+        branch=sum(parts.get("branch", {}).values()),
+        largest_block=block + adapters // config["num_layers"],
+        outside_blocks=outside,
+        largest_leaf=max(leaves),
+        width=config["num_attention_heads"] * config["attention_head_dim"],
+        num_layers=config["num_layers"],
+        text_tokens=config.get("max_text_seq_length", 226),
+        patch_size=config.get("patch_size", 2),
+        patch_size_t=config.get("patch_size_t") or 1,
+        channels=vae_config.get("block_out_channels", [_PUBLISHED_CHANNELS])[0],
+        itemsize=itemsize,
+    )
+
+
+def filler_mode(part_bytes: Mapping[str, int], free: float) -> str:
+    """How an image pipeline (FLUX.1-Fill) is held: ``model_offload`` where its largest part fits, else
+    ``group_offload``."""
+    return "model_offload" if fits(max(part_bytes.values()) + FILLER_ROOM, free) else "group_offload"
+
+
+# An image of two megapixels through FLUX's VAE, untiled; its transformer's step takes less.
+FILLER_ROOM = 5 * GIB
+
+
+def pipeline_bytes(folder: Path, itemsize: int = 2) -> dict[str, int]:
+    """Bytes of each part of a diffusers pipeline's folder, by the sizes of its weight files."""
+    sizes = {}
+    for part in sorted(path for path in folder.iterdir() if path.is_dir()):
+        files = [file for file in part.glob("*.safetensors") if ".fp16." not in file.name]
+        if files:
+            sizes[part.name] = sum(file.stat().st_size for file in files)
+    return sizes
