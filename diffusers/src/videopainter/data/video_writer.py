@@ -31,7 +31,7 @@ class VideoWriter:
         with VideoWriter("out.mp4", fps=clip.fps, tags=tags_of(clip.frames), sound=clip.sound) as writer:
             writer.write(frames)          # uint8 RGB (t, H, W, 3), any number of times
 
-    H.264 at constant quality `crf` (18 looks like the source), 4:2:0 for even sizes. 4:2:0 cannot have odd
+    H.264 at constant quality `crf` (0 is the best, 51 the worst), 4:2:0 for even sizes. 4:2:0 cannot have odd
     ones: those keep their size in 4:4:4 (High 4:4:4 profile: plays in ffmpeg-based players and desktop
     Chrome and Firefox, not on most phones). `lossless` writes FFV1 RGB into .mkv, equal to the bit.
     `sound` is copied packet by packet (cut to about 25 ms) where the container allows, else becomes AAC (`plan_sound`
@@ -47,7 +47,7 @@ class VideoWriter:
         tags: VideoTags | None = None,
         sound: Sound | None = None,
         times: np.ndarray | None = None,
-        crf: int = 18,
+        crf: int = 15,
         lossless: bool = False,
     ) -> None:
         self.path = Path(path)
