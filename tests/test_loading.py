@@ -11,7 +11,8 @@ import pytest
 from conftest import moving_mask, noise_video
 
 from videopainter import load_pipeline
-from videopainter.pipelines.loading import check_checkpoints, check_quantization
+from videopainter.pipelines.loading import check_checkpoints, check_quantization, choose_memory
+from videopainter.pipelines.memory import Workload
 
 TINY = Path(__file__).parents[1] / "ckpt" / "tiny"
 MODEL, BRANCH = TINY / "CogVideoX-5b-I2V", TINY / "VideoPainter" / "checkpoints" / "branch"
@@ -148,3 +149,14 @@ def test_importing_and_checking_need_no_torch():
         "assert 'torch' not in sys.modules and 'diffusers' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_mode_is_chosen_from_file_headers_or_refused_in_one_line():
+    work = Workload(height=64, width=96, num_frames=17, form="exact", hole_share=0.5)
+    options = {"workload": work, "itemsize": 2, "quantization": "none"}
+    weights = sum(tensor_file.stat().st_size for tensor_file in [*MODEL.rglob("*.safetensors")])
+    choice = choose_memory(MODEL, BRANCH, [ADAPTER], free=8 * 2**30, **options)
+    assert choice.mode == "full" and 0.4 * weights < choice.peak < 2**30
+    with pytest.raises(ValueError, match="memory: expected at least .* GiB .* got 0.5") as error:
+        choose_memory(MODEL, BRANCH, [ADAPTER], free=2**29, **options)
+    assert "\n" not in str(error.value)
