@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from videopainter.pipelines.settings import TEMPORAL_COMPRESSION
@@ -298,13 +297,3 @@ def filler_mode(part_bytes: Mapping[str, int], free: float) -> str:
 
 # An image of two megapixels through FLUX's VAE, untiled; its transformer's step takes less.
 FILLER_ROOM = 5 * GIB
-
-
-def pipeline_bytes(folder: Path, itemsize: int = 2) -> dict[str, int]:
-    """Bytes of each part of a diffusers pipeline's folder, by the sizes of its weight files."""
-    sizes = {}
-    for part in sorted(path for path in folder.iterdir() if path.is_dir()):
-        files = [file for file in part.glob("*.safetensors") if ".fp16." not in file.name]
-        if files:
-            sizes[part.name] = sum(file.stat().st_size for file in files)
-    return sizes
