@@ -161,7 +161,7 @@ def build_pipeline(case: Inpainting, setting: Setting) -> VideoPainterPipeline:
     pipe.set_progress_bar_config(disable=True)
     if case.cache is not None:
         enable_step_cache(pipe, StepCache(name=case.cache))
-    place(pipe, device, case.memory)
+    place(pipe, device, case.memory, tiling=case.memory in ("group_offload", "sequential"))
     if case.backend is not None:
         transformer.set_attention_backend(case.backend)
         branch.set_attention_backend(case.backend)

@@ -32,7 +32,7 @@ def cached_pipeline(name, memory="full"):
     pipe = make_pipeline()
     if name is not None:
         enable_step_cache(pipe, CACHES[name])
-    place(pipe, torch.device("cpu"), memory)
+    place(pipe, torch.device("cpu"), memory, tiling=False)
     return pipe
 
 

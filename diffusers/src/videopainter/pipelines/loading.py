@@ -358,8 +358,9 @@ def _offload_by_blocks(pipe: VideoPainterPipeline, device: torch.device) -> None
         use_stream=device.type == "cuda",
         exclude_modules=["vae", "branch", "text_encoder"],
     )
-    pipe.text_encoder.to("cpu")
-    apply_group_offloading(pipe.text_encoder, onload_device=device, offload_type="leaf_level")
+    if pipe.text_encoder is not None:  # prompts may come as embeddings
+        pipe.text_encoder.to("cpu")
+        apply_group_offloading(pipe.text_encoder, onload_device=device, offload_type="leaf_level")
 
 
 def tile(vae: Any) -> None:
