@@ -51,7 +51,7 @@ test-sizes: dev
 
 # Both training scripts in every way that runs without a GPU, killed and resumed: minutes. Needs EXTRAS=train.
 test-launch: dev
-	$(BIN)/python -m pytest -q -n 0 -s tests/launch
+	$(BIN)/python -m pytest -q -n 0 tests/launch
 
 check: dev
 	$(BIN)/ruff format --check .
