@@ -47,7 +47,7 @@ WAYS = [
     Way(name="one process", config="accelerate_config_cpu.yaml", processes=1),
     Way(name="one process, GPU config", config="accelerate_config_one_gpu.yaml", processes=1),
 ]
-# accelerate wants a GPU for it; the default run puts the same module under torch's `fully_shard`.
+# accelerate wants a GPU for it; tests/test_sharded_training.py trains with it on gloo, past that check.
 REFUSED = Way(name="FSDP2", config="accelerate_config_fsdp2.yaml")
 
 
