@@ -9,7 +9,6 @@ import pytest
 from safetensors.numpy import load_file
 
 from videopainter.data.synthetic.scenes import render_clip
-from videopainter.metrics.baselines import BASELINES, nearest_colour
 from videopainter.metrics.consistency import (
     SCALE,
     appearance,
@@ -34,6 +33,7 @@ from videopainter.metrics.pixels import (
     zeroed,
 )
 from videopainter.metrics.report.intervals import bootstrap_mean
+from videopainter.vision.fillers import BASELINES, nearest_colour
 
 REFERENCE = Path(os.environ.get("VIDEOPAINTER_REFERENCE", Path(__file__).parents[2] / "shared" / "reference"))
 METRICS = {"psnr": psnr, "ssim": ssim, "mse": mse, "mae": mae}

@@ -10,13 +10,13 @@ import numpy as np
 from heldout import RemovalCase, ReturnCase
 from tqdm import tqdm
 
-from videopainter.metrics.baselines import BASELINES
 from videopainter.metrics.consistency import appearance, likeness, object_consistency, return_consistency, visits
 from videopainter.metrics.networks.perceptual import clip_haarpsi
 from videopainter.metrics.pixels import clip_psnr, clip_ssim
 from videopainter.pipelines.conditioning import encode_video, to_video_tensor
 from videopainter.pipelines.decoding import decode_stream
 from videopainter.pipelines.edge_matching import match_edges
+from videopainter.vision.fillers import BASELINES
 
 FIDELITY = {"PSNR": clip_psnr, "SSIM": clip_ssim, "HaarPSI": clip_haarpsi}
 OBJECT_CONSISTENCY, CONSISTENCY, LIKENESS = "object consistency", "consistency", "likeness to truth"

@@ -9,7 +9,7 @@ import numpy as np
 from measure import ALONE, BRANCH, GIVEN, MATCHED, Scores
 
 from videopainter.data.comparison import contact_sheet
-from videopainter.metrics.baselines import BASELINES
+from videopainter.vision.fillers import BASELINES
 
 HEIGHT = 120  # of a picture on the sheet, at least
 

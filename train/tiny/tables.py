@@ -16,8 +16,8 @@ from measure import (
     Scores,
 )
 
-from videopainter.metrics.baselines import BASELINES
 from videopainter.metrics.report.intervals import bootstrap_mean
+from videopainter.vision.fillers import BASELINES
 
 BEGIN, END = "<!-- table:begin -->", "<!-- table:end -->"
 DIGITS = {"PSNR": 2, "SSIM": 3, "HaarPSI": 3, OBJECT_CONSISTENCY: 3, CONSISTENCY: 3, LIKENESS: 3}
