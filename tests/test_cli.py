@@ -28,7 +28,7 @@ from videopainter.cli.plan import build_settings, make_plan, parse_prompts_at
 from videopainter.cli.report import Report
 from videopainter.cli.shards import Shard
 from videopainter.cli.weights import lora_ranks, resolve_weights
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 
 # ---- flags
 

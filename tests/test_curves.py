@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 from videopainter.training.curves import CurveOptions, Run, plot_curves, running_mean
 
 BLUE, ORANGE = (0x1F, 0x77, 0xB4), (0xFF, 0x7F, 0x0E)  # matplotlib's first two

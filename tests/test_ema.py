@@ -5,7 +5,7 @@ import torch
 from conftest import make_branch, make_transformer
 from safetensors.torch import load_file, save_file
 
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 from videopainter.training.ema import EMAOptions, TrainedAverage
 
 

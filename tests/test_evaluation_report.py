@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from videopainter.cli.compare import CompareOptions, compare, read_options
-from videopainter.data.errors import InputError
 from videopainter.data.video_writer import VideoWriter
+from videopainter.errors import InputError
 from videopainter.metrics.catalog import CSV_COLUMNS, METRICS
 from videopainter.metrics.frechet import frechet
 from videopainter.metrics.report.comparison import Run, compare_runs, holm, load_runs, sign_flip_p

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 from videopainter.pipelines import first_frame
 from videopainter.pipelines.first_frame import check_filler, make_filler
 

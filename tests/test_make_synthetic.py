@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 
 from videopainter.cli.make_synthetic import make_synthetic
-from videopainter.data.errors import InputError
 from videopainter.data.records import RecordTable
 from videopainter.data.synthetic.dataset import FIRST_SCENE, SyntheticKey, SyntheticLook, keys_of
 from videopainter.data.synthetic.scenes import render_clip
 from videopainter.data.synthetic.writing import JOURNAL_FILE, SETTINGS_FILE, TABLES, write_set
+from videopainter.errors import InputError
 
 LOOK = SyntheticLook(num_frames=5, long_frames=41, height=32, width=48, removal_share=0.5, fps="24000/1001")
 COUNTS = {"train": 6, "val": 1, "test": 2, "long": 1, "long_test": 1}

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from conftest import moving_mask
 
-from videopainter.data.errors import InputError
 from videopainter.data.training.mask_deform import MaskOptions, deform_masks, training_masks
 from videopainter.data.training.mask_shapes import ObjectBox, draw_shape, draw_strokes, first_box, jittered
+from videopainter.errors import InputError
 
 KINDS = ("brush", "rect", "ellipse", "circle", "random_brush")
 

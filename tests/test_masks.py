@@ -12,10 +12,10 @@ from PIL import Image
 
 from videopainter.data.clip import ArrayFrames, ArrayMasks
 from videopainter.data.comparison import contact_sheet, side_by_side
-from videopainter.data.errors import InputError
 from videopainter.data.masks.opening import check_not_empty, open_masks
 from videopainter.data.masks.views import DilatedMasks, InvertedMasks
 from videopainter.data.video_io import VideoWriter, read_image, write_image
+from videopainter.errors import InputError
 
 COUNT, HEIGHT, WIDTH = 7, 30, 44
 FRAMES = ArrayFrames(np.zeros((COUNT, HEIGHT, WIDTH, 3), np.uint8), fps=8)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 from videopainter.metrics.catalog import CLIP_FRAMES, CLIP_SCORE, LPIPS
 from videopainter.metrics.catalog import I3D as I3D_WEIGHTS
 from videopainter.metrics.frechet import frechet, frechet_distance

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from videopainter.cli.door import parse_options
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 from videopainter.training import optimizers, trackers
 from videopainter.training.optimizers import (
     OptimizerOptions,

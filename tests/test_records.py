@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from videopainter.data.errors import InputError
 from videopainter.data.masks.opening import check_not_empty
 from videopainter.data.records import (
     RecordTable,
@@ -20,6 +19,7 @@ from videopainter.data.records import (
 )
 from videopainter.data.sampling import resample
 from videopainter.data.video_io import VideoWriter, write_image
+from videopainter.errors import InputError
 
 NTSC = Fraction(30000, 1001)
 CLIPS = Path(os.environ.get("VIDEOPAINTER_CLIPS", Path(__file__).parents[2] / "shared" / "clips"))

@@ -16,7 +16,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from videopainter.cli.door import parse_options
 from videopainter.data.clip import ArrayFrames, ArrayMasks
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 from videopainter.metrics import consistency, pixels
 from videopainter.metrics.catalog import METRICS
 from videopainter.metrics.fidelity import frame_fidelity, hole_fidelity, ssim_maps

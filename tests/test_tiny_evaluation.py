@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 from videopainter.metrics.consistency import return_consistency
 
 ROOT = Path(__file__).parents[1]

@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 
 from videopainter import CogvideoXBranchModel, load_pipeline
 from videopainter.cli.train import train_branch, train_id_adapter
-from videopainter.data.errors import InputError
 from videopainter.data.training.sample_order import SampleKey
+from videopainter.errors import InputError
 from videopainter.models.adapter_file import FILE_NAME
 from videopainter.models.id_adapter import IDAdapter
 from videopainter.models.id_resample import HoleTokens

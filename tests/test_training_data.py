@@ -18,7 +18,6 @@ import torch
 from PIL import Image
 from test_video_io import BITS, CODECS, encode, number_of, numbered, remux
 
-from videopainter.data.errors import InputError
 from videopainter.data.masks.ids import IdArray
 from videopainter.data.records import record_paths
 from videopainter.data.reshape import covering_box, resize_frames, resize_masks
@@ -35,6 +34,7 @@ from videopainter.data.training.training_set import (
 )
 from videopainter.data.video_io import VideoFrames
 from videopainter.data.workers import begin_worker
+from videopainter.errors import InputError
 
 CAPTION = "A textured ball rolls to the right over a table in soft light."
 HEADER = "path,start_frame,end_frame,fps,mask_id,caption\n"

@@ -9,7 +9,7 @@ from conftest import adapter_flags
 from safetensors.torch import load_file
 
 from videopainter.cli.train import read_options, train_branch, train_id_adapter
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 from videopainter.models.adapter_file import FILE_NAME
 from videopainter.training.engine import frozen_dtype
 from videopainter.training.tasks import AdapterTask, BranchTask

@@ -22,11 +22,11 @@ from transformers import AutoTokenizer, T5Config, T5EncoderModel
 
 from videopainter import VideoPainterPipeline
 from videopainter.cli.cache_latents import CacheOptions, cache_latents
-from videopainter.data.errors import InputError
 from videopainter.data.training.sample_order import SampleKey
 from videopainter.data.training.training_set import TrainingSet, TrainingSetOptions
 from videopainter.data.video_io import open_video
 from videopainter.data.video_writer import VideoWriter
+from videopainter.errors import InputError
 from videopainter.models.id_adapter import ADAPTER_NAME, IDAdapter
 from videopainter.training.encoding import load_text_encoder, load_vae
 from videopainter.training.fixed_loss import FixedLoss, fixed_noise

@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 
 from videopainter.data.clip import ArrayFrames, ArrayMasks, Clip, PickedFrames, Sound, VideoTags, tags_of
-from videopainter.data.errors import InputError
 from videopainter.data.sampling import parse_fps, resample, resample_indices
 from videopainter.data.video_io import VideoWriter, open_video, read_image, sound_of, write_image
+from videopainter.errors import InputError
 
 NTSC = Fraction(30000, 1001)
 BITS = 9

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from videopainter.cli.door import parse_options, run_door
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 from videopainter.flags import flag, switch
 from videopainter.pipelines.loading import check_checkpoints
 from videopainter.pipelines.settings import InpaintSettings, is_frame_count

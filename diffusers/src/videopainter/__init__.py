@@ -16,14 +16,14 @@ _EXPORTS = {
     "VideoPainterPipeline": "videopainter.pipelines.inpaint",
     "load_pipeline": "videopainter.pipelines.loading",
     "Clip": "videopainter.data.clip",
-    "InputError": "videopainter.data.errors",
+    "InputError": "videopainter.errors",
 }
 
 __all__ = ["__version__", *_EXPORTS]
 
 if TYPE_CHECKING:
     from videopainter.data.clip import Clip as Clip
-    from videopainter.data.errors import InputError as InputError
+    from videopainter.errors import InputError as InputError
     from videopainter.models.context_branch import CogvideoXBranchModel as CogvideoXBranchModel
     from videopainter.models.transformer import (
         VideoPainterTransformer3DModel as VideoPainterTransformer3DModel,

@@ -14,9 +14,9 @@ from videopainter.cli.door import parse_options
 from videopainter.cli.options import ModelOptions
 from videopainter.cli.shards import Shard
 from videopainter.cli.weights import BACKBONE, find_tiny
-from videopainter.data.errors import InputError
 from videopainter.data.training.sample_order import SampleKey
 from videopainter.data.training.training_set import TrainingSet, TrainingSetOptions, UnreadableLog
+from videopainter.errors import InputError
 from videopainter.flags import flag, switch
 from videopainter.pipelines.loading import check_checkpoints
 from videopainter.training.cache_settings import CacheSettings, CacheSizes, Layout, prepare_folder

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from videopainter.cli.door import DoorParser
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 from videopainter.flags import flag
 from videopainter.metrics.report.comparison import Comparison, compare_runs, load_runs
 from videopainter.metrics.report.comparison_text import comparison_csv, comparison_markdown

@@ -7,7 +7,7 @@ import torch
 from videopainter.cli.options import ModelOptions
 from videopainter.cli.recipe import Precision
 from videopainter.cli.shards import Shard
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 
 
 def resolve_precision(options: ModelOptions, shard: Shard) -> Precision:

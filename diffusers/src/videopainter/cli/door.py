@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from transformers import HfArgumentParser
 
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError, complain
 
 EPILOG = (
     "Exit codes: 0 done, 1 some samples failed, 2 nothing could start, 130 interrupted. "
@@ -80,11 +80,6 @@ def run_door(main: Callable[[], int | None]) -> NoReturn:
         code = 130
     sys.stdout.flush()
     sys.exit(code)
-
-
-def complain(text: str) -> None:
-    """One line on stderr, whatever line breaks the text carries."""
-    print(" ".join(text.split()), file=sys.stderr, flush=True)
 
 
 def _unknown_flag(name: str, known: list[str]) -> str:

@@ -11,7 +11,7 @@ from videopainter.cli.inpaint import openable_jobs
 from videopainter.cli.plan import Job
 from videopainter.cli.report import Report
 from videopainter.cli.shards import Shard
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 from videopainter.evaluation.benchmark import Run, entry_of, jobs_of, make_runs
 from videopainter.evaluation.options import EVALUATE_OPTIONS, EvaluateOptions
 from videopainter.evaluation.scoring import Scoring, find_ckpt, score_entries, tell_absent, wanted_weights

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from videopainter.cli.door import complain, parse_options
+from videopainter.cli.door import parse_options
 from videopainter.cli.options import INPAINT_OPTIONS, InpaintOptions
 from videopainter.cli.plan import Job, Plan, check_clip, make_plan
 from videopainter.cli.recipe import source_notes
 from videopainter.cli.report import Report
 from videopainter.cli.shards import Shard
+from videopainter.errors import complain
 
 DESCRIPTION = "Inpaint videos: your own (--video, --mask), or rows of a benchmark CSV (--inpainting_mask_meta)."
 

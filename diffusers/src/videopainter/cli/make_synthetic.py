@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 from tqdm import tqdm
 
 from videopainter.cli.door import parse_options
-from videopainter.data.errors import InputError
 from videopainter.data.synthetic.dataset import SyntheticLook
 from videopainter.data.synthetic.writing import TABLES, Rows, write_set
+from videopainter.errors import InputError
 from videopainter.flags import flag
 
 DESCRIPTION = (

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import videopainter
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".json", ".model", ".txt")
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "av", "opencv-python-headless", "numpy")

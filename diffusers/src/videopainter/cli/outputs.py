@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv")
 FIELDS = {"name", "id", "seed"}

@@ -13,8 +13,8 @@ from videopainter.cli.outputs import check_writable, output_paths
 from videopainter.cli.samples import Sample, list_samples, silent
 from videopainter.cli.weights import Weights, check_lora_fits, resolve_weights
 from videopainter.data.clip import Clip
-from videopainter.data.errors import InputError
 from videopainter.data.images import read_image
+from videopainter.errors import InputError
 from videopainter.pipelines.first_frame import check_filler
 from videopainter.pipelines.loading import check_checkpoints, check_quantization
 from videopainter.pipelines.settings import InpaintSettings

@@ -14,7 +14,6 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from videopainter.cli.devices import torch_dtype
-from videopainter.cli.door import complain
 from videopainter.cli.first_frames import fill_first_frames, load_first_frame
 from videopainter.cli.manifest import WINDOWS, Hasher, begin, is_finished, manifest_path, work_dir, write_json
 from videopainter.cli.plan import Job, Plan, step_cache
@@ -22,6 +21,7 @@ from videopainter.cli.recipe import Precision, Stamp, make_record, make_stamp, r
 from videopainter.cli.report import Report
 from videopainter.cli.workload import largest_workload
 from videopainter.cli.writers import ResultWriter, write_missing_beside
+from videopainter.errors import complain
 from videopainter.pipelines.loading import load_pipeline
 from videopainter.pipelines.streaming import inpaint_stream
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from videopainter.cli.options import ClipOptions, PromptOptions, SamplingOptions
 from videopainter.data.clip import Clip
-from videopainter.data.errors import InputError
 from videopainter.data.masks.opening import check_not_empty
 from videopainter.data.masks.views import DilatedMasks, InvertedMasks
 from videopainter.data.records import RecordTable, open_clip, parse_sample_ids
 from videopainter.data.resized import parse_size, resized
 from videopainter.data.sampling import resample
+from videopainter.errors import InputError
 
 BENCHMARK_FPS = "8"
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 
 T = TypeVar("T")
 # Clips take hours; whoever is done first waits for the slowest.

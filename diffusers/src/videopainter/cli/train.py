@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from videopainter.cli.door import complain, parse_options
-from videopainter.data.errors import InputError
+from videopainter.cli.door import parse_options
 from videopainter.data.training.training_set import TrainingSet, TrainingSetOptions
+from videopainter.errors import InputError, complain
 from videopainter.pipelines.loading import check_checkpoints, read_config
 from videopainter.training.checkpoints import CheckpointFolder, check_processes
 from videopainter.training.ema import EMAOptions

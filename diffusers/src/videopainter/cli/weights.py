@@ -9,7 +9,7 @@ from pathlib import Path
 import videopainter
 from videopainter.cli.manifest import Hasher, weight_files
 from videopainter.cli.options import ModelOptions
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 from videopainter.models.adapter_file import adapter_file
 from videopainter.pipelines.loading import read_config, read_safetensors_header
 

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 
 
 class FrameSource(Protocol):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import av
 
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 
 _UNKNOWN = {0, 2}
 _BT2020 = 9  # primaries, and matrix of non-constant luminance

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from videopainter.data.errors import InputError
 from videopainter.data.images import write_image
+from videopainter.errors import InputError
 
 LABELS = ("original", "masked", "mask", "result")
 _GAP = 4

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError, one_line
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -55,7 +55,7 @@ def image_size(file: Path) -> tuple[int, int]:
             width, height = image.size
             return (height, width) if turned else (width, height)
     except (OSError, ValueError) as error:
-        raise InputError(f"not an image that can be read: {file} ({_one_line(error)})") from None
+        raise InputError(f"not an image that can be read: {file} ({one_line(error)})") from None
 
 
 def load_image(file: Path | str) -> Image.Image:
@@ -67,8 +67,4 @@ def load_image(file: Path | str) -> Image.Image:
     except FileNotFoundError:
         raise InputError(f"no such image: {file}") from None
     except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"not an image that can be read: {file} ({_one_line(error)})") from None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"not an image that can be read: {file} ({one_line(error)})") from None

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from videopainter.data.clip import Clip, FrameSource, VideoTags, notes_of, tags_of, times_of
-from videopainter.data.errors import InputError
 from videopainter.data.masks.views import ResizedMasks
 from videopainter.data.reshape import resize_frames
+from videopainter.errors import InputError
 
 
 class ResizedFrames:

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 
 from videopainter.data.clip import Clip, duration_of, times_of
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 
 # Rates of the NTSC family, which people and files round to three digits.
 _NTSC = tuple(Fraction(n * 1000, 1001) for n in (24, 30, 48, 60, 120))

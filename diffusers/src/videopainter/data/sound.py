@@ -15,7 +15,7 @@ from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 
 from videopainter.data.clip import Sound
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 
 FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 _PCM = {"pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_s32be", "pcm_f32le", "pcm_f32be"}

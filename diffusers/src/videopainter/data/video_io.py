@@ -25,10 +25,10 @@ from videopainter.data.color import check_color, color_note, matrix_tag, other_t
 from videopainter.data.containers import check_whole
 from videopainter.data.conversion import RgbConverter
 from videopainter.data.display import Orientation
-from videopainter.data.errors import InputError
 from videopainter.data.images import IMAGE_SUFFIXES, image_size, list_images, read_image, write_image
 from videopainter.data.sampling import parse_fps
 from videopainter.data.video_writer import VideoWriter
+from videopainter.errors import InputError
 
 __all__ = ["FolderFrames", "VideoFrames", "VideoWriter", "open_video", "read_image", "sound_of", "write_image"]
 

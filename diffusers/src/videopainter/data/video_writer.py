@@ -16,8 +16,8 @@ from av.error import FFmpegError
 from videopainter.data.clip import Sound, VideoTags
 from videopainter.data.color import USUAL
 from videopainter.data.conversion import YuvConverter
-from videopainter.data.errors import InputError
 from videopainter.data.sound import FORMATS, SoundTrack
+from videopainter.errors import InputError
 
 # Codes of H.273, and swscale's names.
 _MATRIX = {"bt709": "bt709", "smpte170m": "smpte170m", "unspecified": "smpte170m"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from videopainter.cli.options import ClipOptions, InpaintOptions, OutputOptions
 from videopainter.cli.plan import Job, Plan, make_plan
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 from videopainter.evaluation.options import BenchmarkOptions, EvaluateOptions
 from videopainter.evaluation.pairs import Pair, borders_of, open_result, read_record, region_prompt_of, with_truth
 from videopainter.evaluation.scoring import Entry

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from videopainter.cli.door import complain
 from videopainter.cli.samples import BENCHMARK_FPS
 from videopainter.data.clip import Clip
-from videopainter.data.errors import InputError
 from videopainter.data.images import IMAGE_SUFFIXES
 from videopainter.data.masks.views import DilatedMasks
 from videopainter.data.records import RecordTable, open_clip, parse_sample_ids
 from videopainter.data.resized import parse_size
 from videopainter.data.sampling import resample
+from videopainter.errors import InputError, complain
 from videopainter.evaluation.options import ResultsOptions, ScoringOptions
 from videopainter.evaluation.pairs import (
     Pair,

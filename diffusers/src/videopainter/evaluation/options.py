@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from videopainter.cli.options import ModelOptions, PromptOptions, SamplingOptions
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 from videopainter.flags import flag, switch
 from videopainter.metrics.scorer import ScoreOptions
 

@@ -13,10 +13,10 @@ import numpy as np
 from videopainter.cli.manifest import manifest_path
 from videopainter.cli.plan import ASPECT_TOLERANCE
 from videopainter.data.clip import Clip, FrameSource, PickedFrames
-from videopainter.data.errors import InputError
 from videopainter.data.images import IMAGE_SUFFIXES
 from videopainter.data.resized import ResizedFrames, resized
 from videopainter.data.video_io import FolderFrames, open_video
+from videopainter.errors import InputError
 from videopainter.pipelines.windows import plan_windows
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v")

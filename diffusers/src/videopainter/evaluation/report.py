@@ -10,9 +10,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from videopainter.cli.door import complain
 from videopainter.cli.manifest import Hasher, versions
 from videopainter.cli.weights import weight_digests
+from videopainter.errors import complain
 from videopainter.evaluation.benchmark import Run, entry_of
 from videopainter.evaluation.finding import output_folder
 from videopainter.evaluation.options import EvaluateOptions, ResultsOptions, ScoringOptions

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import videopainter
-from videopainter.cli.door import complain
 from videopainter.cli.manifest import Hasher, fingerprint, weight_files
 from videopainter.cli.recipe import ROW_KEYS
 from videopainter.cli.report import Report
 from videopainter.cli.weights import upwards
 from videopainter.data.clip import Clip
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError, complain
 from videopainter.evaluation.options import ScoringOptions
 from videopainter.evaluation.pairs import Pair
 from videopainter.evaluation.players import show

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from videopainter.data.clip import FrameSource, MaskSource
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 from videopainter.flags import flag
 from videopainter.metrics import catalog
 from videopainter.metrics.catalog import METRICS, PROTOCOLS

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 from videopainter.metrics.catalog import METRICS
 
 

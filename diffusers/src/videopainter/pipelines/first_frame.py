@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError, one_line
 from videopainter.pipelines.memory import filler_mode
 
 # As the release calls FLUX.1-Fill.
@@ -148,7 +148,7 @@ class DiffusersFiller:
         try:
             pipe = _inpainting_class(self.class_name, self.name).from_pretrained(self.name, torch_dtype=dtype)
         except (OSError, ValueError, KeyError, ImportError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:300]
+            reason = one_line(error)[:300]
             raise InputError(f"cannot load the first-frame pipeline {self.name}: {reason}") from error
         pipe.set_progress_bar_config(desc="first frame", leave=False)
         if device.type == "cpu":

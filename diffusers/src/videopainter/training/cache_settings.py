@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from videopainter.data.errors import InputError
 from videopainter.data.training.training_set import TrainingSetOptions
+from videopainter.errors import InputError
 from videopainter.pipelines.loading import read_config, weight_files
 from videopainter.pipelines.windows import latent_count
 

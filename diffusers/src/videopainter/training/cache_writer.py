@@ -19,10 +19,10 @@ from safetensors.torch import save_file
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from videopainter.data.errors import InputError
 from videopainter.data.training.sample_order import SampleKey
 from videopainter.data.training.training_set import TrainingSample, TrainingSet, UnreadableLog
 from videopainter.data.workers import begin_worker
+from videopainter.errors import InputError
 from videopainter.pipelines.loading import read_safetensors_header
 from videopainter.training.cache_settings import (
     CacheSettings,

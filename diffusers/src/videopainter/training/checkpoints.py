@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 
 MANIFEST, POSITION, STATE = "manifest.json", "position.json", "state"
 _NAME = re.compile(r"checkpoint-(\d+)")

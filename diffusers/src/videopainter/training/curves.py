@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 from videopainter.flags import flag
 from videopainter.training.trackers import METRICS_FILE, read_metrics
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 from videopainter.flags import flag, switch
 
 if TYPE_CHECKING:

@@ -28,8 +28,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from videopainter.data.errors import InputError
 from videopainter.data.training.sample_order import SampleKey
+from videopainter.errors import InputError
 from videopainter.training.cache_settings import (
     CacheSettings,
     caption_name,

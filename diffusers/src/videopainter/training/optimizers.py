@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 from videopainter.flags import flag, switch
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from videopainter.data.errors import InputError
 from videopainter.data.training.training_set import TrainingSetOptions
+from videopainter.errors import InputError
 from videopainter.flags import flag, switch
 from videopainter.training.ema import EMAOptions
 from videopainter.training.optimizers import OptimizerOptions

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 from videopainter.flags import flag
 
 METRICS_FILE = "metrics.jsonl"

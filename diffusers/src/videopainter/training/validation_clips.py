@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from videopainter.data.errors import InputError
 from videopainter.data.training.sample_order import SampleKey
 from videopainter.data.training.training_set import TrainingSample, TrainingSet
+from videopainter.errors import InputError
 from videopainter.training.encoding import EncodedBatch, encode_captions, encode_pixels
 from videopainter.training.latent_cache import LatentCache
 

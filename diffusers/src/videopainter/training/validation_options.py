@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 from videopainter.flags import flag, switch
 from videopainter.pipelines.settings import InpaintSettings
 

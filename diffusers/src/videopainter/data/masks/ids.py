@@ -16,7 +16,7 @@ from typing import IO
 import numpy as np
 
 from videopainter.data.clip import check_range
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 
 ARRAY_SUFFIXES = (".npz", ".npy")
 # Bytes that are read at once: of an array, and of what one is packed in.

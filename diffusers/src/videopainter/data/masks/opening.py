@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 
 from videopainter.data.clip import FrameSource, MaskSource, check_range
-from videopainter.data.errors import InputError
 from videopainter.data.images import IMAGE_SUFFIXES, list_images, load_image
 from videopainter.data.masks.ids import ARRAY_SUFFIXES, open_id_array, pick_id, unique_ids
 from videopainter.data.masks.views import ResizedMasks
 from videopainter.data.video_io import VideoFrames
+from videopainter.errors import InputError
 
 # A hole is what is lighter than mid-grey.
 _THRESHOLD = 127

@@ -16,7 +16,6 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from videopainter.data.errors import InputError
 from videopainter.data.synthetic.objects import (
     Pose,
     SceneObject,
@@ -27,6 +26,7 @@ from videopainter.data.synthetic.objects import (
     send_away,
 )
 from videopainter.data.synthetic.scenery import MARGIN, Scenery, describe_scenery, draw_scenery, sample_scenery
+from videopainter.errors import InputError
 
 _SUPERSAMPLING = 2
 _ASPECT = 1.5  # scenes are laid out for 3:2 frames unless told otherwise; wider frames show more of the background

@@ -16,7 +16,6 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, TextIO
 
-from videopainter.data.errors import InputError
 from videopainter.data.synthetic.dataset import (
     FIRST_SCENE,
     SyntheticKey,
@@ -26,6 +25,7 @@ from videopainter.data.synthetic.dataset import (
     settings_of,
     write_clip,
 )
+from videopainter.errors import InputError
 
 SETTINGS_FILE = "synthetic.json"
 # One line per clip that is whole, in the order they were made.

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from videopainter.data.errors import InputError
 from videopainter.data.training.mask_shapes import draw_shape, draw_strokes, first_box, jittered
+from videopainter.errors import InputError
 from videopainter.flags import flag, switch
 
 # Kernels of the brush, in pixels of a frame of 480 rows.

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from videopainter.data.errors import InputError
 from videopainter.data.sampling import parse_fps
+from videopainter.errors import InputError
 
 _COLUMNS = ("path", "start_frame", "end_frame", "fps", "mask_id", "caption")
 # `end_frame` may be empty: the file's end.

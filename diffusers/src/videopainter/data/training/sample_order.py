@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 
 # What a draw is for: draws of one sample must not repeat each other.
 ORDER, SINGLE, TIME, PLACE, FLIP, MASKS, CAPTION, STAND_IN = range(8)

@@ -12,7 +12,6 @@ import numpy as np
 from av.error import FFmpegError
 
 from videopainter.data.conversion import RgbConverter
-from videopainter.data.errors import InputError
 from videopainter.data.masks.ids import IdArray
 from videopainter.data.records import data_roots, find_file, record_paths
 from videopainter.data.reshape import Box, covering_box, resize_masks
@@ -23,6 +22,7 @@ from videopainter.data.training.rows import TO_THE_END, TrainingRow, TrainingRow
 from videopainter.data.training.sample_order import CAPTION, FLIP, MASKS, PLACE, STAND_IN, TIME, SampleKey, sample_rng
 from videopainter.data.training.unreadable import Unreadable, UnreadableLog
 from videopainter.data.video_io import VideoFrames
+from videopainter.errors import InputError, one_line
 from videopainter.flags import flag
 
 RESHAPE_MODES = ("resize", "center", "random")
@@ -141,7 +141,7 @@ class TrainingSet:
             try:
                 frames, masks = self._clip(self._clips[row], key)
             except (InputError, OSError, FFmpegError) as error:
-                replaced.append(Unreadable(row, self._clips[row].path, " ".join(str(error).split())))
+                replaced.append(Unreadable(row, self._clips[row].path, one_line(error)))
                 continue
             caption = self.caption(key, row)
             return TrainingSample(

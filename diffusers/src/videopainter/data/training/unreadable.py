@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 from videopainter.metrics.networks.common import exact_convolutions, reject_pointer
 
 _BICUBIC = 3  # Pillow's number for it

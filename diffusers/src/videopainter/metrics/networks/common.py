@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 
 _POINTER = b"version https://git-lfs"
 

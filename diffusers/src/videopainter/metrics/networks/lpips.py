@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 from videopainter.metrics.networks.common import exact_convolutions, load_strictly, read_state_dict
 
 # Mean and standard deviation of the network's training images, for values in -1..1 (LPIPS v0.1).

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 from videopainter.metrics.catalog import METRICS
 from videopainter.metrics.report.intervals import bootstrap_mean
 from videopainter.metrics.report.summary import PROTOCOL_KEYS, VFID, load_summary

@@ -16,7 +16,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 from videopainter.metrics.catalog import METRICS
 from videopainter.metrics.report.published import PublishedRow
 from videopainter.metrics.report.summary import label_of, to_json, write_whole

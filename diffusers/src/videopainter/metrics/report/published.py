@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 
 # Its fidelity is of the unmasked region: our protocol `background`. LPIPS, MSE and MAE are printed there times 100.
 PROTOCOL = "background"

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from videopainter.data.errors import InputError
+from videopainter.errors import InputError
 from videopainter.metrics.catalog import METRICS, PROTOCOLS, Metric
 from videopainter.metrics.report.intervals import bootstrap_mean
 from videopainter.metrics.scores import VideoScores

@@ -1,0 +1,22 @@
+"""The one error class for what a user can put right, and the one way to tell it in a line."""
+
+from __future__ import annotations
+
+import sys
+
+
+class InputError(ValueError):
+    """A user's mistake, in one line: what was expected, what came, and which file.
+
+    Doors print it on stderr without a traceback and exit with code 2.
+    """
+
+
+def one_line(error: object) -> str:
+    """What an error (or a text) says, without line breaks; one that says nothing, by its name."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def complain(text: str) -> None:
+    """One line on stderr, whatever line breaks the text carries."""
+    print(one_line(text), file=sys.stderr, flush=True)
