@@ -14,7 +14,7 @@ WITH_EXTRAS = $(if $(EXTRAS),[$(subst $(space),$(comma),$(EXTRAS))],)
 # Other extras, another stamp: what is asked for later is installed, too.
 INSTALLED = $(BIN)/.installed$(subst $(space),,$(patsubst %,-%,$(EXTRAS)))
 
-.PHONY: setup dev demo test test-sizes test-launch check format
+.PHONY: setup dev demo test test-sizes test-docs test-launch check format
 
 setup: $(INSTALLED)
 
@@ -48,6 +48,10 @@ test: dev
 # The published 5B models, all blocks, on an accelerator of shapes alone; `test` has a few blocks of each.
 test-sizes: dev
 	VIDEOPAINTER_WHOLE_SIZES=1 $(BIN)/python -m pytest -q -n 2 tests/test_fake_accelerator.py
+
+# Every command that the documents show and that needs no weights, in a copy of this folder.
+test-docs: dev
+	$(BIN)/python -m pytest -q -n 0 tests/docs
 
 # Both training scripts in every way that runs without a GPU, killed and resumed: minutes. Needs EXTRAS=train.
 test-launch: dev

@@ -3,9 +3,9 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from readme_blocks import DOCUMENTS, NEEDS, ROOT, blocks
 
 from videopainter.cli.cache_latents import CacheOptions
 from videopainter.cli.door import DoorParser
@@ -16,29 +16,34 @@ from videopainter.data.synthetic.dataset import SyntheticLook
 from videopainter.evaluation.options import EVALUATE_OPTIONS, SCORE_OPTIONS
 from videopainter.metrics.catalog import METRICS
 from videopainter.metrics.networks.weights import WEIGHTS
+from videopainter.training.curves import CurveOptions
 
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
 EVALUATION = (ROOT / "evaluate/README.md").read_text()
 
 
-def blocks(language, text=README):
-    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
-
-
-@pytest.mark.parametrize("code", blocks("python"))
-def test_python_blocks_run(code):
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("block", blocks("python"))
+def test_python_blocks_run(block):
+    done = subprocess.run([sys.executable, "-c", block.code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("text", [README, EVALUATION], ids=["README", "evaluate/README"])
-def test_flags_exist(text):
-    shown = {flag for block in blocks("bash", text) for flag in re.findall(r"(--[a-z_]+)", block)}
-    shown |= set(re.findall(r"`(--[a-z_]+)", text))
+def test_what_a_block_needs_is_known():
+    assert {block.needs for block in blocks("bash")} <= NEEDS
+
+
+def test_the_readme_is_a_page():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 130
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_flags_exist(document):
+    text = (ROOT / document).read_text()
+    shown = {flag for block in blocks("bash", [document]) for flag in re.findall(r"(--[a-z_]+)", block.code)}
+    shown |= set(re.findall(r"`(--[a-z_-]+)", text))
     doors = [INPAINT_OPTIONS, list(TRAIN_OPTIONS.values()), [SyntheticSetOptions, SyntheticLook], [CacheOptions]]
-    doors += [EVALUATE_OPTIONS, SCORE_OPTIONS]
+    doors += [EVALUATE_OPTIONS, SCORE_OPTIONS, [CurveOptions]]
     known = {flag for options in doors for flag in DoorParser(options)._option_string_actions}
+    known |= {"--help", "--help-all"}
     assert shown - known <= {"--index", "--version", "--local", "--exclude"}, shown - known
 
 
@@ -53,7 +58,17 @@ def test_every_metric_is_explained_and_every_weight_has_its_command():
 
 def test_make_targets_and_files_exist():
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"^make (\w+)", "\n".join(blocks("bash")), re.MULTILINE):
+    for target in re.findall(r"^make (\w+)", "\n".join(block.code for block in blocks("bash")), re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
-    for link in re.findall(r"\]\(([^)]+)\)", README):
-        assert link.startswith("http") or (ROOT / link).exists(), link
+    for document in DOCUMENTS:
+        for link in re.findall(r"\]\(([^)]+)\)", (ROOT / document).read_text()):
+            file, _, anchor = link.partition("#")
+            target = (ROOT / document).parent / file if file else ROOT / document
+            assert link.startswith("http") or target.exists(), link
+            assert link.startswith("http") or not anchor or anchor in anchors(target.read_text()), link
+
+
+def anchors(text):
+    """Links to the headings of a page, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
