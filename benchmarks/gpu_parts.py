@@ -20,7 +20,6 @@ import torch
 from transformers import AutoTokenizer
 
 from videopainter import VideoPainterPipeline
-from videopainter.cli.recipe import peak_memory, reset_peak_memory
 from videopainter.cli.train import read_options
 from videopainter.data.clip import ArrayFrames, ArrayMasks
 from videopainter.data.training.sample_order import SampleKey
@@ -31,6 +30,7 @@ from videopainter.pipelines.loading import place, quantization_config, tile
 from videopainter.pipelines.settings import InpaintSettings
 from videopainter.pipelines.step_cache import StepCache, enable_step_cache
 from videopainter.pipelines.streaming import inpaint_stream
+from videopainter.runs.record import peak_memory, reset_peak_memory
 from videopainter.training.encoding import EncodedBatch
 from videopainter.training.engine import Engine, frozen_dtype, make_accelerator
 from videopainter.training.model import InpaintingModel, freeze_all_but_branch, freeze_all_but_lora

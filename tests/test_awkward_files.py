@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from awkward_files import AWKWARD, COUNT, FPS, HEIGHT, PHONE_TIMES, WIDTH, picture, tones, wide_codes
 
-from videopainter.cli.recipe import source_notes
 from videopainter.data.clip import ArrayFrames, ArrayMasks, Clip, Sound, VideoTags, duration_of, notes_of, times_of
 from videopainter.data.conversion import RgbConverter, YuvConverter
 from videopainter.data.sampling import resample
 from videopainter.data.sound import plan_sound
 from videopainter.data.video_io import VideoFrames, VideoWriter, open_video, sound_of
 from videopainter.errors import InputError
+from videopainter.runs.samples import source_notes
 
 CLIPS = Path(os.environ.get("VIDEOPAINTER_CLIPS", Path(__file__).parents[2] / "shared" / "clips"))
 PEXELS = CLIPS / "vpbench/pexels/pexels/raw_video/000000112/000000112319_6693826.mp4"

@@ -12,7 +12,8 @@ from safetensors.numpy import save_file
 
 from videopainter.cli.door import parse_options, run_door
 from videopainter.cli.inpaint import read_options
-from videopainter.cli.manifest import (
+from videopainter.errors import InputError
+from videopainter.runs.manifest import (
     WINDOWS,
     Hasher,
     begin,
@@ -22,13 +23,12 @@ from videopainter.cli.manifest import (
     work_dir,
     write_json,
 )
-from videopainter.cli.options import INPAINT_OPTIONS
-from videopainter.cli.outputs import output_paths
-from videopainter.cli.plan import build_settings, make_plan, parse_prompts_at
-from videopainter.cli.report import Report
-from videopainter.cli.shards import Shard
-from videopainter.cli.weights import lora_ranks, resolve_weights
-from videopainter.errors import InputError
+from videopainter.runs.options import INPAINT_OPTIONS
+from videopainter.runs.outcomes import Report
+from videopainter.runs.outputs import output_paths
+from videopainter.runs.plan import build_settings, make_plan, parse_prompts_at
+from videopainter.runs.processes import Shard
+from videopainter.runs.weights import lora_ranks, resolve_weights
 
 # ---- flags
 

@@ -17,12 +17,12 @@ import torch
 
 from videopainter.cli.door import run_door
 from videopainter.cli.inpaint import inpaint, read_options
-from videopainter.cli.manifest import fingerprint
-from videopainter.cli.weights import lora_ranks
 from videopainter.data.images import write_image
 from videopainter.data.video_io import VideoWriter, open_video
 from videopainter.models.id_adapter import IDAdapter
 from videopainter.pipelines.loading import read_config
+from videopainter.runs.manifest import fingerprint
+from videopainter.runs.weights import lora_ranks
 
 REPO = Path(__file__).resolve().parents[1]
 # Small and quick: one step, windows of 5 frames.

@@ -29,11 +29,11 @@ from videopainter.cli.cache_latents import (
     read_options,
 )
 from videopainter.cli.door import run_door
-from videopainter.cli.shards import Shard
 from videopainter.data.training.sample_order import SampleKey, SampleOrder
 from videopainter.data.training.training_set import TrainingSet, TrainingSetOptions
 from videopainter.data.video_writer import VideoWriter
 from videopainter.errors import InputError
+from videopainter.runs.processes import Shard
 from videopainter.training.cache_settings import FORMAT, CacheSettings, CacheSizes, differences, weights_identity
 from videopainter.training.encoding import encode_captions, encode_pixels, load_text_encoder, load_vae
 from videopainter.training.latent_cache import LatentCache

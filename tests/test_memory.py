@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from videopainter.cli.manifest import Hasher
 from videopainter.models.id_resample import ClipMemory, HoleTokens, IDResample
 from videopainter.models.live_bytes import LiveBytes, fused_attention, weights_of
 from videopainter.models.published import build_backbone, build_branch, build_vae, without_storage
@@ -29,6 +28,7 @@ from videopainter.pipelines.memory import (
     step_bytes,
     tensor_bytes,
 )
+from videopainter.runs.manifest import Hasher
 
 SIZES = ModelSizes(text_encoder=0, transformer=0, vae=0)
 
@@ -222,7 +222,7 @@ def test_one_process_hashes_for_all(tmp_path, monkeypatch):
 def _hash(file, cache, read):
     import time
 
-    from videopainter.cli import manifest
+    from videopainter.runs import manifest
 
     plain = manifest._sha256
 

@@ -10,12 +10,12 @@ from readme_blocks import DOCUMENTS, NEEDS, ROOT, blocks
 from videopainter.cli.cache_latents import CacheOptions
 from videopainter.cli.door import DoorParser
 from videopainter.cli.make_synthetic import SyntheticSetOptions
-from videopainter.cli.options import INPAINT_OPTIONS
 from videopainter.cli.train import GROUPS as TRAIN_OPTIONS
 from videopainter.data.synthetic.dataset import SyntheticLook
 from videopainter.evaluation.options import EVALUATE_OPTIONS, SCORE_OPTIONS
 from videopainter.metrics.catalog import METRICS
 from videopainter.metrics.networks.weights import WEIGHTS
+from videopainter.runs.options import INPAINT_OPTIONS
 from videopainter.training.curves import CurveOptions
 
 EVALUATION = (ROOT / "evaluate/README.md").read_text()

@@ -8,7 +8,6 @@ from conftest import make_pipeline, make_transformer, moving_mask, noise_video
 from diffusers import FasterCacheConfig, TaylorSeerCacheConfig
 
 from videopainter.cli.inpaint import read_options
-from videopainter.cli.plan import step_cache
 from videopainter.data.clip import ArrayFrames, ArrayMasks
 from videopainter.models.id_resample import IDResample
 from videopainter.pipelines.denoise import Interrupted
@@ -18,6 +17,7 @@ from videopainter.pipelines.settings import InpaintSettings
 from videopainter.pipelines.step_cache import StepCache, enable_step_cache, read_ratios
 from videopainter.pipelines.store import WindowStore
 from videopainter.pipelines.streaming import denoise_windows, make_job
+from videopainter.runs.plan import step_cache
 
 STEPS = 8
 CACHES = {

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from videopainter.cli.door import parse_options
-from videopainter.cli.options import ModelOptions
-from videopainter.cli.shards import Shard
-from videopainter.cli.weights import BACKBONE, find_tiny
 from videopainter.data.training.sample_order import SampleKey
 from videopainter.data.training.training_set import TrainingSet, TrainingSetOptions, UnreadableLog
 from videopainter.errors import InputError
 from videopainter.flags import flag, switch
 from videopainter.pipelines.loading import check_checkpoints
+from videopainter.runs.options import ModelOptions
+from videopainter.runs.processes import Shard
+from videopainter.runs.weights import BACKBONE, find_tiny
 from videopainter.training.cache_settings import CacheSettings, CacheSizes, Layout, prepare_folder
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def cache_latents(options: CacheOptions, samples: TrainingSetOptions) -> int:
     """
     plan, shard = make_plan(options, samples), Shard.from_env()
     # Only now: these import torch, which takes seconds.
-    from videopainter.cli.devices import resolve_precision
+    from videopainter.runs.processes import resolve_precision
 
     precision = resolve_precision(ModelOptions(device=options.device, dtype=options.dtype), shard)
     settings = CacheSettings.make(

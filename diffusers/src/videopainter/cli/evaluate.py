@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from videopainter.cli.door import parse_options
-from videopainter.cli.inpaint import openable_jobs
-from videopainter.cli.plan import Job
-from videopainter.cli.report import Report
-from videopainter.cli.shards import Shard
 from videopainter.errors import InputError
 from videopainter.evaluation.benchmark import Run, entry_of, jobs_of, make_runs
 from videopainter.evaluation.options import EVALUATE_OPTIONS, EvaluateOptions
 from videopainter.evaluation.scoring import Scoring, find_ckpt, score_entries, tell_absent, wanted_weights
+from videopainter.runs.outcomes import Report
+from videopainter.runs.plan import Job, openable_jobs
+from videopainter.runs.processes import Shard
 
 DESCRIPTION = "Evaluate on VPBench or DAVIS: inpaint every row, score the results, write CSV, JSON, Markdown and HTML."
 
@@ -67,8 +66,8 @@ def _generate(
     if not work:
         return []
     # Only now: these import torch, which takes seconds.
-    from videopainter.cli.devices import resolve_precision
-    from videopainter.cli.results import Studio
+    from videopainter.runs.processes import resolve_precision
+    from videopainter.runs.studio import Studio
 
     studio = Studio(
         plan=runs[0].plan,
@@ -83,7 +82,7 @@ def _generate(
 def _score(options: EvaluateOptions, work: list[tuple[Run, Job]], shard: Shard, ckpt: Path, report: Report) -> None:
     if not work:
         return
-    from videopainter.cli.devices import resolve_precision
+    from videopainter.runs.processes import resolve_precision
 
     device = resolve_precision(options.model, shard).device
     scoring = Scoring(options=options.scoring, device=device, ckpt=ckpt)

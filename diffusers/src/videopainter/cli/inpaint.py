@@ -6,12 +6,10 @@ import time
 from collections.abc import Sequence
 
 from videopainter.cli.door import parse_options
-from videopainter.cli.options import INPAINT_OPTIONS, InpaintOptions
-from videopainter.cli.plan import Job, Plan, check_clip, make_plan
-from videopainter.cli.recipe import source_notes
-from videopainter.cli.report import Report
-from videopainter.cli.shards import Shard
-from videopainter.errors import complain
+from videopainter.runs.options import INPAINT_OPTIONS, InpaintOptions
+from videopainter.runs.outcomes import Report
+from videopainter.runs.plan import make_plan, openable_jobs
+from videopainter.runs.processes import Shard
 
 DESCRIPTION = "Inpaint videos: your own (--video, --mask), or rows of a benchmark CSV (--inpainting_mask_meta)."
 
@@ -35,27 +33,10 @@ def inpaint(options: InpaintOptions) -> int:
     if checked:
         seconds = {"check": time.perf_counter() - started}
         # Only now: these import torch, which takes seconds.
-        from videopainter.cli.devices import resolve_precision
-        from videopainter.cli.results import Studio
+        from videopainter.runs.processes import resolve_precision
+        from videopainter.runs.studio import Studio
 
         precision = resolve_precision(options.model, shard)
         studio = Studio(plan=plan, precision=precision, position=shard.local_rank, seconds=seconds)
         studio.make([(plan, job) for job in checked], report)
     return report.exit_code(shard)
-
-
-def openable_jobs(plan: Plan, jobs: Sequence[Job], report: Report) -> list[Job]:
-    """The jobs whose clip opens and has a hole; a clip is opened once, whatever the number of its seeds."""
-    opens: dict[int, bool] = {}
-    for job in jobs:
-        key = id(job.sample)
-        if key not in opens:
-            opens[key] = False
-            with report.attempt(job.label):
-                clip = job.sample.open()
-                check_clip(plan, clip)
-                notes = source_notes(clip, job.output)
-                if notes and not plan.options.output.quiet:
-                    complain(f"{job.sample.label}: {'; '.join(notes)}")
-                opens[key] = True
-    return [job for job in jobs if opens[id(job.sample)]]

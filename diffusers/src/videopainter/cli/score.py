@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from videopainter.cli.door import parse_options
-from videopainter.cli.options import ModelOptions
-from videopainter.cli.outputs import check_writable
-from videopainter.cli.report import Report
-from videopainter.cli.shards import Shard
 from videopainter.evaluation.finding import entries_of
 from videopainter.evaluation.options import SCORE_OPTIONS, ResultsOptions, ScoringOptions
 from videopainter.evaluation.scoring import Scoring, find_ckpt, score_entries, tell_absent, wanted_weights
+from videopainter.runs.options import ModelOptions
+from videopainter.runs.outcomes import Report
+from videopainter.runs.outputs import check_writable
+from videopainter.runs.processes import Shard
 
 DESCRIPTION = "Score results of any method against originals and masks."
 
@@ -35,7 +35,7 @@ def score(options: ResultsOptions, scoring_options: ScoringOptions) -> int:
         tell_absent(ckpt, wanted_weights(scoring_options))
     report = Report(several=len(entries) > 1)
     # Only now: torch.
-    from videopainter.cli.devices import resolve_precision
+    from videopainter.runs.processes import resolve_precision
 
     device = resolve_precision(ModelOptions(device=options.device), shard).device
     scoring = Scoring(options=scoring_options, device=device, ckpt=ckpt, overwrite=options.overwrite)

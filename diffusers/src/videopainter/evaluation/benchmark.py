@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from videopainter.cli.options import ClipOptions, InpaintOptions, OutputOptions
-from videopainter.cli.plan import Job, Plan, make_plan
 from videopainter.errors import InputError
 from videopainter.evaluation.options import BenchmarkOptions, EvaluateOptions
 from videopainter.evaluation.pairs import Pair, borders_of, open_result, read_record, region_prompt_of, with_truth
 from videopainter.evaluation.scoring import Entry
 from videopainter.metrics.report.published import PUBLISHED
+from videopainter.runs.options import ClipOptions, InpaintOptions, OutputOptions
+from videopainter.runs.plan import Job, Plan, make_plan
 
 VIDEOS = "videos"  # in a run's folder: results and the JSON of how each was made
 TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")

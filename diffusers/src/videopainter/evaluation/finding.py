@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from videopainter.cli.samples import BENCHMARK_FPS
 from videopainter.data.clip import Clip
 from videopainter.data.images import IMAGE_SUFFIXES
 from videopainter.data.masks.views import DilatedMasks
@@ -30,6 +29,7 @@ from videopainter.evaluation.pairs import (
 from videopainter.evaluation.players import FRAME_FOLDERS
 from videopainter.evaluation.scoring import Entry
 from videopainter.metrics.report.published import PUBLISHED
+from videopainter.runs.samples import BENCHMARK_FPS
 
 Prompts = dict[str, tuple[str, str]]  # {name: (prompt, region prompt)}
 

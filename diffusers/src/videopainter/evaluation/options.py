@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from videopainter.cli.options import ModelOptions, PromptOptions, SamplingOptions
 from videopainter.errors import InputError
 from videopainter.flags import flag, switch
 from videopainter.metrics.scorer import ScoreOptions
+from videopainter.runs.options import ModelOptions, PromptOptions, SamplingOptions
 
 
 @dataclass(kw_only=True)

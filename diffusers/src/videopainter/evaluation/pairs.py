@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from videopainter.cli.manifest import manifest_path
-from videopainter.cli.plan import ASPECT_TOLERANCE
 from videopainter.data.clip import Clip, FrameSource, PickedFrames
 from videopainter.data.images import IMAGE_SUFFIXES
 from videopainter.data.resized import ResizedFrames, resized
 from videopainter.data.video_io import FolderFrames, open_video
 from videopainter.errors import InputError
 from videopainter.pipelines.windows import plan_windows
+from videopainter.runs.manifest import manifest_path
+from videopainter.runs.plan import ASPECT_TOLERANCE
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v")
 _PROMPT_COLUMNS = ("Masked_Target_Caption", "image_inpainting_prompt", "Edited_image_caption")

@@ -10,8 +10,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from videopainter.cli.manifest import Hasher, versions
-from videopainter.cli.weights import weight_digests
 from videopainter.errors import complain
 from videopainter.evaluation.benchmark import Run, entry_of
 from videopainter.evaluation.finding import output_folder
@@ -25,6 +23,8 @@ from videopainter.metrics.report.published import PUBLISHED
 from videopainter.metrics.report.summary import MISSING, SUMMARY_FILE, save_summary, summarise, write_whole
 from videopainter.metrics.report.tables import label_text, markdown, markdown_table, number_text, write_csv
 from videopainter.metrics.scores import VideoScores
+from videopainter.runs.manifest import Hasher, versions
+from videopainter.runs.weights import weight_digests
 
 CSV, MARKDOWN, PAGE = "metrics.csv", "metrics.md", "report"
 

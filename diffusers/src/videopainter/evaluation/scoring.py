@@ -9,10 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import videopainter
-from videopainter.cli.manifest import Hasher, fingerprint, weight_files
-from videopainter.cli.recipe import ROW_KEYS
-from videopainter.cli.report import Report
-from videopainter.cli.weights import upwards
 from videopainter.data.clip import Clip
 from videopainter.errors import InputError, complain
 from videopainter.evaluation.options import ScoringOptions
@@ -21,6 +17,10 @@ from videopainter.evaluation.players import show
 from videopainter.metrics.catalog import METRICS
 from videopainter.metrics.networks.weights import WEIGHTS, absent
 from videopainter.metrics.scores import VideoScores
+from videopainter.runs.manifest import Hasher, fingerprint, weight_files
+from videopainter.runs.outcomes import Report
+from videopainter.runs.record import ROW_KEYS
+from videopainter.runs.weights import upwards
 
 # Raised when the same videos would score otherwise than before.
 SCORE_VERSION = 1

@@ -1,4 +1,4 @@
-"""One process among several: which share of the work is its own, and a common end.
+"""One process among several: its share of the work, its device, and a common end.
 
 `torchrun` and `accelerate launch` say so in RANK, LOCAL_RANK and WORLD_SIZE.
 """
@@ -9,9 +9,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from videopainter.errors import InputError
+from videopainter.runs.options import ModelOptions
+
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
 # Clips take hours; whoever is done first waits for the slowest.
@@ -60,3 +64,44 @@ class Shard:
         dist.all_gather_object(gathered, value)
         dist.destroy_process_group()
         return gathered
+
+
+@dataclass(frozen=True, kw_only=True)
+class Precision:
+    """Where and in which type the models run."""
+
+    device: str
+    dtype: str
+
+
+def resolve_precision(options: ModelOptions, shard: Shard) -> Precision:
+    """The device asked for, or this process's GPU, or the CPU; bfloat16 on a GPU and float32 on a CPU by default.
+
+    Raises:
+        InputError: for a device that this machine does not have.
+    """
+    import torch
+
+    device = options.device or _default_device(shard)
+    try:
+        kind, index = torch.device(device).type, torch.device(device).index
+    except RuntimeError:
+        raise InputError(f"--device: expected cpu, cuda or cuda:N, got {device}") from None
+    if kind == "cuda" and (index or 0) >= torch.cuda.device_count():
+        raise InputError(f"--device {device}: this machine has {torch.cuda.device_count()} GPUs")
+    return Precision(device=device, dtype=options.dtype or ("float32" if kind == "cpu" else "bfloat16"))
+
+
+def _default_device(shard: Shard) -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        return "cpu"
+    return f"cuda:{shard.local_rank % torch.cuda.device_count()}" if shard.size > 1 else "cuda"
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """`float32` -> torch.float32."""
+    import torch
+
+    return getattr(torch, name)

@@ -6,14 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from videopainter.cli.options import ClipOptions, PromptOptions, SamplingOptions
-from videopainter.data.clip import Clip
+from videopainter.data.clip import Clip, notes_of, times_of
 from videopainter.data.masks.opening import check_not_empty
 from videopainter.data.masks.views import DilatedMasks, InvertedMasks
 from videopainter.data.records import RecordTable, open_clip, parse_sample_ids
 from videopainter.data.resized import parse_size, resized
 from videopainter.data.sampling import resample
+from videopainter.data.sound import plan_sound
 from videopainter.errors import InputError
+from videopainter.runs.options import ClipOptions, PromptOptions, SamplingOptions
 
 BENCHMARK_FPS = "8"
 
@@ -127,3 +128,16 @@ def _preparation(clips: ClipOptions, sampling: SamplingOptions) -> Callable[[Cli
         return clip.with_masks(DilatedMasks(masks, clips.dilate_size) if clips.dilate_size > 1 else masks)
 
     return prepare
+
+
+def source_notes(clip: Clip, result: Path) -> list[str]:
+    """What reading the clip and writing `result` changes beside the hole, and what becomes of the sound.
+
+    InputError where the sound can neither be copied nor encoded.
+    """
+    notes = list(notes_of(clip.frames))
+    if times_of(clip.frames) is not None:
+        notes.append("frames do not come evenly, and keep their times")
+    if clip.sound is not None:
+        notes.append(f"sound: {plan_sound(clip.sound, result.suffix.lower()).note}")
+    return notes

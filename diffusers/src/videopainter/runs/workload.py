@@ -8,13 +8,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from videopainter.cli.plan import Job, Plan
 from videopainter.data.clip import MaskSource
 from videopainter.models.adapter_file import adapter_file
 from videopainter.pipelines.loading import read_config, read_safetensors_metadata
 from videopainter.pipelines.memory import Workload
 from videopainter.pipelines.settings import SIZE_MULTIPLE, InpaintSettings, working_size
 from videopainter.pipelines.windows import plan_windows
+from videopainter.runs.plan import Job, Plan
 
 _LOOKS = 33  # frames whose mask is looked at
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from videopainter.cli.options import InpaintOptions, PromptOptions, SamplingOptions
-from videopainter.cli.outputs import check_writable, output_paths
-from videopainter.cli.samples import Sample, list_samples, silent
-from videopainter.cli.weights import Weights, check_lora_fits, resolve_weights
 from videopainter.data.clip import Clip
 from videopainter.data.images import read_image
-from videopainter.errors import InputError
+from videopainter.errors import InputError, complain
 from videopainter.pipelines.first_frame import check_filler
 from videopainter.pipelines.loading import check_checkpoints, check_quantization
 from videopainter.pipelines.settings import InpaintSettings
 from videopainter.pipelines.step_cache import THRESHOLDS, StepCache, read_ratios
+from videopainter.runs.options import InpaintOptions, PromptOptions, SamplingOptions
+from videopainter.runs.outcomes import Report
+from videopainter.runs.outputs import check_writable, output_paths
+from videopainter.runs.samples import Sample, list_samples, silent, source_notes
+from videopainter.runs.weights import Weights, check_lora_fits, resolve_weights
 
 # As for masks: another size is accepted where the shape differs by rounding only.
 ASPECT_TOLERANCE = 0.02
@@ -148,6 +150,23 @@ def _check_prompts(prompts: PromptOptions) -> None:
         raise InputError(
             "--first_frame_gt needs a filled first frame: --first_frame FILE, or an --img_inpainting_model"
         )
+
+
+def openable_jobs(plan: Plan, jobs: Sequence[Job], report: Report) -> list[Job]:
+    """The jobs whose clip opens and has a hole; a clip is opened once, whatever the number of its seeds."""
+    opens: dict[int, bool] = {}
+    for job in jobs:
+        key = id(job.sample)
+        if key not in opens:
+            opens[key] = False
+            with report.attempt(job.label):
+                clip = job.sample.open()
+                check_clip(plan, clip)
+                notes = source_notes(clip, job.output)
+                if notes and not plan.options.output.quiet:
+                    complain(f"{job.sample.label}: {'; '.join(notes)}")
+                opens[key] = True
+    return [job for job in jobs if opens[id(job.sample)]]
 
 
 def check_clip(plan: Plan, clip: Clip) -> None:

@@ -10,11 +10,11 @@ from types import TracebackType
 import cv2
 import numpy as np
 
-from videopainter.cli.options import OutputOptions
-from videopainter.cli.outputs import companion
 from videopainter.data.clip import Clip, tags_of, times_of
 from videopainter.data.comparison import contact_sheet, side_by_side
 from videopainter.data.video_io import VideoWriter, open_video
+from videopainter.runs.options import OutputOptions
+from videopainter.runs.outputs import companion
 
 CHUNK = 16  # frames of a finished result that are read at once
 SHEET_ROWS = 6

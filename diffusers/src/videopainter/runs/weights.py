@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import videopainter
-from videopainter.cli.manifest import Hasher, weight_files
-from videopainter.cli.options import ModelOptions
 from videopainter.errors import InputError
 from videopainter.models.adapter_file import adapter_file
 from videopainter.pipelines.loading import read_config, read_safetensors_header
+from videopainter.runs.manifest import Hasher, weight_files
+from videopainter.runs.options import ModelOptions
 
 TINY = Path("ckpt/tiny")
 BACKBONE = "CogVideoX-5b-I2V"

@@ -12,26 +12,19 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from videopainter.cli.manifest import Hasher, fingerprint, versions
-from videopainter.cli.options import InpaintOptions
-from videopainter.cli.plan import Job, Plan, has_first_frame, step_cache
-from videopainter.cli.weights import file_digests, weight_digests
-from videopainter.data.clip import Clip, notes_of, times_of
-from videopainter.data.sound import plan_sound
+from videopainter.data.clip import Clip
+from videopainter.runs.manifest import Hasher, fingerprint, versions
+from videopainter.runs.options import InpaintOptions
+from videopainter.runs.plan import Job, Plan, has_first_frame, step_cache
+from videopainter.runs.processes import Precision
+from videopainter.runs.samples import source_notes
+from videopainter.runs.weights import file_digests, weight_digests
 
 # Raised when the same recipe would give other pixels than before.
 # 2: frames are read and written with exact rounding, HDR is tone-mapped.
 RECIPE_VERSION = 2
 # What a row says about the clip beside its prompts.
 ROW_KEYS = ("path", "Video_Name", "start_frame", "end_frame", "mask_id")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Precision:
-    """Where and in which type the models run."""
-
-    device: str
-    dtype: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,19 +95,6 @@ def clip_facts(clip: Clip, options: InpaintOptions) -> dict[str, Any]:
         "down_sample_fps": options.clip.down_sample_fps,
         "row": {key: clip.details[key] for key in ROW_KEYS if key in clip.details},
     }
-
-
-def source_notes(clip: Clip, result: Path) -> list[str]:
-    """What reading the clip and writing `result` changes beside the hole, and what becomes of the sound.
-
-    InputError where the sound can neither be copied nor encoded.
-    """
-    notes = list(notes_of(clip.frames))
-    if times_of(clip.frames) is not None:
-        notes.append("frames do not come evenly, and keep their times")
-    if clip.sound is not None:
-        notes.append(f"sound: {plan_sound(clip.sound, result.suffix.lower()).note}")
-    return notes
 
 
 def _first_frame_recipe(plan: Plan, hasher: Hasher) -> dict[str, Any]:

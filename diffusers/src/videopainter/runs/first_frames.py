@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from videopainter.cli.devices import torch_dtype
-from videopainter.cli.manifest import work_dir
-from videopainter.cli.plan import Job, Plan, fitting_image, has_first_frame
-from videopainter.cli.recipe import Precision, image_prompt
-from videopainter.cli.report import Report
 from videopainter.data.clip import Clip
 from videopainter.data.images import read_image, write_image
 from videopainter.pipelines.first_frame import make_filler
+from videopainter.runs.manifest import work_dir
+from videopainter.runs.outcomes import Report
+from videopainter.runs.plan import Job, Plan, fitting_image, has_first_frame
+from videopainter.runs.processes import Precision, torch_dtype
+from videopainter.runs.record import image_prompt
 
 
 def first_frame_file(job: Job) -> Path:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from videopainter.cli.shards import Shard
 from videopainter.errors import complain
+from videopainter.runs.processes import Shard
 
 
 @dataclass(kw_only=True)

@@ -13,17 +13,17 @@ from typing import Any
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
-from videopainter.cli.devices import torch_dtype
-from videopainter.cli.first_frames import fill_first_frames, load_first_frame
-from videopainter.cli.manifest import WINDOWS, Hasher, begin, is_finished, manifest_path, work_dir, write_json
-from videopainter.cli.plan import Job, Plan, step_cache
-from videopainter.cli.recipe import Precision, Stamp, make_record, make_stamp, reset_peak_memory
-from videopainter.cli.report import Report
-from videopainter.cli.workload import largest_workload
-from videopainter.cli.writers import ResultWriter, write_missing_beside
 from videopainter.errors import complain
 from videopainter.pipelines.loading import load_pipeline
 from videopainter.pipelines.streaming import inpaint_stream
+from videopainter.runs.first_frames import fill_first_frames, load_first_frame
+from videopainter.runs.manifest import WINDOWS, Hasher, begin, is_finished, manifest_path, work_dir, write_json
+from videopainter.runs.outcomes import Report
+from videopainter.runs.plan import Job, Plan, step_cache
+from videopainter.runs.processes import Precision, torch_dtype
+from videopainter.runs.record import Stamp, make_record, make_stamp, reset_peak_memory
+from videopainter.runs.workload import largest_workload
+from videopainter.runs.writers import ResultWriter, write_missing_beside
 
 LORA_NAME = "extra"
 

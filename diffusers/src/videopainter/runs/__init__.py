@@ -1,0 +1,1 @@
+"""One inpainting run: options, samples, plan, results and the records beside them."""
