@@ -27,7 +27,7 @@ CLIPS, HEIGHT, WIDTH, WARM_UP = 8, 64, 96, 2
 
 def write_clips(root: Path) -> Path:
     """A training set of drifting gradients with a moving box, 960×540 at 24 fps; returns its CSV."""
-    from videopainter.data.video_writer import VideoWriter
+    from videopainter.data.video.writer import VideoWriter
 
     rows = ["path,start_frame,end_frame,fps,mask_id,caption"]
     ramp = np.add.outer(np.arange(540), np.arange(960))

@@ -31,12 +31,12 @@ import av
 import cv2
 import numpy as np
 
-from videopainter.data.conversion import RgbConverter
 from videopainter.data.reshape import resize_frames, resize_masks
 from videopainter.data.training.file_index import FileIndex
 from videopainter.data.training.sample_order import SampleKey
 from videopainter.data.training.training_set import TrainingSet, TrainingSetOptions
-from videopainter.data.video_io import VideoFrames
+from videopainter.data.video.conversion import RgbConverter
+from videopainter.data.video.reader import VideoFrames
 
 CASES: dict[str, dict[str, Any]] = {
     "49 frames of 480x720 at 8 fps": {"max_num_frames": 49, "height": 480, "width": 720, "fps": 8},

@@ -23,7 +23,7 @@ HEIGHT, WIDTH = 240, 352
 
 def write_clip(folder: Path, frames: int) -> tuple[Path, Path]:
     """A drifting gradient and a moving box, as mp4 files."""
-    from videopainter.data.video_writer import VideoWriter
+    from videopainter.data.video.writer import VideoWriter
 
     video, mask = folder / "video.mp4", folder / "mask.mp4"
     ramp = np.add.outer(np.arange(HEIGHT), np.arange(WIDTH))
@@ -44,8 +44,8 @@ def write_clip(folder: Path, frames: int) -> tuple[Path, Path]:
 def run_one(arguments: argparse.Namespace) -> None:
     from videopainter import load_pipeline
     from videopainter.data.masks.opening import open_masks
-    from videopainter.data.video_io import open_video
-    from videopainter.data.video_writer import VideoWriter
+    from videopainter.data.video.reader import open_video
+    from videopainter.data.video.writer import VideoWriter
     from videopainter.pipelines.settings import InpaintSettings
     from videopainter.pipelines.streaming import inpaint_stream
 

@@ -16,7 +16,7 @@ import torch
 
 from videopainter import load_pipeline
 from videopainter.data.clip import ArrayFrames, ArrayMasks
-from videopainter.data.video_io import open_video
+from videopainter.data.video.reader import open_video
 from videopainter.pipelines.settings import InpaintSettings
 from videopainter.pipelines.step_cache import StepCache
 from videopainter.pipelines.streaming import inpaint_stream

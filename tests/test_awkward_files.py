@@ -15,10 +15,10 @@ import pytest
 from awkward_files import AWKWARD, COUNT, FPS, HEIGHT, PHONE_TIMES, WIDTH, picture, tones, wide_codes
 
 from videopainter.data.clip import ArrayFrames, ArrayMasks, Clip, Sound, VideoTags, duration_of, notes_of, times_of
-from videopainter.data.conversion import RgbConverter, YuvConverter
-from videopainter.data.sampling import resample
-from videopainter.data.sound import plan_sound
-from videopainter.data.video_io import VideoFrames, VideoWriter, open_video, sound_of
+from videopainter.data.rates import resample
+from videopainter.data.video.conversion import RgbConverter, YuvConverter
+from videopainter.data.video.reader import VideoFrames, VideoWriter, open_video, sound_of
+from videopainter.data.video.sound import plan_sound
 from videopainter.errors import InputError
 from videopainter.runs.samples import source_notes
 

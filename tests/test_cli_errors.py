@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from videopainter.cli.door import run_door
 from videopainter.cli.inpaint import inpaint, read_options
 from videopainter.data.images import write_image
-from videopainter.data.video_io import VideoWriter
+from videopainter.data.video.reader import VideoWriter
 
 REPO = Path(__file__).resolve().parents[1]
 FRAMES, HEIGHT, WIDTH = 10, 48, 64

@@ -18,7 +18,7 @@ import torch
 from videopainter.cli.door import run_door
 from videopainter.cli.inpaint import inpaint, read_options
 from videopainter.data.images import write_image
-from videopainter.data.video_io import VideoWriter, open_video
+from videopainter.data.video.reader import VideoWriter, open_video
 from videopainter.models.id_adapter import IDAdapter
 from videopainter.pipelines.loading import read_config
 from videopainter.runs.manifest import fingerprint

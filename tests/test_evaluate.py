@@ -21,7 +21,7 @@ from videopainter.cli.door import run_door
 from videopainter.data.images import write_image
 from videopainter.data.synthetic.dataset import SyntheticLook
 from videopainter.data.synthetic.writing import write_set
-from videopainter.data.video_io import VideoWriter, open_video
+from videopainter.data.video.reader import VideoWriter, open_video
 from videopainter.evaluation.finding import entries_of
 from videopainter.evaluation.pairs import borders_of
 from videopainter.evaluation.scoring import Scoring

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from videopainter.cli.compare import CompareOptions, compare, read_options
-from videopainter.data.video_writer import VideoWriter
+from videopainter.data.video.writer import VideoWriter
 from videopainter.errors import InputError
 from videopainter.metrics.catalog import CSV_COLUMNS, METRICS
 from videopainter.metrics.frechet import frechet

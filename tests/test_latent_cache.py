@@ -31,7 +31,7 @@ from videopainter.cli.cache_latents import (
 from videopainter.cli.door import run_door
 from videopainter.data.training.sample_order import SampleKey, SampleOrder
 from videopainter.data.training.training_set import TrainingSet, TrainingSetOptions
-from videopainter.data.video_writer import VideoWriter
+from videopainter.data.video.writer import VideoWriter
 from videopainter.errors import InputError
 from videopainter.runs.processes import Shard
 from videopainter.training.cache_settings import FORMAT, CacheSettings, CacheSizes, differences, weights_identity

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from videopainter.data.clip import ArrayFrames, ArrayMasks
-from videopainter.data.comparison import contact_sheet, side_by_side
 from videopainter.data.masks.opening import check_not_empty, open_masks
 from videopainter.data.masks.views import DilatedMasks, InvertedMasks
-from videopainter.data.video_io import VideoWriter, read_image, write_image
+from videopainter.data.panels import contact_sheet, side_by_side
+from videopainter.data.video.reader import VideoWriter, read_image, write_image
 from videopainter.errors import InputError
 
 COUNT, HEIGHT, WIDTH = 7, 30, 44

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from videopainter.data.masks.opening import check_not_empty
+from videopainter.data.rates import resample
 from videopainter.data.records import (
     RecordTable,
     open_clip,
@@ -17,8 +18,7 @@ from videopainter.data.records import (
     parse_sample_ids,
     record_paths,
 )
-from videopainter.data.sampling import resample
-from videopainter.data.video_io import VideoWriter, write_image
+from videopainter.data.video.reader import VideoWriter, write_image
 from videopainter.errors import InputError
 
 NTSC = Fraction(30000, 1001)

@@ -10,7 +10,7 @@ import pytest
 from videopainter.data.synthetic.objects import COLOURS, SHAPES, lowest_point, pose_at
 from videopainter.data.synthetic.scenery import GROUNDS
 from videopainter.data.synthetic.scenes import render_clip, sample_scene
-from videopainter.data.video_io import open_video
+from videopainter.data.video.reader import open_video
 from videopainter.errors import InputError
 
 SIZE: dict[str, Any] = {"num_frames": 5, "height": 32, "width": 48}

@@ -24,8 +24,8 @@ from videopainter import VideoPainterPipeline
 from videopainter.cli.cache_latents import CacheOptions, cache_latents
 from videopainter.data.training.sample_order import SampleKey
 from videopainter.data.training.training_set import TrainingSet, TrainingSetOptions
-from videopainter.data.video_io import open_video
-from videopainter.data.video_writer import VideoWriter
+from videopainter.data.video.reader import open_video
+from videopainter.data.video.writer import VideoWriter
 from videopainter.errors import InputError
 from videopainter.models.id_adapter import ADAPTER_NAME, IDAdapter
 from videopainter.training.encoding import load_text_encoder, load_vae

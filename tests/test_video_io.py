@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from videopainter.data.clip import ArrayFrames, ArrayMasks, Clip, PickedFrames, Sound, VideoTags, tags_of
-from videopainter.data.sampling import parse_fps, resample, resample_indices
-from videopainter.data.video_io import VideoWriter, open_video, read_image, sound_of, write_image
+from videopainter.data.rates import parse_fps, resample, resample_indices
+from videopainter.data.video.reader import VideoWriter, open_video, read_image, sound_of, write_image
 from videopainter.errors import InputError
 
 NTSC = Fraction(30000, 1001)
@@ -180,7 +180,7 @@ def test_reading_a_long_video_does_not_grow_memory(tmp_path: Path) -> None:
     path = encode(tmp_path / "long.mp4", np.tile(numbered(50, 240, 320), (10, 1, 1, 1)), preset="ultrafast")
     program = """
 import sys
-from videopainter.data.video_io import open_video
+from videopainter.data.video.reader import open_video
 def rss(): return int(open('/proc/self/statm').read().split()[1]) * 4096 / 1e6
 frames = open_video(sys.argv[1])
 for _ in range(4):
@@ -286,7 +286,7 @@ def test_what_is_no_video_is_refused_in_one_line(tmp_path: Path) -> None:
 
 def test_libav_says_nothing_on_stderr(tmp_path: Path) -> None:
     cut = broken_files(tmp_path)["fast at 50 %"]
-    program = "import sys; from videopainter.data.video_io import open_video\ntry: open_video(sys.argv[1])\n"
+    program = "import sys; from videopainter.data.video.reader import open_video\ntry: open_video(sys.argv[1])\n"
     program += "except ValueError: pass"
     run = subprocess.run([sys.executable, "-c", program, str(cut)], capture_output=True, text=True, check=True)
     assert run.stderr == ""

@@ -19,7 +19,7 @@ from launch.ways import REFUSED, SCRIPTS, TINY, TRAIN, WAYS, Way, has_compiler
 from safetensors.torch import load_file
 
 from videopainter.cli.inpaint import inpaint, read_options
-from videopainter.data.video_io import open_video
+from videopainter.data.video.reader import open_video
 
 # Two processes and one sum the same numbers in the same order, before the kill as after it.
 SAME = 1e-6

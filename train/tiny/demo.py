@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from videopainter.data.synthetic.scenes import render_clip
-from videopainter.data.video_writer import VideoWriter
+from videopainter.data.video.writer import VideoWriter
 
 SEED, OBJECT, FRAMES, HEIGHT, WIDTH, FPS = 800403, 1, 41, 128, 192, 8
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from measure import ALONE, BRANCH, GIVEN, MATCHED, Scores
 
-from videopainter.data.comparison import contact_sheet
+from videopainter.data.panels import contact_sheet
 from videopainter.vision.fillers import BASELINES
 
 HEIGHT = 120  # of a picture on the sheet, at least

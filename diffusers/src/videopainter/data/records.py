@@ -13,7 +13,7 @@ from videopainter.data.clip import Clip, FrameSource
 from videopainter.data.images import list_images
 from videopainter.data.masks.opening import open_masks
 from videopainter.data.masks.views import DilatedMasks
-from videopainter.data.video_io import FolderFrames, open_video, sound_of
+from videopainter.data.video.reader import FolderFrames, open_video, sound_of
 from videopainter.errors import InputError
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import pandas as pd
 from videopainter.data.clip import Clip
 from videopainter.data.images import IMAGE_SUFFIXES
 from videopainter.data.masks.views import DilatedMasks
+from videopainter.data.rates import resample
 from videopainter.data.records import RecordTable, open_clip, parse_sample_ids
 from videopainter.data.resized import parse_size
-from videopainter.data.sampling import resample
 from videopainter.errors import InputError, complain
 from videopainter.evaluation.options import ResultsOptions, ScoringOptions
 from videopainter.evaluation.pairs import (

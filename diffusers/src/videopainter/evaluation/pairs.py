@@ -13,7 +13,7 @@ import numpy as np
 from videopainter.data.clip import Clip, FrameSource, PickedFrames
 from videopainter.data.images import IMAGE_SUFFIXES
 from videopainter.data.resized import ResizedFrames, resized
-from videopainter.data.video_io import FolderFrames, open_video
+from videopainter.data.video.reader import FolderFrames, open_video
 from videopainter.errors import InputError
 from videopainter.pipelines.windows import plan_windows
 from videopainter.runs.manifest import manifest_path

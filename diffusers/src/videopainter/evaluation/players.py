@@ -11,7 +11,7 @@ import numpy as np
 
 from videopainter.data.clip import tags_of
 from videopainter.data.images import write_image
-from videopainter.data.video_writer import VideoWriter
+from videopainter.data.video.writer import VideoWriter
 from videopainter.evaluation.options import ScoringOptions
 from videopainter.evaluation.pairs import Pair
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from videopainter.data.clip import Clip, notes_of, times_of
 from videopainter.data.masks.opening import check_not_empty
 from videopainter.data.masks.views import DilatedMasks, InvertedMasks
+from videopainter.data.rates import resample
 from videopainter.data.records import RecordTable, open_clip, parse_sample_ids
 from videopainter.data.resized import parse_size, resized
-from videopainter.data.sampling import resample
-from videopainter.data.sound import plan_sound
+from videopainter.data.video.sound import plan_sound
 from videopainter.errors import InputError
 from videopainter.runs.options import ClipOptions, PromptOptions, SamplingOptions
 

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 
 from videopainter.data.clip import Clip, tags_of, times_of
-from videopainter.data.comparison import contact_sheet, side_by_side
-from videopainter.data.video_io import VideoWriter, open_video
+from videopainter.data.panels import contact_sheet, side_by_side
+from videopainter.data.video.reader import VideoWriter, open_video
 from videopainter.runs.options import OutputOptions
 from videopainter.runs.outputs import companion
 

@@ -249,7 +249,7 @@ class _Wandb:
         self._run.log({"step": step, **metrics})
 
     def log_videos(self, name: str, videos: Sequence[np.ndarray], fps: int, step: int) -> None:
-        from videopainter.data.video_writer import VideoWriter
+        from videopainter.data.video.writer import VideoWriter
 
         with tempfile.TemporaryDirectory() as folder:
             shown = []

@@ -18,7 +18,7 @@ from accelerate.utils import gather_object
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from videopainter.data.sampling import parse_fps
+from videopainter.data.rates import parse_fps
 from videopainter.pipelines.settings import InpaintSettings
 from videopainter.training.fixed_loss import FixedLoss
 from videopainter.training.trackers import Trackers

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from diffusers import CogVideoXDPMScheduler
 
-from videopainter.data.comparison import side_by_side
+from videopainter.data.panels import side_by_side
 from videopainter.data.training.sample_order import SampleKey
-from videopainter.data.video_io import open_video
-from videopainter.data.video_writer import VideoWriter
+from videopainter.data.video.reader import open_video
+from videopainter.data.video.writer import VideoWriter
 from videopainter.models.id_adapter import IDAdapter
 from videopainter.pipelines.inpaint import VideoPainterPipeline
 from videopainter.pipelines.settings import InpaintSettings

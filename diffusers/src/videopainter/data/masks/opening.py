@@ -11,7 +11,7 @@ from videopainter.data.clip import FrameSource, MaskSource, check_range
 from videopainter.data.images import IMAGE_SUFFIXES, list_images, load_image
 from videopainter.data.masks.ids import ARRAY_SUFFIXES, open_id_array, pick_id, unique_ids
 from videopainter.data.masks.views import ResizedMasks
-from videopainter.data.video_io import VideoFrames
+from videopainter.data.video.reader import VideoFrames
 from videopainter.errors import InputError
 
 # A hole is what is lighter than mid-grey.

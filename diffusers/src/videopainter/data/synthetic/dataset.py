@@ -22,10 +22,10 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import av
 import numpy as np
 
+from videopainter.data.rates import parse_fps
 from videopainter.data.records import record_paths
-from videopainter.data.sampling import parse_fps
 from videopainter.data.synthetic.scenes import SHORTEST_RETURN, SyntheticClip, render_clip
-from videopainter.data.video_writer import VideoWriter
+from videopainter.data.video.writer import VideoWriter
 from videopainter.data.workers import begin_worker
 from videopainter.errors import InputError
 from videopainter.flags import flag, switch

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from videopainter.data.masks.ids import IdArray
-from videopainter.data.video_io import VideoFrames
+from videopainter.data.video.reader import VideoFrames
 
 T = TypeVar("T", VideoFrames, IdArray)
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from videopainter.data.sampling import parse_fps
+from videopainter.data.rates import parse_fps
 from videopainter.errors import InputError
 
 _COLUMNS = ("path", "start_frame", "end_frame", "fps", "mask_id", "caption")

@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 from av.error import FFmpegError
 
-from videopainter.data.conversion import RgbConverter
 from videopainter.data.masks.ids import IdArray
+from videopainter.data.rates import parse_fps
 from videopainter.data.records import data_roots, find_file, record_paths
 from videopainter.data.reshape import Box, covering_box, resize_masks
-from videopainter.data.sampling import parse_fps
 from videopainter.data.training.file_index import FileIndex
 from videopainter.data.training.mask_deform import MaskOptions, training_masks
 from videopainter.data.training.rows import TO_THE_END, TrainingRow, TrainingRows, frame_offsets
 from videopainter.data.training.sample_order import CAPTION, FLIP, MASKS, PLACE, STAND_IN, TIME, SampleKey, sample_rng
 from videopainter.data.training.unreadable import Unreadable, UnreadableLog
-from videopainter.data.video_io import VideoFrames
+from videopainter.data.video.conversion import RgbConverter
+from videopainter.data.video.reader import VideoFrames
 from videopainter.errors import InputError, one_line
 from videopainter.flags import flag
 

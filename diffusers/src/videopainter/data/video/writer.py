@@ -14,9 +14,9 @@ from av.container import OutputContainer
 from av.error import FFmpegError
 
 from videopainter.data.clip import Sound, VideoTags
-from videopainter.data.color import USUAL
-from videopainter.data.conversion import YuvConverter
-from videopainter.data.sound import FORMATS, SoundTrack
+from videopainter.data.video.color import USUAL
+from videopainter.data.video.conversion import YuvConverter
+from videopainter.data.video.sound import FORMATS, SoundTrack
 from videopainter.errors import InputError
 
 # Codes of H.273, and swscale's names.

@@ -1,4 +1,4 @@
-"""Reading video: files, folders of frames, single images. Writing is in `video_writer.py`.
+"""Reading video: files, folders of frames, single images. Writing is in `writer.py`.
 
 Files are decoded with PyAV. decord is not used: of the same files it returns wrong frames where H.264 has
 open GOPs or an AVI has B-frames, cannot open AV1 or MPEG-TS, and once imported makes PyAV's VP9 encoder fail.
@@ -21,13 +21,13 @@ from av.container import InputContainer
 from av.error import FFmpegError
 
 from videopainter.data.clip import FrameSource, Sound, VideoTags, check_range, duration_of
-from videopainter.data.color import check_color, color_note, matrix_tag, other_tags
-from videopainter.data.containers import check_whole
-from videopainter.data.conversion import RgbConverter
-from videopainter.data.display import Orientation
 from videopainter.data.images import IMAGE_SUFFIXES, image_size, list_images, read_image, write_image
-from videopainter.data.sampling import parse_fps
-from videopainter.data.video_writer import VideoWriter
+from videopainter.data.rates import parse_fps
+from videopainter.data.video.color import check_color, color_note, matrix_tag, other_tags
+from videopainter.data.video.containers import check_whole
+from videopainter.data.video.conversion import RgbConverter
+from videopainter.data.video.display import Orientation
+from videopainter.data.video.writer import VideoWriter
 from videopainter.errors import InputError
 
 __all__ = ["FolderFrames", "VideoFrames", "VideoWriter", "open_video", "read_image", "sound_of", "write_image"]

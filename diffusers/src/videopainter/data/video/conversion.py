@@ -13,7 +13,7 @@ import numpy as np
 from av.filter import Graph
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from videopainter.data.color import conversion_of
+from videopainter.data.video.color import conversion_of
 
 # Nearly all files: their planes are resized as they are stored.
 _COMMON = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p"}

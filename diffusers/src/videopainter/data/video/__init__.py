@@ -1,0 +1,1 @@
+"""Video files: reading, writing, and what lies between codec and RGB."""
