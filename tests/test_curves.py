@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from videopainter.errors import InputError
-from videopainter.training.curves import CurveOptions, Run, plot_curves, running_mean
+from videopainter.training.tracking.curves import CurveOptions, Run, plot_curves, running_mean
 
 BLUE, ORANGE = (0x1F, 0x77, 0xB4), (0xFF, 0x7F, 0x0E)  # matplotlib's first two
 

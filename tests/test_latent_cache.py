@@ -34,9 +34,9 @@ from videopainter.data.training.training_set import TrainingSet, TrainingSetOpti
 from videopainter.data.video.writer import VideoWriter
 from videopainter.errors import InputError
 from videopainter.runs.processes import Shard
-from videopainter.training.cache_settings import FORMAT, CacheSettings, CacheSizes, differences, weights_identity
+from videopainter.training.cache.reader import LatentCache
+from videopainter.training.cache.settings import FORMAT, CacheSettings, CacheSizes, differences, weights_identity
 from videopainter.training.encoding import encode_captions, encode_pixels, load_text_encoder, load_vae
-from videopainter.training.latent_cache import LatentCache
 
 REPO = Path(__file__).resolve().parents[1]
 DOOR = REPO / "train" / "cache_latents.py"
@@ -294,7 +294,7 @@ def test_a_pickled_cache_is_small_and_whole(folder: Path):
 
 
 def test_only_the_last_shards_stay_open(small_shards: Path, monkeypatch):
-    monkeypatch.setattr("videopainter.training.latent_cache.OPEN_SHARDS", 2)
+    monkeypatch.setattr("videopainter.training.cache.reader.OPEN_SHARDS", 2)
     cache = LatentCache(small_shards)
     assert len(list(small_shards.glob("latents-*"))) == CLIPS
     for row in (0, 5, 0, 1):
@@ -466,7 +466,7 @@ def test_single_frames_that_are_not_there(meta: Path, tmp_path: Path):
 
 
 def test_large_weight_files_are_known_by_samples(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("videopainter.training.cache_settings._WHOLE_BYTES", 2**16)
+    monkeypatch.setattr("videopainter.training.cache.settings._WHOLE_BYTES", 2**16)
     (tmp_path / "config.json").write_text('{"a": 1, "_diffusers_version": "1"}')
     file = tmp_path / "model.safetensors"
     file.write_bytes(bytes(2**20))

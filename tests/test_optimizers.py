@@ -13,7 +13,7 @@ import torch
 
 from videopainter.cli.door import parse_options
 from videopainter.errors import InputError
-from videopainter.training import optimizers, trackers
+from videopainter.training import optimizers
 from videopainter.training.optimizers import (
     OptimizerOptions,
     build_lr_scheduler,
@@ -21,8 +21,9 @@ from videopainter.training.optimizers import (
     check_optimizer,
     scaled_learning_rate,
 )
-from videopainter.training.progress import StepMeter, format_seconds, peak_memory
-from videopainter.training.trackers import TrackerOptions, Trackers, check_tracker, encode_gif, read_metrics
+from videopainter.training.tracking import trackers
+from videopainter.training.tracking.progress import StepMeter, format_seconds, peak_memory
+from videopainter.training.tracking.trackers import TrackerOptions, Trackers, check_tracker, encode_gif, read_metrics
 
 needs = {
     name: pytest.mark.skipif(importlib.util.find_spec(name) is None, reason=f"{name} is not installed")

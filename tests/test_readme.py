@@ -16,7 +16,7 @@ from videopainter.evaluation.options import EVALUATE_OPTIONS, SCORE_OPTIONS
 from videopainter.metrics.catalog import METRICS
 from videopainter.metrics.networks.weights import WEIGHTS
 from videopainter.runs.options import INPAINT_OPTIONS
-from videopainter.training.curves import CurveOptions
+from videopainter.training.tracking.curves import CurveOptions
 
 EVALUATION = (ROOT / "evaluate/README.md").read_text()
 

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 
 from videopainter.cli.train import train_branch, train_id_adapter
 from videopainter.models.adapter_file import FILE_NAME
-from videopainter.training.trackers import read_metrics
+from videopainter.training.tracking.trackers import read_metrics
 
 ENGINES = {
     "zero3": {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"},

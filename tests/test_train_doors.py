@@ -14,7 +14,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 
 from videopainter import CogvideoXBranchModel
 from videopainter.cli.train import read_options
-from videopainter.training.trackers import read_metrics
+from videopainter.training.tracking.trackers import read_metrics
 
 REPO = Path(__file__).resolve().parents[1]
 TRAIN = REPO / "train"

@@ -30,7 +30,7 @@ from videopainter.training.encoding import EncodedBatch
 from videopainter.training.model import InpaintingModel, freeze_all_but_branch
 from videopainter.training.objective import Objective
 from videopainter.training.options import AdapterOptions, ConditionOptions
-from videopainter.training.trackers import read_metrics
+from videopainter.training.tracking.trackers import read_metrics
 from videopainter.training.trainer import Trainer
 
 # SIGKILLs of test_killed_and_resumed, one in six steps or so; 10 for the whole demonstration of 60 steps.

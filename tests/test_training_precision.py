@@ -13,7 +13,7 @@ from videopainter.errors import InputError
 from videopainter.models.adapter_file import FILE_NAME
 from videopainter.training.engine import frozen_dtype
 from videopainter.training.tasks import AdapterTask, BranchTask
-from videopainter.training.trackers import read_metrics
+from videopainter.training.tracking.trackers import read_metrics
 
 
 @pytest.fixture(autouse=True)

@@ -28,17 +28,17 @@ from videopainter.data.video.reader import open_video
 from videopainter.data.video.writer import VideoWriter
 from videopainter.errors import InputError
 from videopainter.models.id_adapter import ADAPTER_NAME, IDAdapter
+from videopainter.training.cache.reader import LatentCache
 from videopainter.training.encoding import load_text_encoder, load_vae
-from videopainter.training.fixed_loss import FixedLoss, fixed_noise
-from videopainter.training.latent_cache import LatentCache
 from videopainter.training.model import InpaintingModel, freeze_all_but_branch, freeze_all_but_lora
 from videopainter.training.objective import Objective
 from videopainter.training.options import ConditionOptions
-from videopainter.training.trackers import TrackerOptions, Trackers
-from videopainter.training.validation import Validation
-from videopainter.training.validation_clips import Encoders, ValidationClips
-from videopainter.training.validation_options import ValidationOptions
-from videopainter.training.validation_videos import LiveModels, comparison_video
+from videopainter.training.tracking.trackers import TrackerOptions, Trackers
+from videopainter.training.validation.clips import Encoders, ValidationClips
+from videopainter.training.validation.fixed_loss import FixedLoss, fixed_noise
+from videopainter.training.validation.options import ValidationOptions
+from videopainter.training.validation.validation import Validation
+from videopainter.training.validation.videos import LiveModels, comparison_video
 
 TINY = Path(__file__).resolve().parents[1] / "ckpt/tiny/CogVideoX-5b-I2V"
 HEIGHT, WIDTH, FRAMES = 16, 32, 5

@@ -4,7 +4,7 @@ python train/plot_curves.py --runs out/run-a better=out/run-b --output curves.pn
 """
 
 from videopainter.cli.door import parse_options, run_door
-from videopainter.training.curves import CurveOptions, plot_curves
+from videopainter.training.tracking.curves import CurveOptions, plot_curves
 
 
 def main() -> None:

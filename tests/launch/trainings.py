@@ -17,7 +17,7 @@ import torch
 from launch.processes import Launch
 from launch.ways import SCRIPTS, TINY, Way
 
-from videopainter.training.trackers import read_metrics
+from videopainter.training.tracking.trackers import read_metrics
 
 SAVED, KILLED, LAST = 3, 5, 6
 RATE, WARMUP = 1e-3, 5

@@ -19,10 +19,10 @@ from videopainter.pipelines.loading import check_checkpoints
 from videopainter.runs.options import ModelOptions
 from videopainter.runs.processes import Shard
 from videopainter.runs.weights import BACKBONE, find_tiny
-from videopainter.training.cache_settings import CacheSettings, CacheSizes, Layout, prepare_folder
+from videopainter.training.cache.settings import CacheSettings, CacheSizes, Layout, prepare_folder
 
 if TYPE_CHECKING:
-    from videopainter.training.cache_writer import CacheWriter, Summary
+    from videopainter.training.cache.writer import CacheWriter, Summary
 
 DESCRIPTION = "Encode a training set once: clip latents and text embeddings, in a folder for --latent_cache."
 
@@ -173,7 +173,7 @@ def prepare(plan: Plan, settings: CacheSettings, shard: Shard) -> Layout:
 
 def make_writer(plan: Plan, settings: CacheSettings, layout: Layout, shard: Shard) -> CacheWriter:
     """This process's writer."""
-    from videopainter.training.cache_writer import CacheWriter
+    from videopainter.training.cache.writer import CacheWriter
 
     return CacheWriter(
         plan.folder,

@@ -22,11 +22,11 @@ from videopainter.training.options import (
     RunOptions,
     TrainingOptions,
 )
-from videopainter.training.trackers import TrackerOptions, check_tracker
-from videopainter.training.validation_options import ValidationOptions
+from videopainter.training.tracking.trackers import TrackerOptions, check_tracker
+from videopainter.training.validation.options import ValidationOptions
 
 if TYPE_CHECKING:
-    from videopainter.training.latent_cache import LatentCache
+    from videopainter.training.cache.reader import LatentCache
 
 logger = logging.getLogger("videopainter.training")
 Kind = Literal["branch", "id_adapter"]
@@ -157,8 +157,8 @@ def open_cache(options: TrainingOptions) -> LatentCache | None:
 
 
 def _open_cache(options: TrainingOptions, folder: str, data: TrainingSetOptions) -> LatentCache:
-    from videopainter.training.cache_settings import CacheSettings
-    from videopainter.training.latent_cache import LatentCache
+    from videopainter.training.cache.reader import LatentCache
+    from videopainter.training.cache.settings import CacheSettings
 
     wanted = CacheSettings.make(
         options.model.pretrained_model_name_or_path,

@@ -1,6 +1,6 @@
 """Training samples and captions as the models see them.
 
-`latent_cache.py` stores what these functions return; training on the fly calls them at every step. The pixels
+The latent cache stores what these functions return; training on the fly calls them at every step. The pixels
 go through the pipeline's own functions, so that training and inference cannot disagree.
 """
 

@@ -12,8 +12,8 @@ from videopainter.errors import InputError
 from videopainter.flags import flag, switch
 from videopainter.training.ema import EMAOptions
 from videopainter.training.optimizers import OptimizerOptions
-from videopainter.training.trackers import TrackerOptions
-from videopainter.training.validation_options import ValidationOptions
+from videopainter.training.tracking.trackers import TrackerOptions
+from videopainter.training.validation.options import ValidationOptions
 
 
 @dataclass(kw_only=True)

@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 from videopainter.data.training.sample_order import SampleKey, SampleOrder
 from videopainter.data.training.training_set import TrainingSample, TrainingSet
 from videopainter.data.workers import begin_worker
+from videopainter.training.cache.reader import LatentCache
 from videopainter.training.encoding import EncodedBatch, encode_captions, encode_pixels
-from videopainter.training.latent_cache import LatentCache
 
 # Captions whose embeddings are kept: 226×4096 bfloat16 numbers are 1.9 MB.
 _KEPT_CAPTIONS = 256

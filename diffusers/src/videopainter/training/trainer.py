@@ -18,21 +18,21 @@ from tqdm import tqdm
 from videopainter.data.training.sample_order import SampleOrder
 from videopainter.data.training.training_set import TrainingSet, UnreadableLog
 from videopainter.pipelines.loading import read_config
+from videopainter.training.cache.reader import LatentCache
 from videopainter.training.checkpoints import POSITION, STATE, CheckpointFolder, Position
 from videopainter.training.ema import TrainedAverage
 from videopainter.training.encoding import EncodedBatch, load_text_encoder, load_vae
 from videopainter.training.engine import Engine, frozen_dtype, make_accelerator
-from videopainter.training.latent_cache import LatentCache
 from videopainter.training.objective import Losses, Objective
 from videopainter.training.optimizers import build_lr_scheduler, build_optimizer, scaled_learning_rate
 from videopainter.training.options import TrainingOptions
-from videopainter.training.progress import StepMeter
 from videopainter.training.sources import Batches, CaptionEncoder, Encoder
 from videopainter.training.tasks import Task
-from videopainter.training.trackers import Trackers
-from videopainter.training.validation import Validation
-from videopainter.training.validation_clips import Encoders, ValidationClips
-from videopainter.training.validation_videos import LiveModels
+from videopainter.training.tracking.progress import StepMeter
+from videopainter.training.tracking.trackers import Trackers
+from videopainter.training.validation.clips import Encoders, ValidationClips
+from videopainter.training.validation.validation import Validation
+from videopainter.training.validation.videos import LiveModels
 
 logger = logging.getLogger("videopainter.training")
 UNREADABLE_FILE = "unreadable_clips.csv"

@@ -13,8 +13,8 @@ import torch
 from videopainter.data.training.sample_order import SampleKey
 from videopainter.data.training.training_set import TrainingSample, TrainingSet
 from videopainter.errors import InputError
+from videopainter.training.cache.reader import LatentCache
 from videopainter.training.encoding import EncodedBatch, encode_captions, encode_pixels
-from videopainter.training.latent_cache import LatentCache
 
 
 @dataclass(frozen=True, kw_only=True)

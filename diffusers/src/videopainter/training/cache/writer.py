@@ -1,4 +1,4 @@
-"""Writes a latent cache (see `latent_cache.py`): shard by shard, over several processes, going on where it was killed.
+"""Writes a latent cache (see `reader.py`): shard by shard, over several processes, going on where it was killed.
 
 Which rows and captions lie in which shard depends on the settings alone, never on the number of processes. A shard is
 written under a temporary name and renamed, so one that is there and as long as its header says is whole.
@@ -24,7 +24,7 @@ from videopainter.data.training.training_set import TrainingSample, TrainingSet,
 from videopainter.data.workers import begin_worker
 from videopainter.errors import InputError
 from videopainter.pipelines.loading import read_safetensors_header
-from videopainter.training.cache_settings import (
+from videopainter.training.cache.settings import (
     CacheSettings,
     Layout,
     caption_name,
@@ -57,7 +57,7 @@ class CacheWriter:
     """One process's part of writing a cache.
 
     Args:
-        folder: Prepared by `cache_settings.prepare_folder`.
+        folder: Prepared by `settings.prepare_folder`.
         rows: All rows of the training set, in its order.
         captions: All different captions, and the empty one.
         rank, size: This process among all that write; each takes every `size`-th shard.

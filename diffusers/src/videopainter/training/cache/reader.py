@@ -13,9 +13,9 @@ What is cached, and why it trains the same:
 - Rows whose clip cannot be read are not in the cache: `rows` lists those that are. On the fly another row stands in,
   so there the equality holds for sets without such rows.
 
-A folder holds `settings.json` (see `cache_settings.CacheSettings`), `latents-*.safetensors` with tensors
+A folder holds `settings.json` (see `settings.CacheSettings`), `latents-*.safetensors` with tensors
 `ROW.VARIANT[.single].{latents,masked,mask,first}`, `text-*.safetensors` with tensors named by the caption's hash, and
-`index.json`, written last. `cache_writer.py` makes it.
+`index.json`, written last. `writer.py` makes it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from safetensors import SafetensorError, safe_open
 
 from videopainter.data.training.sample_order import SampleKey
 from videopainter.errors import InputError
-from videopainter.training.cache_settings import (
+from videopainter.training.cache.settings import (
     CacheSettings,
     caption_name,
     caption_shard,

@@ -16,7 +16,7 @@ import numpy as np
 
 from videopainter.errors import InputError
 from videopainter.flags import flag
-from videopainter.training.trackers import METRICS_FILE, read_metrics
+from videopainter.training.tracking.trackers import METRICS_FILE, read_metrics
 
 # Panels and the metrics each shows; panels without any are left out.
 PANELS: Mapping[str, Sequence[str]] = {

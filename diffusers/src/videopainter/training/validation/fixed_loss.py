@@ -10,7 +10,7 @@ import torch
 
 from videopainter.data.training.sample_order import SampleKey
 from videopainter.training.encoding import EncodedBatch
-from videopainter.training.validation_clips import ValidationClips
+from videopainter.training.validation.clips import ValidationClips
 
 _SALT = 0xF1DE  # apart from the draws of training samples
 PARTS = ("loss", "masked_loss")

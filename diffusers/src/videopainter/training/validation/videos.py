@@ -20,7 +20,7 @@ from videopainter.data.video.writer import VideoWriter
 from videopainter.models.id_adapter import IDAdapter
 from videopainter.pipelines.inpaint import VideoPainterPipeline
 from videopainter.pipelines.settings import InpaintSettings
-from videopainter.training.validation_clips import ValidationClips, on_device
+from videopainter.training.validation.clips import ValidationClips, on_device
 
 
 @dataclass(frozen=True, kw_only=True)

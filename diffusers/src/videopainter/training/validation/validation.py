@@ -20,11 +20,11 @@ from tqdm import tqdm
 
 from videopainter.data.rates import parse_fps
 from videopainter.pipelines.settings import InpaintSettings
-from videopainter.training.fixed_loss import FixedLoss
-from videopainter.training.trackers import Trackers
-from videopainter.training.validation_clips import ValidationClips, free_memory
-from videopainter.training.validation_options import ValidationOptions
-from videopainter.training.validation_videos import LiveModels, comparison_video, encode_mp4, write_videos
+from videopainter.training.tracking.trackers import Trackers
+from videopainter.training.validation.clips import ValidationClips, free_memory
+from videopainter.training.validation.fixed_loss import FixedLoss
+from videopainter.training.validation.options import ValidationOptions
+from videopainter.training.validation.videos import LiveModels, comparison_video, encode_mp4, write_videos
 
 Result = TypeVar("Result")
 FOLDER, ERRORS = "validation", "errors.log"

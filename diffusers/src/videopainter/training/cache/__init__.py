@@ -1,0 +1,1 @@
+"""The latent cache: its layout, writing it, and training from it."""

@@ -1,0 +1,1 @@
+"""Validation during training: clips, a fixed loss, videos."""
