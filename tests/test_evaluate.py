@@ -106,6 +106,7 @@ def test_a_sweep_is_made_scored_and_reported_and_made_only_once(bench: Path, tmp
         assert "paper, VPBench-S" in (folder / "metrics.md").read_text()
         page = (folder / "report/index.html").read_text()
         assert len(list((folder / "report/media").iterdir())) == 6 and "<video" in page
+        assert '"outlines": ["M' in page
         record = json.loads(next((folder / "videos").glob("0_*.json")).read_text())
         assert record["recipe"]["settings"]["replace_gt"] is name.endswith("replace")
         assert record["frames"] == 5 and record["height"] == 32

@@ -16,6 +16,7 @@ import pytest
 from videopainter.cli.compare import CompareOptions, compare, read_options
 from videopainter.data.video.writer import VideoWriter
 from videopainter.errors import InputError
+from videopainter.evaluation.players import outline
 from videopainter.metrics.catalog import CSV_COLUMNS, METRICS
 from videopainter.metrics.frechet import frechet
 from videopainter.metrics.report.comparison import Run, compare_runs, holm, load_runs, sign_flip_p
@@ -322,6 +323,24 @@ def test_page_is_one_folder_without_network(tmp_path, players):
     plots = {plot["label"]: plot["values"] for plot in page.data[0]["plots"]}
     assert plots["PSNR (whole) ↑"] == [20.0, 22.0] and plots["PSNR (background) ↑"] == ["inf", None]
     assert '"seed": 7' in text.replace("&#34;", '"')
+
+
+def test_page_draws_the_outline_of_the_hole_and_marks_missing_metrics(tmp_path, players):
+    scores = [video(), video(1, "b")]
+    summary = summarise(scores, run={}, protocol="background")
+    summary["left_out"]["lpips"] = "squeezenet is not there; fetch: wget x"
+    shown = PageVideo.of(scores[0], players, fps=8, outlines=["M1 2L3 4Z", ""])
+    text = write_page(tmp_path / "page", summary, [shown], "t").read_text()
+    assert Page(text).data[0]["outlines"] == ["M1 2L3 4Z", ""]
+    assert 'class="outline"' in text and '<tr class="missing"' in text and "squeezenet is not there</td>" in text
+
+
+def test_an_outline_goes_along_the_hole():
+    hole = np.zeros((100, 200), bool)
+    hole[20:61, 50:101] = True
+    corners = {tuple(map(int, point.split())) for point in outline(hole).strip("MZ").split("L")}
+    assert corners == {(252, 205), (502, 205), (502, 605), (252, 605)}
+    assert outline(np.zeros((10, 10), bool)) == ""
 
 
 def test_page_escapes_names_and_captions(tmp_path, players):

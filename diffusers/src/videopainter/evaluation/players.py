@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from videopainter.data.clip import tags_of
@@ -14,6 +17,7 @@ from videopainter.data.images import write_image
 from videopainter.data.video.writer import VideoWriter
 from videopainter.evaluation.options import ScoringOptions
 from videopainter.evaluation.pairs import Pair
+from videopainter.metrics.report.summary import write_whole
 
 CHUNK = 16
 KINDS = ("original", "masked", "result")
@@ -21,6 +25,19 @@ FRAME_FOLDERS = ("comp_frames", "ori_frames", "masks")
 MARK = "fingerprint.txt"
 # In a run's folder.
 PLAYERS, FRAMES = "players", "frames"
+OUTLINE_UNITS = 1000  # outlines are drawn on a square of so many units, whatever the size of the video
+
+
+@dataclass(frozen=True, kw_only=True)
+class Players:
+    """What the page shows of a video.
+
+    videos: {original, masked, result: H.264 file}.
+    outlines: of each frame's hole, as an SVG path on a square of `OUTLINE_UNITS`.
+    """
+
+    videos: dict[str, Path]
+    outlines: list[str]
 
 
 def show(pair: Pair, folder: Path, stem: str, fingerprint: str, options: ScoringOptions) -> None:
@@ -31,23 +48,39 @@ def show(pair: Pair, folder: Path, stem: str, fingerprint: str, options: Scoring
         save_frames(pair, folder / FRAMES / stem, fingerprint)
 
 
-def write_players(pair: Pair, folder: Path, stem: str, fingerprint: str) -> dict[str, Path]:
-    """{original, masked, result: H.264 file}; files of the same fingerprint stay as they are."""
+def write_players(pair: Pair, folder: Path, stem: str, fingerprint: str) -> Players:
+    """Write what the page shows of a scored video; files of the same fingerprint stay as they are."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = {kind: folder / f"{stem}_{kind}_{fingerprint[:12]}.mp4" for kind in KINDS}
-    if all(path.exists() for path in paths.values()):
-        return paths
-    for old in folder.glob(f"{stem}_*.mp4"):
-        if any(old.name.startswith(f"{stem}_{kind}_") for kind in KINDS):
+    tag = fingerprint[:12]
+    videos = {kind: folder / f"{stem}_{kind}_{tag}.mp4" for kind in KINDS}
+    outline_file = folder / f"{stem}_outline_{tag}.json"
+    if all(path.exists() for path in (*videos.values(), outline_file)):
+        return Players(videos=videos, outlines=json.loads(outline_file.read_text()))
+    for old in folder.glob(f"{stem}_*"):
+        if any(old.name.startswith(f"{stem}_{kind}_") for kind in (*KINDS, "outline")):
             old.unlink()
-    tags = tags_of(pair.clip.frames)
-    writers = {kind: VideoWriter(path, fps=pair.clip.fps, tags=tags) for kind, path in paths.items()}
+    tags, outlines = tags_of(pair.clip.frames), []
+    writers = {kind: VideoWriter(path, fps=pair.clip.fps, tags=tags) for kind, path in videos.items()}
     with writers["original"] as original, writers["masked"] as masked, writers["result"] as result:
         for frames, holes, results in chunks_of(pair):
             original.write(frames)
             masked.write(np.where(holes[..., None], np.uint8(127), frames))
             result.write(results)
-    return paths
+            outlines += map(outline, holes)
+    write_whole(outline_file, json.dumps(outlines))
+    return Players(videos=videos, outlines=outlines)
+
+
+def outline(hole: np.ndarray) -> str:
+    """The outline of a mask (H, W), True = hole, as an SVG path on a square of `OUTLINE_UNITS`."""
+    height, width = hole.shape
+    contours = cv2.findContours(hole.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[0]
+    parts = []
+    for contour in contours:
+        points = cv2.approxPolyDP(contour, max(height, width) / 400, True)[:, 0]
+        scaled = np.round((points + 0.5) * OUTLINE_UNITS / (width, height)).astype(int)
+        parts.append("M" + "L".join(f"{x} {y}" for x, y in scaled) + "Z")
+    return "".join(parts)
 
 
 def save_frames(pair: Pair, folder: Path, fingerprint: str) -> None:

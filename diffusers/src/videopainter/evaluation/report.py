@@ -135,7 +135,7 @@ def _page_video(folder: Path, video: Scored) -> PageVideo:
     players = write_players(video.open(), folder / PLAYERS, video.stem, video.scores.fingerprint)
     details = video.scores.details
     fps = float(Fraction(details["fps"]))
-    return PageVideo.of(video.scores, players, fps=fps, borders=details["borders"])
+    return PageVideo.of(video.scores, players.videos, fps=fps, borders=details["borders"], outlines=players.outlines)
 
 
 def write_overview(folder: Path, summaries: Mapping[str, Mapping[str, Any]]) -> None:

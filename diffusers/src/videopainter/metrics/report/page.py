@@ -45,6 +45,7 @@ class PageVideo:
     per_frame: metric key -> (T,) or, for pairs, (T - 1,); a plot each.
     fps: frames per second of the players.
     borders: frames on which a window begins, marked in the plots.
+    outlines: SVG paths on a square of 1000 units, one a frame, that can be drawn over the players: the hole's outline.
     """
 
     index: int
@@ -53,15 +54,12 @@ class PageVideo:
     per_frame: Mapping[str, np.ndarray] = field(default_factory=dict)
     fps: float = 8.0
     borders: Sequence[int] = ()
+    outlines: Sequence[str] = ()
 
     @classmethod
-    def of(
-        cls, scores: VideoScores, players: Mapping[str, Path], *, fps: float, borders: Sequence[int] = ()
-    ) -> PageVideo:
-        """The players of a scored video."""
-        return cls(
-            index=scores.index, name=scores.name, players=players, per_frame=scores.per_frame, fps=fps, borders=borders
-        )
+    def of(cls, scores: VideoScores, players: Mapping[str, Path], **how: Any) -> PageVideo:
+        """The players of a scored video; `how`: fps, borders, outlines."""
+        return cls(index=scores.index, name=scores.name, players=players, per_frame=scores.per_frame, **how)
 
 
 def write_page(
@@ -100,6 +98,7 @@ def write_page(
         published=published,
         metrics=_summary_rows(summary, published),
         notes=summary_notes(summary) + published_notes(summary, published),
+        missing=_missing_rows(summary),
         left_out=_left_out(summary),
         columns=_columns(summary),
         rows=[_row(summary, row, linked.get((row["index"], row["name"]))) for row in summary["videos"]],
@@ -176,6 +175,15 @@ def _summary_rows(summary: Mapping[str, Any], published: PublishedRow | None) ->
     ]
 
 
+def _missing_rows(summary: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What no video has a number of, for the end of the table."""
+    return [
+        {"label": label, "about": reason.partition("; fetch: ")[0]}
+        for reason, labels in left_out_by_reason(summary)
+        for label in labels
+    ]
+
+
 def _left_out(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Metrics by reason, the command that fetches weights apart (see `weights.absent`)."""
     found = []
@@ -219,6 +227,7 @@ def _card(folder: Path, place: int, video: PageVideo, row: Mapping[str, Any], pr
         "players": players,
         "ratio": f"{width} / {height}" if height and width else "auto",
         "frames": frames,
+        "outlined": bool(video.outlines),
         "captions": [(what, details[key]) for key, what in _CAPTIONS.items() if details.get(key)],
         "facts": _facts(details, frames, video.fps),
         "data": json.loads(to_json(_plots(video, frames, protocol))),
@@ -254,4 +263,5 @@ def _plots(video: PageVideo, frames: int, protocol: str) -> dict[str, Any]:
                 "values": points,
             }
         )
-    return {"fps": video.fps, "frames": frames, "borders": list(video.borders), "plots": plots}
+    drawn = {"borders": list(video.borders), "outlines": list(video.outlines), "plots": plots}
+    return {"fps": video.fps, "frames": frames, **drawn}

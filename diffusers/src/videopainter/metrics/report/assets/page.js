@@ -146,6 +146,7 @@ class Card {
     this.data = JSON.parse(root.querySelector(".data").textContent);
     this.videos = [...root.querySelectorAll("video")];
     this.leader = this.videos[0];
+    this.outlines = [...root.querySelectorAll(".outline path")];
     this.plots = [];
     this.frame = 0;
     this.playing = false;
@@ -162,6 +163,7 @@ class Card {
       this.scrubControl.max = this.data.frames - 1;
       this.show();
     });
+    this.root.querySelector(".outlined")?.addEventListener("change", (event) => this.root.classList.toggle("plain", !event.target.checked));
     this.leader.addEventListener("ended", () => this.ended());
     for (const video of this.videos) {
       video.addEventListener("click", () => this.toggle());
@@ -250,6 +252,8 @@ class Card {
     this.scrubControl.value = this.frame;
     this.frameControl.textContent = `${this.frame + 1} / ${this.data.frames}`;
     this.plots.forEach((plot) => plot.show(this.frame));
+    const outline = this.data.outlines[this.frame] ?? "";
+    this.outlines.forEach((path) => path.setAttribute("d", outline));
   }
 }
 
