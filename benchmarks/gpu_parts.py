@@ -24,9 +24,10 @@ from videopainter.cli.train import read_options
 from videopainter.data.clip import ArrayFrames, ArrayMasks
 from videopainter.data.training.sample_order import SampleKey
 from videopainter.data.training.training_set import TrainingSample
+from videopainter.models.backbones.registry import backbone_of, codec_of
 from videopainter.models.published import build_backbone, build_branch, build_scheduler, build_text_encoder, build_vae
-from videopainter.pipelines.decoding import decode_stream
-from videopainter.pipelines.loading import place, quantization_config, tile
+from videopainter.pipelines.conditioning import to_uint8_frames
+from videopainter.pipelines.loading import place, quantization_config
 from videopainter.pipelines.settings import InpaintSettings
 from videopainter.pipelines.step_cache import StepCache, enable_step_cache
 from videopainter.pipelines.streaming import inpaint_stream
@@ -206,13 +207,13 @@ def measure_decoding(case: dict[str, Any], setting: Setting) -> dict[str, Any]:
     with device:
         vae = build_vae(dtype=setting.dtype, **size.vae)
     if case["tiled"]:
-        tile(vae)
+        codec_of(vae).tile()
     count = (frames_of(case["video"], size) - 1) // 4 + 1
     latents = (torch.randn(1, 1, 16, size.height // 8, size.width // 8) for _ in range(count))
     with measured(device) as row:
         began, times, frames = now(device), [], 0
-        for chunk in decode_stream(vae, latents, count, device):
-            frames += len(chunk)
+        for chunk in codec_of(vae, device).decode_stream(latents, count):
+            frames += len(to_uint8_frames(chunk))
             times.append(now(device) - began)
     return row | {"frame_s": times[-1] / frames, "first_frame_s": times[0]}
 
@@ -239,7 +240,7 @@ def measure_training(case: dict[str, Any], setting: Setting) -> dict[str, Any]:
     optimizer = build_optimizer([p for p in model.parameters() if p.requires_grad], options.optimizer)
     schedule = build_lr_scheduler(optimizer, options.optimizer, num_training_steps=100)
     engine = Engine(accelerator, model, optimizer, schedule, max_grad_norm=options.optimizer.max_grad_norm)
-    objective = Objective(build_scheduler(), model.transformer.config, options.condition)
+    objective = Objective(backbone_of(model.transformer), build_scheduler(), options.condition)
     batches = make_batches(size, device, frozen_dtype(options.model), cached=case["cached"])
     seconds = []
     with measured(device) as row:

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from videopainter import VideoPainterTransformer3DModel
+from videopainter.models.backbones.registry import backbone_of
 from videopainter.models.id_resample import ClipMemory, HoleTokens, IDResample
-from videopainter.pipelines.conditioning import rotary_embedding
 
 HEAD = 64
 
@@ -110,7 +110,9 @@ def main() -> None:
         "hidden_states": torch.randn(arguments.batch, frames, 32, height, width, **options),
         "encoder_hidden_states": torch.randn(arguments.batch, 226, 64, **options),
         "timestep": torch.full((arguments.batch,), 500, device=model.device),
-        "image_rotary_emb": rotary_embedding(model.config, height, width, frames, model.device),
+        "image_rotary_emb": backbone_of(model).positions(
+            torch.empty(1, frames, 16, height, width, device=model.device)
+        ),
     }
     tokens = frames * (height // 2) * (width // 2)
     where = f"{arguments.device} {arguments.dtype}"

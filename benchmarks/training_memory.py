@@ -24,11 +24,11 @@ from peft import LoraConfig
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from videopainter import CogvideoXBranchModel, VideoPainterTransformer3DModel
+from videopainter.models.backbones.registry import backbone_of
 from videopainter.models.id_adapter import TARGET_MODULES
 from videopainter.models.id_resample import HoleTokens, IDResample
 from videopainter.models.live_bytes import LiveBytes, fused_attention, weights_of
 from videopainter.models.published import build_text_encoder, build_vae, default_dtype, without_storage
-from videopainter.pipelines.denoise import model_prediction
 from videopainter.training.model import InpaintingModel, freeze_all_but_branch, freeze_all_but_lora
 
 GIB = 2**30
@@ -110,7 +110,7 @@ def training_step(model: InpaintingModel, size: Size, dtype: torch.dtype, *, aut
     # The hole's tokens: a quarter. (`HoleTokens.from_mask` looks at values, which tensors without storage do not have.)
     hole = HoleTokens(torch.arange(size.tokens // 4)[None], None)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        predicted = model_prediction(
+        predicted = backbone_of(model.transformer).predict(
             model.transformer,
             model.branch,
             noisy,

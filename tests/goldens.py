@@ -14,6 +14,7 @@ from conftest import TEXT_DIM, TEXT_LENGTH, make_branch, make_pipeline, make_tra
 from safetensors.torch import save_file
 
 from videopainter.data.training.sample_order import SampleKey
+from videopainter.models.backbones.registry import backbone_of
 from videopainter.training.encoding import EncodedBatch
 from videopainter.training.model import InpaintingModel
 from videopainter.training.objective import Objective
@@ -93,7 +94,7 @@ def training_numbers(name):
     model = InpaintingModel(pipe.transformer, pipe.branch, mask_add=True, id_form=form)
     conditions = ConditionOptions(noised_image_dropout=0.5, inpainting_loss_weight=0.7)
     adapter = AdapterOptions(**case["adapter"]) if "adapter" in case else None
-    objective = Objective(pipe.scheduler, pipe.transformer.config, conditions, adapter)
+    objective = Objective(backbone_of(pipe.transformer), pipe.scheduler, conditions, adapter)
     losses = objective.training_losses(model, batch(case.get("frames", 4)), seed=4)
     objective.total(losses).backward()
     gradients = [p.grad.norm() for _, p in sorted(model.branch.named_parameters()) if p.grad is not None]

@@ -35,13 +35,16 @@ class Mutation(NamedTuple):
 
 
 CONDITIONS, DENOISE = "pipelines/conditioning.py", "pipelines/denoise.py"
+BACKBONES, COGVIDEOX = "models/backbones", "models/backbones/cogvideox"
+ADAPTER, CODEC, PROCESS = f"{COGVIDEOX}/adapter.py", f"{COGVIDEOX}/codec.py", f"{COGVIDEOX}/process.py"
+DENOISER = f"{BACKBONES}/denoiser.py"
 STREAM, WINDOWS = "pipelines/streaming.py", "pipelines/windows.py"
 OBJECTIVE, TRAINER = "training/objective.py", "training/trainer.py"
 GOLDEN, LOSSES = "test_goldens.py", "test_goldens.py test_training_draws.py test_trainer.py"
 
 MUTATIONS = [
     # Conditions
-    Mutation("rotary table of upstream", CONDITIONS, "(stop - start) / count", "stop / count", "test_rotary.py"),
+    Mutation("rotary table of upstream", ADAPTER, "(stop - start) / count", "stop / count", "test_rotary.py"),
     Mutation("mask shrinks by area", CONDITIONS, 'mode="nearest"', 'mode="area"', "test_conditioning.py"),
     Mutation("mask shrinks by nearest-exact", CONDITIONS, 'mode="nearest"', 'mode="nearest-exact"', GOLDEN),
     Mutation(
@@ -52,18 +55,20 @@ MUTATIONS = [
         "test_pipeline.py::test_masks_shrink_towards_the_hole",
     ),
     Mutation("neighbours of touched latents", CONDITIONS, "margin: int = 1", "margin: int = 0", GOLDEN),
-    Mutation("a posterior's sample", CONDITIONS, "posterior.mode()", "posterior.sample()", GOLDEN),
-    Mutation("latents without their scale", CONDITIONS, " * vae.config.scaling_factor", "", GOLDEN),
+    Mutation("a posterior's sample", CODEC, "posterior.mode()", "posterior.sample()", GOLDEN),
+    Mutation("latents without their scale", CODEC, " * self.vae.config.scaling_factor", "", GOLDEN),
     Mutation(
         "image condition's scale",
-        CONDITIONS,
-        "latents / vae.config.scaling_factor**2",
+        CODEC,
+        "latents / self.vae.config.scaling_factor**2",
         "latents",
         "test_conditioning.py",
     ),
     Mutation("hole_fill ignored", STREAM, "branch.config.hole_fill if branch is not None else 0.0", "0.0", GOLDEN),
     Mutation("pixels cut off, not rounded", CONDITIONS, "pixels.round()", "pixels", "test_conditioning.py"),
-    Mutation("image condition in every frame", CONDITIONS, "image_latents[:, :1]", "image_latents[:, :]", GOLDEN),
+    Mutation(
+        "image condition in every frame", ADAPTER, "condition[:, : first_latent.shape[1]]", "condition[:, :]", GOLDEN
+    ),
     # Windows
     Mutation(
         "image condition of another latent",
@@ -100,20 +105,20 @@ MUTATIONS = [
         GOLDEN,
     ),
     # Denoising
-    Mutation("guidance exponent", DENOISE, "** 5.0", "** 4.0", GOLDEN),
+    Mutation("guidance exponent", PROCESS, "** 5.0", "** 4.0", GOLDEN),
     Mutation("guidance always dynamic", DENOISE, "if self.settings.use_dynamic_cfg:", "if True:", GOLDEN),
     Mutation(
         "guidance halves swapped", DENOISE, "unconditional, conditional =", "conditional, unconditional =", GOLDEN
     ),
-    Mutation("mask_add inverted", DENOISE, "self.background = ~hole if", "self.background = hole if", GOLDEN),
-    Mutation("conditioning_scale ignored", DENOISE, "conditioning_scale=conditioning_scale, ", "", GOLDEN),
-    Mutation("add_first ignored", DENOISE, "add_first=self.settings.add_first", "add_first=False", GOLDEN),
+    Mutation("mask_add inverted", DENOISER, "~in_hole if", "in_hole if", GOLDEN),
+    Mutation("conditioning_scale ignored", ADAPTER, "conditioning_scale=conditioning_scale, ", "", GOLDEN),
+    Mutation("add_first ignored", DENOISE, "add_first=settings.add_first", "add_first=False", GOLDEN),
     Mutation("replace_gt at this step's noise", DENOISE, "noise, step + 1)", "noise, step)", GOLDEN),
     Mutation(
         "replace_gt noisy to the end",
         DENOISE,
         "noise, step + 1)",
-        "noise, min(step + 1, len(sampler) - 1))",
+        "noise, min(step + 1, len(steps) - 1))",
         GOLDEN,
     ),
     Mutation(
@@ -121,8 +126,8 @@ MUTATIONS = [
     ),
     Mutation(
         "strength runs the first steps",
-        "pipelines/sampler.py",
-        "first = len(scheduler.timesteps) - settings.num_denoising_steps",
+        f"{COGVIDEOX}/sampler.py",
+        "first = len(scheduler.timesteps) - last",
         "first = 0",
         GOLDEN,
     ),
@@ -130,7 +135,7 @@ MUTATIONS = [
     Mutation(
         "memory of the first step",
         DENOISE,
-        "run.remember and step == len(sampler) - 1",
+        "run.remember and step == len(steps) - 1",
         "run.remember and step == 0",
         GOLDEN,
     ),
@@ -143,16 +148,18 @@ MUTATIONS = [
     ),
     Mutation(
         "1.5 padded at the end",
-        DENOISE,
-        "torch.cat([x[:, :1]] * added + [x], dim=1)",
-        "torch.cat([x] + [x[:, -1:]] * added, dim=1)",
+        f"{BACKBONES}/noise.py",
+        "torch.cat([x[:, :1]] * count + [x], dim=1)",
+        "torch.cat([x] + [x[:, -1:]] * count, dim=1)",
         GOLDEN,
     ),
-    Mutation("1.5's ofs", DENOISE, "new_full((1,), 2.0)", "new_full((1,), 1.0)", GOLDEN),
+    Mutation("1.5's ofs", ADAPTER, "OFS = 2.0", "OFS = 1.0", GOLDEN),
     # Training
     Mutation("image never dropped, draw", "training/draws.py", ">= dropout", ">= 0 * dropout", LOSSES),
-    Mutation("image never dropped, use", OBJECTIVE, "if image_kept is not None:", "if False:", LOSSES),
-    Mutation("weight of the loss", OBJECTIVE, " / (1.0 - alpha_bar)", "", LOSSES),
+    Mutation(
+        "image never dropped, use", OBJECTIVE, "if first is not None and image_kept is not None:", "if False:", LOSSES
+    ),
+    Mutation("weight of the loss", PROCESS, " / (1.0 - alpha_bar)", "", LOSSES),
     Mutation("masked loss sees everything", OBJECTIVE, "(error * (batch.mask > 0)).mean()", "error.mean()", LOSSES),
     Mutation(
         "inpainting_loss_weight ignored",
@@ -178,15 +185,15 @@ MUTATIONS = [
     Mutation(
         "training's hole_fill ignored",
         "training/encoding.py",
-        "fill_hole(video, mask, hole_fill)",
-        "fill_hole(video, mask)",
+        "encode_clips(codec, video, mask, hole_fill)",
+        "encode_clips(codec, video, mask)",
         "test_training_draws.py",
     ),
     Mutation(
         "timesteps of half the range",
-        OBJECTIVE,
-        "key, shape, self.num_train_timesteps)",
-        "key, shape, self.num_train_timesteps // 2)",
+        PROCESS,
+        "if late else self.num_train_timesteps",
+        "if late else self.num_train_timesteps // 2",
         LOSSES,
     ),
     Mutation("one noise for all samples", "training/draws.py", "key.epoch, key.row,", "key.epoch, 0,", LOSSES),

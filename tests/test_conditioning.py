@@ -3,16 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from conftest import make_vae
+from conftest import make_transformer, make_vae
 
+from videopainter.models.backbones.cogvideox.codec import CogVideoXCodec
+from videopainter.models.backbones.registry import backbone_of
 from videopainter.pipelines.conditioning import (
-    as_image_condition,
-    encode_video,
     fill_hole,
     latent_mask,
     make_conditions,
     to_uint8_frames,
-    with_image,
 )
 
 
@@ -24,7 +23,7 @@ def test_the_mask_of_latents_is_one_pixel_in_64_of_one_frame_in_four(frames, hei
     size = ((frames - 1) // 4 + 1, height // 8, width // 8)
     t, y, x = (np.arange(out) * full // out for out, full in zip(size, (frames, height, width)))
     expected = mask[0, 0].numpy()[np.ix_(t, y, x)]
-    np.testing.assert_array_equal(latent_mask(mask, *size[1:])[0, :, 0].numpy(), expected)
+    np.testing.assert_array_equal(latent_mask(mask, torch.empty(1, size[0], 16, *size[1:]))[0, :, 0].numpy(), expected)
 
 
 def test_holes_are_filled_and_the_rest_stays():
@@ -48,21 +47,23 @@ def test_latents_are_the_scaled_mode():
     with torch.no_grad():
         mean = vae.encode(video).latent_dist.mean
     expected = mean.permute(0, 2, 1, 3, 4) * vae.config.scaling_factor
-    torch.testing.assert_close(encode_video(vae, video), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(CogVideoXCodec(vae).encode(video), expected, rtol=0, atol=1e-6)
 
 
 def test_the_image_condition_of_1_5_has_the_inverse_scale():
     vae, latents = make_vae(), torch.randn(1, 1, 16, 4, 6)
-    assert torch.equal(as_image_condition(vae, latents), latents)
+    codec = CogVideoXCodec(vae)
+    assert torch.equal(codec.as_image_condition(latents), latents)
     vae.register_to_config(invert_scale_latents=True)
     unscaled = latents / vae.config.scaling_factor
-    torch.testing.assert_close(as_image_condition(vae, latents), unscaled / vae.config.scaling_factor)
+    torch.testing.assert_close(codec.as_image_condition(latents), unscaled / vae.config.scaling_factor)
 
 
 def test_the_image_stands_in_front_and_zeros_behind():
     frames, masks = np.full((9, 32, 48, 3), 90, np.uint8), np.zeros((9, 32, 48), bool)
-    conditions = make_conditions(make_vae(), frames, masks)
-    first = torch.randn(1, 1, 16, 4, 6)
-    image = with_image(conditions, first).image_latents
-    assert torch.equal(image[:, :1], first) and not image[:, 1:].any()
-    assert not with_image(conditions, None).image_latents.any()
+    latents = make_conditions(CogVideoXCodec(make_vae()), frames, masks).video_latents
+    first, backbone = torch.randn(1, 1, 16, 4, 6), backbone_of(make_transformer())
+    image = backbone.image_condition(first, latents)
+    assert torch.equal(image[:, :1], first) and not image[:, 1:].any() and image.shape == latents.shape
+    assert not backbone.image_condition(None, latents).any()
+    assert backbone_of(make_transformer(in_channels=16)).image_condition(first, latents) is None

@@ -5,9 +5,10 @@ import pytest
 import torch
 from conftest import make_vae
 
-from videopainter.pipelines import conv_cache
+from videopainter.models.backbones.cogvideox import decoder as decoding
+from videopainter.models.backbones.cogvideox.codec import CogVideoXCodec, rechunk
+from videopainter.models.backbones.cogvideox.decoder import CachedDecoder
 from videopainter.pipelines.conditioning import to_uint8_frames
-from videopainter.pipelines.decoding import _CachedDecoder, _rechunk, decode_stream
 
 
 def whole(vae, latents):
@@ -16,7 +17,8 @@ def whole(vae, latents):
 
 
 def streamed(vae, latents, pieces):
-    return np.concatenate(list(decode_stream(vae, latents.split(pieces, dim=1), latents.shape[1])))
+    videos = CogVideoXCodec(vae).decode_stream(latents.split(pieces, dim=1), latents.shape[1])
+    return np.concatenate([to_uint8_frames(video) for video in videos])
 
 
 @pytest.mark.parametrize("tiling", [False, True])
@@ -34,19 +36,19 @@ def test_equals_one_decode(count, pieces, tiling):
 def test_waiting_tiles_keep_nothing_on_the_device(monkeypatch):
     """Between a tile's turns all of its cache has been moved away; within a turn it stays."""
     parked, vae = [], make_vae()
-    monkeypatch.setattr(conv_cache, "to_main_memory", lambda tensor: parked.append(tensor.nbytes) or tensor.clone())
+    monkeypatch.setattr(decoding, "to_main_memory", lambda tensor: parked.append(tensor.nbytes) or tensor.clone())
     vae.enable_tiling(tile_sample_min_height=32, tile_sample_min_width=48)
     latents = torch.randn(1, 25, 16, 6, 9, generator=torch.Generator().manual_seed(0))
-    decoder = _CachedDecoder(vae, torch.device("cpu"))
-    list(decoder.decode(_rechunk([latents], first=3)))
+    decoder = CachedDecoder(vae, torch.device("cpu"))
+    list(decoder.decode(rechunk([latents], first=3)))
     turns = 2  # 12 chunks, six at a time
     assert sum(parked) == turns * sum(size(cache) for cache in decoder.caches.values())
 
 
 def test_the_cache_is_used_up_and_holds_no_pointwise_inputs():
     vae, latents = make_vae(), torch.randn(1, 5, 16, 6, 9, generator=torch.Generator().manual_seed(0))
-    decoder = _CachedDecoder(vae, torch.device("cpu"))
-    frames = decoder.decode(_rechunk([latents], first=3))
+    decoder = CachedDecoder(vae, torch.device("cpu"))
+    frames = decoder.decode(rechunk([latents], first=3))
     next(frames)
     kept = decoder.caches[0, 0]
     assert not {"conv_y", "conv_b"} & {name for name, _ in named(kept)}

@@ -7,7 +7,7 @@ Here blocks are few (all of a backbone's are alike); `make test-sizes` runs the 
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -23,10 +23,13 @@ from videopainter import VideoPainterPipeline
 from videopainter.data.clip import ArrayFrames, ArrayMasks
 from videopainter.data.training.sample_order import SampleKey
 from videopainter.models import published
+from videopainter.models.backbones import noise
+from videopainter.models.backbones.cogvideox import adapter, sampler
+from videopainter.models.backbones.denoiser import Denoiser
+from videopainter.models.backbones.registry import backbone_of
 from videopainter.models.id_adapter import IDAdapter
 from videopainter.models.id_resample import ClipMemory
-from videopainter.pipelines import conditioning, denoise, sampler, streaming
-from videopainter.pipelines.loading import tile
+from videopainter.pipelines import conditioning, denoise, streaming
 from videopainter.pipelines.prompts import PromptTrack
 from videopainter.pipelines.settings import InpaintSettings
 from videopainter.pipelines.store import WindowStore
@@ -126,7 +129,7 @@ def case_windows(name, form="exact", tiled=False, **options):
     with accelerator(HOLE_TOKENS) as watch:
         pipe = make_pipeline(name, form=form)
         if tiled:
-            tile(pipe.vae)
+            pipe.codec.tile()
         job, store = run_windows(watch, pipe, SIZES[name], **options)
         assert sum(len(piece) for piece in streaming.finished_frames(pipe, job, store)) == len(job.frames)
         watch.check()
@@ -205,8 +208,11 @@ def make_batch(config, size=(480, 720), frames=13):
 def run_training_step(watch, model, engine):
     """Losses, backward, clipping and AdamW; the host must not wait anywhere in it."""
     config = model.transformer.config
-    objective = Objective(published.build_scheduler(), config, ConditionOptions(), AdapterOptions())
-    objective.scheduler.alphas_cumprod = objective.scheduler.alphas_cumprod.to(device())  # as after the first step
+    objective = Objective(
+        backbone_of(model.transformer), published.build_scheduler(), ConditionOptions(), AdapterOptions()
+    )
+    scheduler = objective.process.scheduler
+    scheduler.alphas_cumprod = scheduler.alphas_cumprod.to(device())  # as after the first step
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-5)
     model.input_dtype = torch.bfloat16 if engine == "deepspeed" else None
@@ -248,12 +254,17 @@ def memory_stays(pipe):
 
 
 def memory_moves_at_every_step(pipe):
-    def resample(self, remember):
-        previous = self.run.previous
-        previous = None if previous is None else previous.to(device())
-        return denoise.IDResample(self.hole, "exact", previous, self.settings.prev_clip_weight, remember)
+    original, moved = Denoiser.__call__, ClipMemory.to
+    stays = lambda memory, place, dtype=None: moved(memory, place) if str(place) == "cpu" else memory  # noqa: E731
 
-    return mock.patch.object(denoise._Predictor, "_resample", resample)
+    def call(self, *args, previous=None, **options):
+        previous = None if previous is None else moved(previous, device())
+        return original(self, *args, previous=previous, **options)
+
+    patches = ExitStack()
+    patches.enter_context(mock.patch.object(ClipMemory, "to", stays))
+    patches.enter_context(mock.patch.object(Denoiser, "__call__", call))
+    return patches
 
 
 def branch_layer_in_float32(pipe):
@@ -290,12 +301,12 @@ def timesteps_on_the_device(pipe):
 
 
 def noise_from_pageable_memory(pipe):
-    return mock.patch.object(sampler, "send", lambda tensor, place: tensor.to(place))
+    return mock.patch.object(noise, "send", lambda tensor, place: tensor.to(place))
 
 
 def rotary_in_bf16(pipe):
-    original = denoise.rotary_embedding
-    return mock.patch.object(denoise, "rotary_embedding", lambda *a: tuple(x.bfloat16() for x in original(*a)))
+    original = adapter.rotary_tables
+    return mock.patch.object(adapter, "rotary_tables", lambda *a: tuple(x.bfloat16() for x in original(*a)))
 
 
 def conditions_on_the_cpu(pipe):
@@ -304,7 +315,9 @@ def conditions_on_the_cpu(pipe):
 
     def conditions(*args, **options):
         made = make(*args, **options)
-        return replace(made, touched=original(torch.zeros(1, 1, 9, 480, 720), 60, 90).to(made.touched.dtype))
+        return replace(
+            made, touched=original(torch.zeros(1, 1, 9, 480, 720), torch.empty(1, 3, 16, 60, 90)).to(made.touched.dtype)
+        )
 
     return mock.patch.object(streaming, "make_conditions", conditions)
 

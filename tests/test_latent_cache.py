@@ -199,7 +199,8 @@ def test_encoding_is_the_pipelines_own(vae):
     from conftest import moving_mask, noise_video
 
     from videopainter.data.training.training_set import TrainingSample
-    from videopainter.pipelines.conditioning import encode_video, make_conditions, to_video_tensor
+    from videopainter.models.backbones.registry import codec_of
+    from videopainter.pipelines.conditioning import make_conditions, to_video_tensor
     from videopainter.training.draws import first_frame_noise
 
     frames, masks, key = noise_video(5), moving_mask(5), SampleKey(3, 4, False)
@@ -207,7 +208,7 @@ def test_encoding_is_the_pipelines_own(vae):
     empty = replace(sample, masks=np.zeros_like(masks))
     got, wanted = (
         encode_pixels(vae, [sample, empty], seed=1, hole_fill=-1.0),
-        make_conditions(vae, frames, masks, hole_fill=-1.0),
+        make_conditions(codec_of(vae), frames, masks, hole_fill=-1.0),
     )
     assert torch.equal(got.latents[:1], wanted.video_latents)
     assert torch.equal(got.masked_latents[:1], wanted.masked_latents)
@@ -216,7 +217,7 @@ def test_encoding_is_the_pipelines_own(vae):
     video = to_video_tensor(frames[:1])
     sigma, noise = first_frame_noise(1, key, (3, 1, 32, 48))
     assert 0.005 < sigma < 0.5
-    assert torch.equal(got.first_latent[:1], encode_video(vae, video + sigma * noise))
+    assert torch.equal(got.first_latent[:1], codec_of(vae).encode(video + sigma * noise))
     assert encode_pixels(vae, [sample], seed=1, image_to_video=False).first_latent is None
 
 

@@ -9,13 +9,12 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from videopainter.models.backbones.cogvideox import decoder
+from videopainter.models.backbones.cogvideox.adapter import CogVideoX
+from videopainter.models.backbones.cogvideox.codec import CogVideoXCodec, rechunk
 from videopainter.models.id_resample import ClipMemory, HoleTokens, IDResample
 from videopainter.models.live_bytes import LiveBytes, fused_attention, weights_of
 from videopainter.models.published import build_backbone, build_branch, build_vae, without_storage
-from videopainter.pipelines import conv_cache, decoding
-from videopainter.pipelines.decoding import _CachedDecoder, _rechunk
-from videopainter.pipelines.denoise import model_prediction
-from videopainter.pipelines.loading import tile
 from videopainter.pipelines.memory import (
     GIB,
     RESERVE,
@@ -50,7 +49,7 @@ def vae_without_storage(tiling):
         vae = build_vae()
     without_storage(vae)
     if tiling:
-        tile(vae)
+        CogVideoXCodec(vae).tile()
     return vae
 
 
@@ -85,12 +84,12 @@ def test_streamed_decoding(height, width, latents, tiling, monkeypatch):
             memory.leave(stand_in)
             return stand_in
 
-        monkeypatch.setattr(decoding, "TILE_CHUNKS", 2)  # two turns within seconds
-        monkeypatch.setattr(conv_cache, "to_main_memory", park)
-        monkeypatch.setattr(conv_cache, "fetch", lambda tensor, device: tensor.clone())
+        monkeypatch.setattr(decoder, "TILE_CHUNKS", 2)  # two turns within seconds
+        monkeypatch.setattr(decoder, "to_main_memory", park)
+        monkeypatch.setattr(decoder, "fetch", lambda tensor, device: tensor.clone())
         with memory:
             stream = torch.empty(1, latents, 16, height // 8, width // 8, dtype=torch.bfloat16)
-            for _ in _CachedDecoder(vae, torch.device("cpu")).decode(_rechunk([stream], 3)):
+            for _ in decoder.CachedDecoder(vae, torch.device("cpu")).decode(rechunk([stream], 3)):
                 pass
     close_above(
         decode_bytes(SIZES, Workload(height=height, width=width), tiling=tiling), memory.peak, 1.11 if tiling else 1.05
@@ -143,7 +142,7 @@ def counted_step(work, blocks, batch):
             if work.form:
                 previous = ClipMemory(hole, hidden) if work.hands_on else None
                 resample = IDResample(hole, work.form, previous, 0.5 if previous else 0.0, work.hands_on)
-            output = model_prediction(
+            output = CogVideoX(backbone.config).predict(
                 backbone,
                 branch,
                 latent,

@@ -9,10 +9,9 @@ from diffusers import CogVideoXTransformer3DModel
 
 from videopainter import CogvideoXBranchModel
 from videopainter.models.attention import _plain_attention
+from videopainter.models.backbones.registry import backbone_of
 from videopainter.models.id_adapter import IDAdapter
-from videopainter.models.id_resample import ClipMemory, HoleTokens, IDResample
-from videopainter.models.transformer import token_mask
-from videopainter.pipelines.conditioning import rotary_embedding
+from videopainter.models.id_resample import ClipMemory, HoleTokens, IDResample, token_mask
 
 KINDS = {
     "i2v": {},
@@ -30,7 +29,7 @@ def inputs_for(model, frames=4, height=4, width=6, batch=2, seed=0):
         "hidden_states": torch.randn(batch, frames, config.in_channels, height, width, generator=generator),
         "encoder_hidden_states": torch.randn(batch, TEXT_LENGTH, TEXT_DIM, generator=generator),
         "timestep": torch.tensor([700, 30])[:batch],
-        "image_rotary_emb": rotary_embedding(config, height, width, frames),
+        "image_rotary_emb": backbone_of(model).positions(torch.empty(1, frames, 16, height, width)),
         "ofs": torch.full((1,), 2.0) if config.ofs_embed_dim else None,
         "return_dict": False,
     }

@@ -377,14 +377,14 @@ def test_mistakes_are_one_line(pipe, embeds, options, message):
 
 def test_latents_that_the_hole_touches():
     """A pixel that only the last of a latent's four frames shows counts, and so do the neighbours."""
-    mask = torch.zeros(1, 1, 9, 64, 64)
+    mask, latents = torch.zeros(1, 1, 9, 64, 64), torch.empty(1, 3, 16, 8, 8)
     mask[0, 0, 4, 33, 21] = 1
-    touched = touched_latents(mask, 8, 8)[0, :, 0]
+    touched = touched_latents(mask, latents)[0, :, 0]
     assert touched.shape == (3, 8, 8)
     assert [int(t.sum()) for t in touched] == [0, 9, 0]
     assert touched[1, 3:6, 1:4].all()
-    assert not touched_latents(mask * 0, 8, 8).any()
-    nearest = latent_mask(mask, 8, 8)
+    assert not touched_latents(mask * 0, latents).any()
+    nearest = latent_mask(mask, latents)
     assert not nearest.any()  # what the release keeps would show that pixel
 
 

@@ -6,7 +6,6 @@ Reads the folder VIDEOPAINTER_REFERENCE (default ../shared/reference, beside the
 import json
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,10 +15,11 @@ from safetensors.torch import load_file
 
 from videopainter import CogvideoXBranchModel, VideoPainterPipeline, VideoPainterTransformer3DModel
 from videopainter.data.training.sample_order import SampleKey
+from videopainter.models.backbones.cogvideox.adapter import rotary_tables
+from videopainter.models.backbones.cogvideox.facts import CogVideoXFacts
+from videopainter.models.backbones.registry import backbone_of
 from videopainter.models.id_adapter import IDAdapter
-from videopainter.models.id_resample import ClipMemory, HoleTokens, IDResample
-from videopainter.models.transformer import token_mask
-from videopainter.pipelines.conditioning import rotary_embedding
+from videopainter.models.id_resample import ClipMemory, HoleTokens, IDResample, token_mask
 from videopainter.training.encoding import EncodedBatch
 from videopainter.training.model import InpaintingModel, freeze_all_but_branch
 from videopainter.training.objective import Objective
@@ -116,7 +116,7 @@ def test_branch_made_from_a_backbone():
 def test_rotary_tables(transformer, inputs):
     height, width = inputs["lat"].shape[-2:]
     for made, expected in zip(
-        rotary_embedding(transformer.config, height, width, inputs["lat"].shape[1]), rope(inputs)
+        rotary_tables(CogVideoXFacts(transformer.config), height, width, inputs["lat"].shape[1]), rope(inputs)
     ):
         close(made, expected, MODEL_TOLERANCE)
 
@@ -128,8 +128,8 @@ def test_rotary_tables_of_other_sizes(transformer):
     assert len(names) >= 3
     for name in names:
         height, width, frames = map(int, name.removeprefix("rotary.").split("x"))
-        config = SimpleNamespace(**{**transformer.config, "attention_head_dim": tables[f"{name}.cos"].shape[1]})
-        cos, sin = rotary_embedding(config, height // 8, width // 8, frames)
+        facts = CogVideoXFacts({**transformer.config, "attention_head_dim": tables[f"{name}.cos"].shape[1]})
+        cos, sin = rotary_tables(facts, height // 8, width // 8, frames)
         assert torch.equal(cos, tables[f"{name}.cos"]), name
         assert torch.equal(sin, tables[f"{name}.sin"]), name
 
@@ -248,7 +248,7 @@ def test_training_objective_and_its_gradients(inputs, golden):
     model = InpaintingModel(backbone(), CogvideoXBranchModel.from_pretrained(FOLDER / "branch"), mask_add=True)
     freeze_all_but_branch(model)
     scheduler = CogVideoXDPMScheduler.from_config(make_scheduler().config)
-    objective = Objective(scheduler, model.transformer.config, ConditionOptions())
+    objective = Objective(backbone_of(model.transformer), scheduler, ConditionOptions())
     batch = EncodedBatch(
         keys=[SampleKey(0, 0, False), SampleKey(0, 1, False)],
         latents=inputs["lat"],

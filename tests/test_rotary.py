@@ -1,12 +1,11 @@
 """Rotary tables against the formula, written out: positions of the public release, one angle per pair of channels."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 
-from videopainter.pipelines.conditioning import rotary_embedding
+from videopainter.models.backbones.cogvideox.adapter import rotary_tables
+from videopainter.models.backbones.cogvideox.facts import CogVideoXFacts
 
 HEAD = 64
 
@@ -26,7 +25,8 @@ CROPS = [
 
 def config(**changes):
     options = {"patch_size": 2, "patch_size_t": None, "sample_height": 60, "sample_width": 90}
-    return SimpleNamespace(use_rotary_positional_embeddings=True, attention_head_dim=HEAD, **{**options, **changes})
+    options |= {"use_rotary_positional_embeddings": True, "attention_head_dim": HEAD}
+    return CogVideoXFacts(options | changes)
 
 
 def angles(times, rows, columns):
@@ -53,11 +53,11 @@ def stretched(start, stop, count):
 def test_first_generation_stretches_the_cropped_grid(size, down, across, frames):
     rows, columns = size[0] // 16, size[1] // 16
     expected = angles(np.arange(frames), stretched(*down, rows), stretched(*across, columns))
-    check(rotary_embedding(config(), size[0] // 8, size[1] // 8, frames), expected)
+    check(rotary_tables(config(), size[0] // 8, size[1] // 8, frames), expected)
 
 
 def test_the_backbones_own_size_does_not_matter():
-    tables = (rotary_embedding(config(sample_height=h), 56, 98, 2) for h in (60, 8))
+    tables = (rotary_tables(config(sample_height=h), 56, 98, 2) for h in (60, 8))
     assert all(torch.equal(a, b) for a, b in zip(*tables))
 
 
@@ -66,11 +66,10 @@ def test_the_backbones_own_size_does_not_matter():
 def test_generation_1_5_counts_on(size, frames, tokens):
     rows, columns = size[0] // 16, size[1] // 16
     options = config(patch_size_t=2, sample_height=96, sample_width=170)
-    tables = rotary_embedding(options, size[0] // 8, size[1] // 8, frames)
+    tables = rotary_tables(options, size[0] // 8, size[1] // 8, frames)
     check(tables, angles(np.arange(tokens), np.arange(rows), np.arange(columns)))
 
 
 def test_backbones_without():
-    options = config()
-    options.use_rotary_positional_embeddings = False
-    assert rotary_embedding(options, 8, 12, 3) is None
+    options = config(use_rotary_positional_embeddings=False)
+    assert rotary_tables(options, 8, 12, 3) is None

@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import make_scheduler
 
-from videopainter.pipelines.sampler import Sampler
+from videopainter.models.backbones.cogvideox.sampler import Sampler
 from videopainter.pipelines.settings import InpaintSettings
 
 SHAPE = (1, 3, 16, 4, 6)
@@ -42,7 +42,7 @@ def test_steps_equal_upstreams(kind, strength, dtype):
     settings = InpaintSettings(num_inference_steps=6, strength=strength)
     generator = torch.Generator().manual_seed(6)
     latents = torch.randn(SHAPE, generator=generator, dtype=dtype)
-    sampler = Sampler(make_scheduler(kind), settings, torch.device("cpu"), generator)
+    sampler = Sampler(make_scheduler(kind), 6, settings.num_denoising_steps, torch.device("cpu"), generator)
     expected = upstream(kind, settings, dtype)
     assert len(sampler) == len(expected)
     for step, output in enumerate(outputs(len(sampler))):
@@ -51,8 +51,8 @@ def test_steps_equal_upstreams(kind, strength, dtype):
 
 
 def test_noise_level_before_each_step():
-    scheduler, settings = make_scheduler(), InpaintSettings(num_inference_steps=4)
-    sampler = Sampler(scheduler, settings, torch.device("cpu"))
+    scheduler = make_scheduler()
+    sampler = Sampler(scheduler, 4, 4, torch.device("cpu"))
     clean, noise = outputs(2)
     for step, t in enumerate(scheduler.timesteps):
         assert torch.equal(sampler.noised(clean, noise, step), make_scheduler().add_noise(clean, noise, t[None]))

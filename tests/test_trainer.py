@@ -22,6 +22,7 @@ from videopainter.cli.train import train_branch, train_id_adapter
 from videopainter.data.training.sample_order import SampleKey
 from videopainter.errors import InputError
 from videopainter.models.adapter_file import FILE_NAME
+from videopainter.models.backbones.registry import backbone_of
 from videopainter.models.id_adapter import IDAdapter
 from videopainter.models.id_resample import HoleTokens
 from videopainter.training.checkpoints import CheckpointFolder, Position, damage_of
@@ -74,7 +75,7 @@ def test_ten_pinned_steps():
     transformer = make_transformer()
     model = InpaintingModel(transformer, CogvideoXBranchModel.from_transformer(transformer), mask_add=True)
     freeze_all_but_branch(model)
-    objective = Objective(make_scheduler(), transformer.config, ConditionOptions(noised_image_dropout=0.3))
+    objective = Objective(backbone_of(transformer), make_scheduler(), ConditionOptions(noised_image_dropout=0.3))
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=3e-3, betas=(0.9, 0.95))
     seen = []
@@ -91,7 +92,7 @@ def test_only_the_named_weights_are_trained():
     transformer = make_transformer()
     model = InpaintingModel(transformer, make_branch(transformer))
     freeze_all_but_branch(model)
-    losses = Objective(make_scheduler(), transformer.config, ConditionOptions()).training_losses(
+    losses = Objective(backbone_of(transformer), make_scheduler(), ConditionOptions()).training_losses(
         model, random_batch(0), seed=1, step=0
     )
     (losses.full + losses.masked).backward()
@@ -103,7 +104,7 @@ def test_only_the_named_weights_are_trained():
 def test_losses_of_a_perfect_prediction_are_zero():
     """With the true velocity as the model's answer both losses vanish; the masked one sees the hole alone."""
     scheduler, batch = make_scheduler(), random_batch(0)
-    objective = Objective(scheduler, make_transformer().config, ConditionOptions())
+    objective = Objective(backbone_of(make_transformer()), scheduler, ConditionOptions())
     noise, t = torch.randn_like(batch.latents), torch.tensor([400, 900])
     velocity = scheduler.get_velocity(batch.latents, noise, t)
     perfect = objective.loss(lambda *_: velocity, batch, noise, t)
@@ -121,7 +122,7 @@ def test_the_clip_before_changes_the_loss_only_where_it_is_asked_for():
     options, batch = ConditionOptions(noised_image_dropout=0.0), random_batch(0, frames=4)
 
     def full(**adapter) -> float:
-        objective = Objective(make_scheduler(), transformer.config, options, AdapterOptions(**adapter))
+        objective = Objective(backbone_of(transformer), make_scheduler(), options, AdapterOptions(**adapter))
         return float(objective.training_losses(model, batch, seed=1, step=0).full)
 
     assert full(prev_clip_prob=1.0, prev_clip_weight=1.0) != full(prev_clip_prob=1.0, prev_clip_weight=0.5)
@@ -132,7 +133,7 @@ def test_all_processes_learn_from_previous_clips_at_the_same_steps():
     """Whatever rows a process has: it would wait for the others' passes of the model, or they for its."""
     transformer = make_transformer()
     chosen = AdapterOptions(prev_clip_prob=0.3)
-    objective = Objective(make_scheduler(), transformer.config, ConditionOptions(), chosen)
+    objective = Objective(backbone_of(transformer), make_scheduler(), ConditionOptions(), chosen)
     passes: list[bool] = []
 
     def model(noisy, *others, remember=False):
@@ -430,7 +431,7 @@ def test_weights_that_are_no_numbers_are_not_saved(flags, tmp_path):
 def test_room_for_all_tokens_changes_no_loss():
     """The exact form is given room for every token, so that no count has to be fetched from the device."""
     transformer = make_transformer()
-    batch, objective = random_batch(0), Objective(make_scheduler(), transformer.config, ConditionOptions())
+    batch, objective = random_batch(0), Objective(backbone_of(transformer), make_scheduler(), ConditionOptions())
     found = []
     for form in ("exact", "counted"):
         model = InpaintingModel(transformer, make_branch(transformer), id_form="exact")

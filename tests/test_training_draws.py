@@ -9,7 +9,10 @@ from conftest import make_scheduler, make_transformer, make_vae, moving_mask, no
 
 from videopainter.data.training.sample_order import SampleKey
 from videopainter.data.training.training_set import TrainingSample
-from videopainter.pipelines.conditioning import encode_video, fill_hole, to_video_tensor
+from videopainter.models.backbones.cogvideox.codec import CogVideoXCodec
+from videopainter.models.backbones.cogvideox.process import CogVideoXProcess
+from videopainter.models.backbones.registry import backbone_of
+from videopainter.pipelines.conditioning import fill_hole, to_video_tensor
 from videopainter.training.draws import first_frame_noise, keeps_image, noise_and_timestep
 from videopainter.training.encoding import EncodedBatch, encode_pixels, noised_first_frames
 from videopainter.training.objective import Objective
@@ -25,7 +28,8 @@ def test_images_are_dropped_as_often_as_asked(dropout):
 
 
 def test_timesteps_are_uniform_and_noise_normal():
-    drawn = [noise_and_timestep(3, key, (8,), 1000) for key in KEYS]
+    process = CogVideoXProcess(make_scheduler())
+    drawn = [noise_and_timestep(3, key, (8,), process.draw_time) for key in KEYS]
     steps, noise = np.array([t for _, t in drawn]), torch.stack([noise for noise, _ in drawn])
     assert 0 <= steps.min() < 10 and 990 <= steps.max() < 1000
     assert steps.mean() == pytest.approx(500, abs=40)
@@ -47,8 +51,8 @@ def test_first_frames_get_log_normal_noise():
 class Recorder:
     """In place of the model: keeps what it was given, and gives back zeros."""
 
-    def __call__(self, noisy, image_latents, *rest):
-        self.noisy, self.image_latents, self.rest = noisy, image_latents, rest
+    def __call__(self, noisy, conditions, *rest):
+        self.noisy, self.image_latents, self.rest = noisy, conditions.image_latents, rest
         return torch.zeros_like(noisy)
 
 
@@ -61,7 +65,9 @@ def make_batch(samples=64):
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5, 1.0])
 def test_a_dropped_image_never_reaches_the_model(dropout):
-    objective = Objective(make_scheduler(), make_transformer().config, ConditionOptions(noised_image_dropout=dropout))
+    objective = Objective(
+        backbone_of(make_transformer()), make_scheduler(), ConditionOptions(noised_image_dropout=dropout)
+    )
     model, batch = Recorder(), make_batch()
     objective.training_losses(model, batch, seed=6)
     kept = torch.tensor([keeps_image(6, key, dropout) for key in batch.keys])
@@ -73,7 +79,7 @@ def test_a_dropped_image_never_reaches_the_model(dropout):
 def test_losses_are_weighted_as_written():
     """mean(w (x̂ − x)²) with w = 1 / (1 − ᾱ), and the same in the hole; the second counts by its own weight."""
     scheduler, batch = make_scheduler(), make_batch()
-    objective = Objective(scheduler, make_transformer().config, ConditionOptions(inpainting_loss_weight=0.3))
+    objective = Objective(backbone_of(make_transformer()), scheduler, ConditionOptions(inpainting_loss_weight=0.3))
     noise, t = torch.randn_like(batch.latents), torch.randint(100, 900, (64,))
     losses = objective.loss(Recorder(), batch, noise, t)
     alpha = scheduler.alphas_cumprod[t].float().view(-1, 1, 1, 1, 1)
@@ -90,5 +96,5 @@ def test_holes_are_filled_as_the_branch_says(fill):
     sample = TrainingSample(key=KEYS[0], frames=noise_video(5), masks=masks, caption="a caption", clip_row=0)
     encoded = encode_pixels(vae, [sample], seed=0, hole_fill=fill)
     video, mask = to_video_tensor(sample.frames), torch.from_numpy(masks)[None, None].float()
-    torch.testing.assert_close(encoded.masked_latents, encode_video(vae, fill_hole(video, mask, fill)))
-    torch.testing.assert_close(encoded.latents, encode_video(vae, video))
+    torch.testing.assert_close(encoded.masked_latents, CogVideoXCodec(vae).encode(fill_hole(video, mask, fill)))
+    torch.testing.assert_close(encoded.latents, CogVideoXCodec(vae).encode(video))

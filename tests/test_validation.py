@@ -27,6 +27,7 @@ from videopainter.data.training.training_set import TrainingSet, TrainingSetOpti
 from videopainter.data.video.reader import open_video
 from videopainter.data.video.writer import VideoWriter
 from videopainter.errors import InputError
+from videopainter.models.backbones.registry import backbone_of
 from videopainter.models.id_adapter import ADAPTER_NAME, IDAdapter
 from videopainter.training.cache.reader import LatentCache
 from videopainter.training.encoding import load_text_encoder, load_vae
@@ -122,7 +123,7 @@ def make_setup(
     told, shown = [], []
     trackers = Trackers(TrackerOptions(), output_dir=folder)
     trackers.log_videos = lambda name, videos, fps, step: shown.append((name, videos, fps, step))
-    objective = Objective(make_scheduler(), model.transformer.config, ConditionOptions())
+    objective = Objective(backbone_of(model.transformer), make_scheduler(), ConditionOptions())
     clips = ValidationClips(
         TrainingSet(options.set_options(training_options(csv))),
         options.num_clips,
@@ -131,7 +132,7 @@ def make_setup(
         max_text_seq_length=text_length,
     )
     models = LiveModels(
-        transformer=model.transformer, branch=model.branch, scheduler=objective.scheduler, id_adapter=id_adapter
+        transformer=model.transformer, branch=model.branch, scheduler=objective.process.scheduler, id_adapter=id_adapter
     )
     validation = Validation(
         options,
@@ -288,7 +289,7 @@ def test_the_training_does_not_notice(setup):
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.grad = torch.ones_like(parameter)
-    timesteps = setup.objective.scheduler.timesteps.clone()
+    timesteps = setup.objective.process.scheduler.timesteps.clone()
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     modes = {name: module.training for name, module in model.named_modules()}
     wanted = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
@@ -309,7 +310,7 @@ def test_the_training_does_not_notice(setup):
     assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
     assert all((p.grad == 1).all() for p in model.parameters() if p.requires_grad)
     assert model.transformer.is_gradient_checkpointing
-    assert torch.equal(setup.objective.scheduler.timesteps, timesteps)
+    assert torch.equal(setup.objective.process.scheduler.timesteps, timesteps)
     assert setup.told == []
 
 

@@ -19,7 +19,7 @@ from text import MAX_TOKENS, build_text_encoder, make_tokenizer, tokenize
 from torch import nn
 
 from videopainter import VideoPainterTransformer3DModel
-from videopainter.pipelines.conditioning import rotary_embedding
+from videopainter.models.backbones.registry import backbone_of
 
 IMAGE_DROPOUT, TEXT_DROPOUT = 0.25, 0.1
 HOLE_IMAGE_DROPOUT = 0.5
@@ -102,7 +102,7 @@ def with_first_frame(noisy: torch.Tensor, first: torch.Tensor, keep: torch.Tenso
 
 def predict_clean(model: Backbone, scheduler, tokens, noisy, first, keep, t, **branch) -> torch.Tensor:
     """Clean-latent prediction through the scheduler's velocity formula."""
-    rotary = rotary_embedding(model.transformer.config, 8, 12, noisy.shape[1])
+    rotary = backbone_of(model.transformer).positions(noisy)
     with torch.autocast("cpu", torch.bfloat16):
         text = model.text_encoder(tokens).last_hidden_state
         inputs = with_first_frame(noisy, first, keep)

@@ -73,7 +73,8 @@ def encode_clips(basis: Basis, clips: Clips, part: slice) -> dict[str, torch.Ten
         "masked_free": fill_hole(free_video, free_mask),
     }
     latents = {kind: encode(basis, video) for kind, video in videos.items()}
-    latents |= {"mask": latent_mask(hole, 8, 12).half(), "mask_free": latent_mask(free_mask, 8, 12).half()}
+    full = latents["full"]
+    latents |= {"mask": latent_mask(hole, full).half(), "mask_free": latent_mask(free_mask, full).half()}
     return latents
 
 

@@ -13,8 +13,8 @@ from tqdm import tqdm
 from videopainter.metrics.consistency import appearance, likeness, object_consistency, return_consistency, visits
 from videopainter.metrics.networks.perceptual import clip_haarpsi
 from videopainter.metrics.pixels import clip_psnr, clip_ssim
-from videopainter.pipelines.conditioning import encode_video, to_video_tensor
-from videopainter.pipelines.decoding import decode_stream
+from videopainter.models.backbones.registry import codec_of
+from videopainter.pipelines.conditioning import to_uint8_frames, to_video_tensor
 from videopainter.pipelines.edge_matching import match_edges
 from videopainter.vision.fillers import BASELINES
 
@@ -100,8 +100,10 @@ def removal_results(pipe: Any, case: RemovalCase, settings: dict[str, Any]) -> d
 
 def through_vae(vae: Any, case: RemovalCase) -> np.ndarray:
     """The truth encoded and decoded, put into the hole: what perfect latents would give."""
-    latents = encode_video(vae, to_video_tensor(case.truth))
-    decoded = np.concatenate(list(decode_stream(vae, latents.split(1, dim=1), latents.shape[1])))
+    codec = codec_of(vae)
+    latents = codec.encode(to_video_tensor(case.truth))
+    videos = codec.decode_stream(latents.split(1, dim=1), latents.shape[1])
+    decoded = np.concatenate([to_uint8_frames(video) for video in videos])
     return np.where(case.hole[..., None], decoded, case.frames)
 
 

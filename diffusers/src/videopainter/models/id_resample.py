@@ -18,9 +18,24 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 import torch
+import torch.nn.functional as F
 from diffusers.models.embeddings import apply_rotary_emb
 
 FORMS = ("exact", "compact")
+
+
+def token_mask(latent_mask: torch.Tensor, patch_size: int, patch_size_t: int | None = None) -> torch.Tensor:
+    """Which video tokens lie in the hole: any latent pixel of the patch > 0.
+
+    Args:
+        latent_mask: (B, T, 1, H, W), hole > 0.
+
+    Returns:
+        Boolean (B, L), L = T/p_t · H/p · W/p.
+    """
+    kernel = (patch_size_t or 1, patch_size, patch_size)
+    pooled = F.max_pool3d((latent_mask[:, :, 0] > 0).float()[:, None], kernel, stride=kernel)
+    return pooled.flatten(1) > 0
 
 
 @dataclass(frozen=True)

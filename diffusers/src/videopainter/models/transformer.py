@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from diffusers import ModelMixin  # noqa: F401 - upstream's pipeline loader looks for it beside a saved class
 from diffusers.configuration_utils import register_to_config
 from diffusers.hooks import FasterCacheConfig, TaylorSeerCacheConfig
@@ -79,20 +78,6 @@ def make_blocks(config: Any) -> torch.nn.ModuleList:
 def call_block(block: torch.nn.Module, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """What stands in for the checkpointing function where nothing is checkpointed."""
     return block(*arguments)
-
-
-def token_mask(latent_mask: torch.Tensor, patch_size: int, patch_size_t: int | None = None) -> torch.Tensor:
-    """Which video tokens lie in the hole: any latent pixel of the patch > 0.
-
-    Args:
-        latent_mask: (B, T, 1, H, W), hole > 0.
-
-    Returns:
-        Boolean (B, L), L = T/p_t · H/p · W/p.
-    """
-    kernel = (patch_size_t or 1, patch_size, patch_size)
-    pooled = F.max_pool3d((latent_mask[:, :, 0] > 0).float()[:, None], kernel, stride=kernel)
-    return pooled.flatten(1) > 0
 
 
 class VideoPainterTransformer3DModel(CogVideoXTransformer3DModel):

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers.models.embeddings import get_1d_rotary_pos_embed
-from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_region_for_grid
 
-from videopainter.pipelines.settings import TEMPORAL_COMPRESSION
-from videopainter.pipelines.windows import latent_count
-
-BASE_GRID = (45, 30)  # tokens across and down of 720×480 pixels
+from videopainter.models.backbones.denoiser import Conditions
+from videopainter.models.backbones.protocol import Codec
 
 
 def to_video_tensor(frames: np.ndarray) -> torch.Tensor:
@@ -33,20 +29,21 @@ def fill_hole(video_BCTHW: torch.Tensor, mask_BCTHW: torch.Tensor, hole_fill: fl
     return torch.where(mask_BCTHW < 0.5, video_BCTHW, hole_fill)
 
 
-def latent_mask(mask_BCTHW: torch.Tensor, latent_height: int, latent_width: int) -> torch.Tensor:
-    """Nearest-neighbour resize of a mask (B, 1, F, H, W) to latents: (B, T, 1, h, w), T = (F−1)//4+1."""
-    size = (latent_count(mask_BCTHW.shape[2]), latent_height, latent_width)
+def latent_mask(mask_BCTHW: torch.Tensor, like_BTCHW: torch.Tensor) -> torch.Tensor:
+    """Nearest-neighbour resize of a mask (B, 1, F, H, W) to the size of latents: (B, T, 1, h, w)."""
+    size = (like_BTCHW.shape[1], *like_BTCHW.shape[-2:])
     return F.interpolate(mask_BCTHW.float(), size=size, mode="nearest").permute(0, 2, 1, 3, 4)
 
 
-def touched_latents(mask_BCTHW: torch.Tensor, latent_height: int, latent_width: int, margin: int = 1) -> torch.Tensor:
+def touched_latents(mask_BCTHW: torch.Tensor, like_BTCHW: torch.Tensor, margin: int = 1) -> torch.Tensor:
     """Latents that have seen the hole: any pixel of theirs lies in it, or of a neighbour's within `margin`.
 
-    What the nearest-neighbour mask calls background may still show the object: latent j holds frames 4j−3..4j, of which
-    that mask asks one, and the VAE looks beyond its 8×8 pixels.
+    What the nearest-neighbour mask calls background may still show the object: a latent holds several frames (latent 0
+    one), of which that mask asks one, and the VAE looks beyond a latent's own pixels.
 
     Args:
         mask_BCTHW: (B, 1, F, H, W), 1 = hole.
+        like_BTCHW: Latents of these frames.
 
     Returns:
         (B, T, 1, h, w), 1 = touched.
@@ -54,88 +51,38 @@ def touched_latents(mask_BCTHW: torch.Tensor, latent_height: int, latent_width: 
     mask = mask_BCTHW.float()
     first, rest = mask[:, :, :1], mask[:, :, 1:]
     if rest.shape[2]:
-        rest = F.max_pool3d(rest, (TEMPORAL_COMPRESSION, 1, 1))
+        rest = F.max_pool3d(rest, (rest.shape[2] // (like_BTCHW.shape[1] - 1), 1, 1))
     frames = torch.cat([first, rest], dim=2).transpose(1, 2)  # (B, T, 1, H, W)
-    small = F.adaptive_max_pool2d(frames.flatten(0, 1), (latent_height, latent_width))
+    small = F.adaptive_max_pool2d(frames.flatten(0, 1), like_BTCHW.shape[-2:])
     small = F.max_pool2d(small, 2 * margin + 1, stride=1, padding=margin)
     return small.unflatten(0, frames.shape[:2])
 
 
-@torch.no_grad()
-def encode_video(vae: Any, video_BCTHW: torch.Tensor, device: torch.device | None = None) -> torch.Tensor:
-    """Scaled latents (B, T, 16, h, w) of pixels in [−1, 1]: the mode of the VAE's posterior, without gradients.
+class EncodedClips(NamedTuple):
+    """Clips after the VAE, (B, T, C, h, w), as the codec leaves them."""
 
-    Args:
-        device: Where the VAE runs; under offloading that is not where its weights lie.
-    """
-    video = video_BCTHW.to(device=device or vae.device, dtype=vae.dtype)
-    posterior = vae.encode(video).latent_dist
-    return posterior.mode().permute(0, 2, 1, 3, 4) * vae.config.scaling_factor
+    latents: torch.Tensor
+    masked_latents: torch.Tensor  # of the clips whose hole is filled; where no clip has one, `latents` itself
+    mask: torch.Tensor  # (B, T, 1, h, w) float32, 1 = hole, where `mask` was
 
 
-def as_image_condition(vae: Any, latents: torch.Tensor) -> torch.Tensor:
-    """Scaled latents as the backbone expects its image condition.
-
-    CogVideoX 1.5 was trained with the inverse of the VAE's scale there (`invert_scale_latents`).
-    """
-    if getattr(vae.config, "invert_scale_latents", False):
-        return latents / vae.config.scaling_factor**2
-    return latents
-
-
-def rotary_embedding(
-    config: Any, latent_height: int, latent_width: int, latent_frames: int, device: torch.device | str | None = None
-) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Rotary tables cos, sin (L, attention_head_dim) for latents of this size; None for backbones without them.
-
-    CogVideoX 1.0 stretches the token grid of 480×720 pixels over the frame, whatever the backbone's own size, as the
-    public release does (for all published 1.0 weights that is the backbone's size); 1.5 counts on. Upstream 0.42 stops
-    at `stop·(n−1)/n`, which is the release's `stop − (stop−start)/n` only for crops that start at 0.
-    """
-    if not config.use_rotary_positional_embeddings:
-        return None
-    p, p_t = config.patch_size, config.patch_size_t
-    rows, columns = latent_height // p, latent_width // p
-    frames = -(-latent_frames // (p_t or 1))
-    (top, left), (bottom, right) = (0, 0), (rows, columns)
-    if p_t is None:
-        (top, left), (bottom, right) = get_resize_crop_region_for_grid((rows, columns), *BASE_GRID)
-    head = config.attention_head_dim
-    parts = [
-        (head // 4, _positions(0, frames, frames, device)[:, None, None]),
-        (head // 8 * 3, _positions(top, bottom, rows, device)[None, :, None]),
-        (head // 8 * 3, _positions(left, right, columns, device)[None, None, :]),
-    ]
-    tables = [get_1d_rotary_pos_embed(width, at.flatten(), use_real=True) for width, at in parts]
-    cos, sin = (
-        torch.cat(
-            [part[i].view(*at.shape, -1).expand(frames, rows, columns, -1) for part, (_, at) in zip(tables, parts)],
-            dim=-1,
-        ).flatten(0, 2)
-        for i in (0, 1)
-    )
-    return cos, sin
+def encode_clips(
+    codec: Codec, video_BCTHW: torch.Tensor, mask_BCTHW: torch.Tensor, hole_fill: float = 0.0
+) -> EncodedClips:
+    """Clips in [−1, 1] and masks (1 = hole) to what the models see of them; in training and inference."""
+    latents = codec.encode(video_BCTHW)
+    # One hole encodes them all once more, so that no clip's rounding depends on the others of its batch.
+    filled = mask_BCTHW.any()
+    masked = codec.encode(fill_hole(video_BCTHW, mask_BCTHW, hole_fill)) if filled else latents
+    return EncodedClips(latents, masked, latent_mask(mask_BCTHW, latents))
 
 
-def _positions(start: int, stop: int, count: int, device: torch.device | str | None) -> torch.Tensor:
-    """`np.linspace(start, stop, count, endpoint=False, dtype=np.float32)`, made on the device."""
-    steps = torch.arange(count, dtype=torch.float64, device=device)
-    return (steps * ((stop - start) / count) + start).float()
-
-
-@dataclass
-class WindowConditions:
-    """What one window is denoised with; latents are (1, T, 16, h, w)."""
+@dataclass(frozen=True, kw_only=True)
+class WindowConditions(Conditions):
+    """What one window is denoised with; latents are (1, T, C, h, w)."""
 
     video_latents: torch.Tensor
-    masked_latents: torch.Tensor
-    mask: torch.Tensor  # (1, T, 1, h, w), 1 = hole; nearest neighbour, what branch and backbone were trained with
     touched: torch.Tensor  # (1, T, 1, h, w), 1 = latents that have seen the hole
-    image_latents: torch.Tensor | None = None  # (1, T, 16, h, w): first latent, zeros behind; None: T2V backbones
-
-    @property
-    def branch_cond(self) -> torch.Tensor:
-        return torch.cat([self.masked_latents, self.mask], dim=2)
 
     @property
     def empty(self) -> bool:
@@ -144,13 +91,12 @@ class WindowConditions:
 
 
 def make_conditions(
-    vae: Any,
+    codec: Codec,
     frames: np.ndarray,
     masks: np.ndarray,
     *,
     hole_fill: float = 0.0,
     dtype: torch.dtype | None = None,
-    device: torch.device | None = None,
 ) -> WindowConditions:
     """Conditions of one window, without an image condition.
 
@@ -159,22 +105,12 @@ def make_conditions(
         masks: bool (F, H, W), True = hole.
         dtype: Of the latents; None: the VAE's.
     """
-    video = to_video_tensor(frames)
     mask = torch.from_numpy(np.ascontiguousarray(masks))[None, None].float()
-    dtype = dtype or vae.dtype
-    video_latents = encode_video(vae, video, device).to(dtype)
-    # Without a hole both encodings are the same.
-    masked = video_latents
-    if masks.any():
-        masked = encode_video(vae, fill_hole(video, mask, hole_fill), device).to(dtype)
-    small_mask = latent_mask(mask, *video_latents.shape[-2:]).to(video_latents)
-    touched = touched_latents(mask, *video_latents.shape[-2:]).to(video_latents)
-    return WindowConditions(video_latents, masked, small_mask, touched)
-
-
-def with_image(conditions: WindowConditions, first_latent: torch.Tensor | None) -> WindowConditions:
-    """Add the image condition: `first_latent` (1, 1, 16, h, w) in front, zeros behind; None: zeros alone."""
-    image_latents = torch.zeros_like(conditions.video_latents)
-    if first_latent is not None:
-        image_latents[:, :1] = first_latent.to(image_latents)
-    return replace(conditions, image_latents=image_latents)
+    clip = encode_clips(codec, to_video_tensor(frames), mask, hole_fill)
+    latents = clip.latents.to(dtype or codec.dtype)
+    return WindowConditions(
+        video_latents=latents,
+        masked_latents=clip.masked_latents.to(latents),
+        mask=clip.mask.to(latents),
+        touched=touched_latents(mask, latents).to(latents),
+    )

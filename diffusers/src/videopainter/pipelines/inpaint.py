@@ -13,6 +13,8 @@ from diffusers.pipelines.cogvideo.pipeline_output import CogVideoXPipelineOutput
 from PIL import Image
 
 from videopainter.data.clip import ArrayFrames, ArrayMasks
+from videopainter.models.backbones.protocol import Backbone, Codec
+from videopainter.models.backbones.registry import backbone_of, codec_of
 from videopainter.models.context_branch import CogvideoXBranchModel
 from videopainter.models.id_adapter import IDAdapter
 from videopainter.models.transformer import VideoPainterTransformer3DModel
@@ -70,13 +72,23 @@ class VideoPainterPipeline(CogVideoXImageToVideoPipeline):
         self._current_timestep: int | None = None  # upstream's `current_timestep`, which some caches ask
 
     @property
+    def backbone(self) -> Backbone:
+        """What is asked about the family of the backbone."""
+        return backbone_of(self.transformer)
+
+    @property
+    def codec(self) -> Codec:
+        """The VAE, where it runs."""
+        return codec_of(self.vae, self._execution_device)
+
+    @property
     def image_conditioned(self) -> bool:
         """Whether the backbone takes image latents (I2V), or not (T2V)."""
-        return self.transformer.config.in_channels > self.vae.config.latent_channels
+        return self.backbone.facts.image_conditioned
 
     @property
     def max_sequence_length(self) -> int:
-        return self.transformer.config.max_text_seq_length
+        return self.backbone.facts.text_tokens
 
     def load_id_adapter(self, path: str) -> IDAdapter:
         """Load an ID-resample LoRA (folder or file); windows then resample in the form it was trained with."""

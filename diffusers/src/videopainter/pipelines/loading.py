@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videopainter.models.adapter_file import adapter_file
+from videopainter.models.backbones.registry import codec_of
 from videopainter.pipelines.memory import Choice, Workload, choose, model_sizes
 from videopainter.pipelines.step_cache import StepCache, enable_step_cache
 
@@ -332,7 +333,7 @@ def _check_hole_fill(pipe: VideoPainterPipeline, id_adapter: str | Path) -> None
 def place(pipe: VideoPainterPipeline, device: torch.device, mode: str, *, tiling: bool) -> None:
     """Put the models where a memory mode says; `tiling` lets the VAE work in tiles."""
     if tiling:
-        tile(pipe.vae)
+        codec_of(pipe.vae).tile()
     if mode == "full":
         pipe.to(device)
     elif mode == "model_offload":
@@ -361,15 +362,6 @@ def _offload_by_blocks(pipe: VideoPainterPipeline, device: torch.device) -> None
     if pipe.text_encoder is not None:  # prompts may come as embeddings
         pipe.text_encoder.to("cpu")
         apply_group_offloading(pipe.text_encoder, onload_device=device, offload_type="leaf_level")
-
-
-def tile(vae: Any) -> None:
-    """Let the VAE work in tiles of 240×360, upstream's for 480×720, whatever the VAE's own size.
-
-    Its overlaps, 1/6 and 1/5, must be whole latents: half of a small VAE's size, upstream's default, gives latents of
-    another size (64×96 in tiles of 32×48: 9 rows for 8).
-    """
-    vae.enable_tiling(tile_sample_min_height=240, tile_sample_min_width=360)
 
 
 def choose_memory(

@@ -8,7 +8,7 @@ that the decoder's temporal cache runs through the whole video. A killed run fin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,7 @@ import torch
 
 from videopainter.data.clip import FrameSource, MaskSource
 from videopainter.data.reshape import resize_frames, resize_masks
-from videopainter.pipelines.conditioning import (
-    as_image_condition,
-    encode_video,
-    make_conditions,
-    to_video_tensor,
-    with_image,
-)
-from videopainter.pipelines.decoding import decode_stream
+from videopainter.pipelines.conditioning import make_conditions, to_uint8_frames, to_video_tensor
 from videopainter.pipelines.denoise import WindowRun, denoise_window
 from videopainter.pipelines.edge_matching import match_edges
 from videopainter.pipelines.prompts import PromptTrack
@@ -132,19 +125,20 @@ def _denoise_one(pipe: Any, job: Job, store: WindowStore, window: Window, form: 
     frames, masks = read_window(job, window)
     branch, transformer = pipe.branch, pipe.transformer
     conditions = make_conditions(
-        pipe.vae,
+        pipe.codec,
         frames,
         masks,
         hole_fill=branch.config.hole_fill if branch is not None else 0.0,
         dtype=transformer.dtype,
-        device=pipe._execution_device,
     )
     if job.settings.replace_gt and conditions.empty:
         # Nothing to paint: the original latents are the result, and the memory of earlier windows stays.
         store.save(window.index, conditions.video_latents, None)
         return
     if pipe.image_conditioned:
-        conditions = with_image(conditions, _first_latent(pipe, job, store, window, frames))
+        first = _first_latent(pipe, job, store, window, frames)
+        image = pipe.backbone.image_condition(first, conditions.video_latents)
+        conditions = replace(conditions, image_latents=image)
     run = WindowRun(
         prompt_embeds=job.prompts.at(window),
         generator=torch.Generator().manual_seed(job.seeds[window.index]),
@@ -188,12 +182,12 @@ def _first_latent(pipe: Any, job: Job, store: WindowStore, window: Window, frame
     if window.index == 0:
         if job.first_frame is None:
             return None
-        latent = encode_video(pipe.vae, to_video_tensor(frames[:1]), pipe._execution_device)
+        latent = pipe.codec.encode(to_video_tensor(frames[:1]))
     else:
         previous = job.plan.windows[window.index - 1]
         place = window.latent_start - previous.latent_start
         latent = store.latents(previous.index)[:, place : place + 1]
-    return as_image_condition(pipe.vae, latent)
+    return pipe.codec.as_image_condition(latent)
 
 
 def blended_latents(plan: WindowPlan, store: WindowStore, mode: str) -> Iterator[torch.Tensor]:
@@ -222,7 +216,8 @@ def finished_frames(pipe: Any, job: Job, store: WindowStore) -> Iterator[np.ndar
     """Decode the stored windows: uint8 (t, H, W, 3) in order, at the video's size, as many as the video has."""
     latents = blended_latents(job.plan, store, job.settings.blend)
     start = 0
-    for decoded in decode_stream(pipe.vae, latents, job.plan.num_latents, pipe._execution_device):
+    for video in pipe.codec.decode_stream(latents, job.plan.num_latents):
+        decoded = to_uint8_frames(video)
         stop = min(start + len(decoded), job.plan.num_frames)
         if stop > start:
             yield paste_background(job, decoded[: stop - start], start)

@@ -11,6 +11,7 @@ one that decided by its own rows would leave the others waiting for ever.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -22,11 +23,11 @@ _NOISE, _IMAGE_KEPT, _FIRST_FRAME, _PREVIOUS, _FROM_PREVIOUS = 101, 102, 103, 10
 
 
 def noise_and_timestep(
-    seed: int, key: SampleKey, shape: tuple[int, ...], num_train_timesteps: int
+    seed: int, key: SampleKey, shape: tuple[int, ...], draw_time: Callable[[torch.Generator], int]
 ) -> tuple[torch.Tensor, int]:
-    """Diffusion noise of `shape` (standard normal, float32, CPU) and a timestep, uniform below num_train_timesteps."""
+    """Diffusion noise of `shape` (standard normal, float32, CPU) and a timestep, as the process draws it."""
     generator = _generator(seed, _NOISE, key)
-    timestep = int(torch.randint(num_train_timesteps, (1,), generator=generator))
+    timestep = draw_time(generator)
     return torch.randn(shape, generator=generator), timestep
 
 
@@ -40,11 +41,13 @@ def learns_from_previous(seed: int, step: int, probability: float) -> bool:
     return float(torch.rand((1,), generator=_generator_of(seed, _FROM_PREVIOUS, step))) < probability
 
 
-def previous_clip(seed: int, key: SampleKey, shape: tuple[int, ...], timesteps: int) -> tuple[torch.Tensor, int]:
-    """Noise (`shape`) and timestep (< `timesteps`) of the clip before a sample."""
+def previous_clip(
+    seed: int, key: SampleKey, shape: tuple[int, ...], draw_time: Callable[[torch.Generator], int]
+) -> tuple[torch.Tensor, int]:
+    """Noise (`shape`) and timestep of the clip before a sample."""
     generator = _generator(seed, _PREVIOUS, key)
     torch.rand((1,), generator=generator)  # no longer used; without it all numbers after it would be others
-    timestep = int(torch.randint(timesteps, (1,), generator=generator))
+    timestep = draw_time(generator)
     return torch.randn(shape, generator=generator), timestep
 
 

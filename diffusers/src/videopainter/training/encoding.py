@@ -20,14 +20,9 @@ from transformers.integrations import deepspeed as hf_deepspeed
 
 from videopainter.data.training.sample_order import SampleKey
 from videopainter.data.training.training_set import TrainingSample
-from videopainter.pipelines.conditioning import (
-    as_image_condition,
-    encode_video,
-    fill_hole,
-    latent_mask,
-    to_video_tensor,
-)
-from videopainter.pipelines.loading import load_strictly, tile
+from videopainter.models.backbones.registry import codec_of
+from videopainter.pipelines.conditioning import encode_clips, to_video_tensor
+from videopainter.pipelines.loading import load_strictly
 from videopainter.training.draws import first_frame_noise
 
 
@@ -91,22 +86,19 @@ def encode_pixels(
         device: Where the VAE runs; None: where it lies.
         dtype: Of the tensors returned; None: the VAE's.
     """
-    place: torch.device = vae.device if device is None else torch.device(device)
-    dtype = dtype or vae.dtype
+    codec = codec_of(vae, device)
+    dtype = dtype or codec.dtype
     video = torch.cat([to_video_tensor(sample.frames) for sample in samples])
     mask = torch.from_numpy(np.stack([sample.masks for sample in samples]))[:, None].float()
-    latents = encode_video(vae, video, place)
-    # Without any hole both are the same. One hole encodes them all, so that no sample's rounding depends on others'.
-    masked = encode_video(vae, fill_hole(video, mask, hole_fill), place) if mask.any() else latents
+    clips = encode_clips(codec, video, mask, hole_fill)
     keys = [sample.key for sample in samples]
     first = None
     if image_to_video:
-        first = encode_video(vae, noised_first_frames(video, keys, seed), place)
-        first = as_image_condition(vae, first).to(dtype)
-    small_mask = latent_mask(mask, *latents.shape[-2:]).to(place, dtype)
+        first = codec.encode(noised_first_frames(video, keys, seed))
+        first = codec.as_image_condition(first).to(dtype)
     # As a cache gives them back: sums over tensors laid out otherwise round otherwise.
-    latents, masked = latents.to(dtype).contiguous(), masked.to(dtype).contiguous()
-    return EncodedPixels(keys, latents, masked, small_mask, first)
+    latents, masked = clips.latents.to(dtype).contiguous(), clips.masked_latents.to(dtype).contiguous()
+    return EncodedPixels(keys, latents, masked, clips.mask.to(latents), first)
 
 
 def noised_first_frames(video_BCTHW: torch.Tensor, keys: Sequence[SampleKey], seed: int) -> torch.Tensor:
@@ -149,7 +141,7 @@ def load_vae(model_path: str | Path, dtype: torch.dtype, *, slicing: bool = Fals
     if slicing:
         vae.enable_slicing()
     if tiling:
-        tile(vae)
+        codec_of(vae).tile()
     return vae
 
 

@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from videopainter.models.id_resample import ClipMemory, HoleTokens, IDResample
-from videopainter.models.transformer import token_mask
-from videopainter.pipelines.denoise import model_prediction
+from videopainter.models.backbones.denoiser import Conditions, Denoiser
+from videopainter.models.id_resample import ClipMemory
 
 # Weights of the released branch file that take no part in its forward pass.
 UNUSED_IN_BRANCH = ("branch_x_embedder", "norm_final", "norm_out", "proj_out")
@@ -58,47 +57,31 @@ class InpaintingModel(nn.Module):
 
     def predict(
         self,
-        noisy: torch.Tensor,  # (B, T, 16, h, w)
-        image_latents: torch.Tensor | None,  # (B, T, 16, h, w), None: T2V backbone
-        branch_cond: torch.Tensor,  # (B, T, 17, h, w)
+        noisy: torch.Tensor,  # (B, T, C, h, w)
+        conditions: Conditions,
         prompt_embeds: torch.Tensor,  # (B, S, E)
         timestep: torch.Tensor,  # (B,)
-        rotary: tuple[torch.Tensor, torch.Tensor] | None,
         previous: ClipMemory | None = None,
         prev_clip_weight: float = 0.0,
         remember: bool = False,
     ) -> torch.Tensor | ClipMemory:
-        """Velocity (B, T, 16, h, w); with `remember` what the clip hands to the next one instead."""
-        config: Any = self.transformer.config
+        """The model's output (B, T, C, h, w); with `remember` what the clip hands to the next one instead."""
         if self.input_dtype is not None:  # positions and timesteps keep theirs
-            noisy, branch_cond, prompt_embeds = (x.to(self.input_dtype) for x in (noisy, branch_cond, prompt_embeds))
-            image_latents = None if image_latents is None else image_latents.to(self.input_dtype)
-        hole = token_mask(branch_cond[:, :, -1:], config.patch_size, config.patch_size_t)
-        resample = None
-        if self.id_form:
-            # The exact form has full length anyway; the compact one saves more than the wait for a count costs.
-            longest = hole.shape[1] if self.id_form == "exact" else None
-            resample = IDResample(
-                HoleTokens.from_mask(hole, longest),
-                self.id_form,
-                previous=previous,
-                prev_clip_weight=prev_clip_weight,
-                remember=remember,
-            )
-        output = model_prediction(
-            self.transformer,
-            self.branch,
+            noisy, prompt_embeds = noisy.to(self.input_dtype), prompt_embeds.to(self.input_dtype)
+            conditions = conditions.map(lambda x: x.to(self.input_dtype))
+        denoiser = Denoiser(
+            self.transformer, self.branch, mask_add=self.mask_add, add_first=self.add_first, form=self.id_form
+        )
+        output, memory = denoiser(
             noisy,
-            image_latents,
-            branch_cond,
+            denoiser.prepare(conditions, count_hole=False),
             prompt_embeds,
             timestep,
-            rotary,
-            background=~hole if self.mask_add else None,
-            add_first=self.add_first,
-            id_resample=resample,
+            previous=previous,
+            prev_clip_weight=prev_clip_weight,
+            remember=remember,
         )
-        return resample.finished_memory() if remember and resample is not None else output
+        return output if memory is None else memory
 
     def trained_parameters(self) -> dict[str, nn.Parameter]:
         """What is trained, by name."""

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 
+from videopainter.models.backbones.denoiser import Conditions
+from videopainter.models.backbones.noise import send
+from videopainter.models.backbones.protocol import Backbone
 from videopainter.models.id_resample import ClipMemory
-from videopainter.pipelines.conditioning import rotary_embedding
-from videopainter.pipelines.denoise import pad_frames
-from videopainter.pipelines.sampler import send
 from videopainter.training.draws import keeps_image, learns_from_previous, noise_and_timestep, previous_clip
 from videopainter.training.encoding import EncodedBatch
 from videopainter.training.options import AdapterOptions, ConditionOptions
 
 
 class Losses(NamedTuple):
-    """mean(w·(x̂ − x)²) over everything, and over the hole with zeros elsewhere; w = 1 / (1 − ᾱ_t)."""
+    """Mean of the process's errors over everything, and over the hole with zeros elsewhere."""
 
     full: torch.Tensor
     masked: torch.Tensor
@@ -28,23 +29,22 @@ class Objective:
     """Noises a batch, asks the model, compares.
 
     Args:
-        scheduler: The backbone's own (CogVideoX DPM or DDIM): its noise schedule and velocity formula.
-        config: The backbone's config.
+        backbone: The adapter of its family: noise, timesteps, errors, image condition.
+        scheduler: The backbone's own.
         options: Weight of the masked loss and dropout of the image condition.
         adapter: Of an ID adapter's training: how often a clip learns from the one before it.
     """
 
     def __init__(
-        self, scheduler: Any, config: Any, options: ConditionOptions, adapter: AdapterOptions | None = None
+        self, backbone: Backbone, scheduler: Any, options: ConditionOptions, adapter: AdapterOptions | None = None
     ) -> None:
-        self.scheduler, self.config, self.options = scheduler, config, options
+        self.backbone, self.process, self.options = backbone, backbone.process(scheduler), options
         self.prev_clip_prob = adapter.prev_clip_prob if adapter is not None else 0.0
         self.prev_clip_weight = adapter.prev_clip_weight if adapter is not None else 0.0
-        self.num_train_timesteps: int = scheduler.config.num_train_timesteps
 
     def draw(self, keys: Sequence[Any], shape: tuple[int, ...], seed: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Noise (B, *shape) and timesteps (B,) of these samples, on the CPU."""
-        pairs = [noise_and_timestep(seed, key, shape, self.num_train_timesteps) for key in keys]
+        pairs = [noise_and_timestep(seed, key, shape, self.process.draw_time) for key in keys]
         return torch.stack([noise for noise, _ in pairs]), torch.tensor([t for _, t in pairs])
 
     def training_losses(self, model: Callable[..., Any], batch: EncodedBatch, seed: int, step: int = 0) -> Losses:
@@ -68,12 +68,12 @@ class Objective:
         if frames < 2 or not learns_from_previous(seed, step, self.prev_clip_prob):
             return batch, None
         first, second = split_batch(batch, frames // 2)
-        shape, few = tuple(first.latents.shape[1:]), self.num_train_timesteps // 5
-        drawn = [previous_clip(seed, key, shape, few) for key in batch.keys]
+        shape, draw_late = tuple(first.latents.shape[1:]), partial(self.process.draw_time, late=True)
+        drawn = [previous_clip(seed, key, shape, draw_late) for key in batch.keys]
         device = batch.latents.device
         noise = send(torch.stack([noise for noise, _ in drawn]), device)
         timesteps = send(torch.tensor([t for _, t in drawn]), device)
-        noisy = self.scheduler.add_noise(first.latents.float(), noise, timesteps)
+        noisy = self.process.noised(first.latents.float(), noise, timesteps)
         return second, self._predict(model, first, noisy, timesteps, None, remember=True)
 
     def total(self, losses: Losses) -> torch.Tensor:
@@ -100,11 +100,9 @@ class Objective:
             memory: What the clip before hands on (ID adapter).
         """
         clean = batch.latents.float()
-        noisy = self.scheduler.add_noise(clean, noise, timesteps)
-        predicted = self._predict(model, batch, noisy, timesteps, image_kept, memory)
-        clean_prediction = self.scheduler.get_velocity(predicted.float(), noisy, timesteps)
-        alpha_bar = self.scheduler.alphas_cumprod.to(clean)[timesteps].view(-1, 1, 1, 1, 1)
-        error = (clean_prediction - clean) ** 2 / (1.0 - alpha_bar)
+        noisy = self.process.noised(clean, noise, timesteps)
+        output = self._predict(model, batch, noisy, timesteps, image_kept, memory)
+        error = self.process.errors(output, noisy, clean, noise, timesteps)
         return Losses(error.mean(), (error * (batch.mask > 0)).mean())
 
     def _predict(
@@ -118,29 +116,19 @@ class Objective:
         *,
         remember: bool = False,
     ) -> Any:
-        """Velocity (B, T, 16, h, w), or the clip's memory; CogVideoX 1.5 sees padded latents, as in the pipeline."""
-        frames = noisy.shape[1]
-        image = self._image_latents(batch, noisy, image_kept)
-        cond = torch.cat([batch.masked_latents, batch.mask.to(batch.masked_latents)], dim=2)
-        added = -frames % (self.config.patch_size_t or 1)
-        noisy, cond = pad_frames(noisy, added), pad_frames(cond, added)
-        image = None if image is None else pad_frames(image, added)
-        rotary = rotary_embedding(self.config, *noisy.shape[-2:], noisy.shape[1], noisy.device)
+        """The model's output (B, T, C, h, w), or the clip's memory."""
+        first = batch.first_latent
+        if first is not None and image_kept is not None:
+            first = first.to(noisy) * image_kept.view(-1, 1, 1, 1, 1).to(noisy)
+        conditions = Conditions(
+            masked_latents=batch.masked_latents,
+            mask=batch.mask.to(batch.masked_latents),
+            image_latents=self.backbone.image_condition(first, noisy),
+        )
         if remember:
-            return model(noisy, image, cond, batch.prompt_embeds, timesteps, rotary, remember=True)
+            return model(noisy, conditions, batch.prompt_embeds, timesteps, remember=True)
         weight = self.prev_clip_weight if memory is not None else 0.0
-        return model(noisy, image, cond, batch.prompt_embeds, timesteps, rotary, memory, weight)[:, added:]
-
-    def _image_latents(
-        self, batch: EncodedBatch, noisy: torch.Tensor, image_kept: torch.Tensor | None
-    ) -> torch.Tensor | None:
-        """The first frame's latent in front, zeros behind."""
-        if batch.first_latent is None:
-            return None
-        first = batch.first_latent.to(noisy)
-        if image_kept is not None:
-            first = first * image_kept.view(-1, 1, 1, 1, 1).to(first)
-        return torch.cat([first, torch.zeros_like(noisy[:, first.shape[1] :])], dim=1)
+        return model(noisy, conditions, batch.prompt_embeds, timesteps, memory, weight)
 
 
 def split_batch(batch: EncodedBatch, frames: int) -> tuple[EncodedBatch, EncodedBatch]:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from videopainter.data.training.sample_order import SampleOrder
 from videopainter.data.training.training_set import TrainingSet, UnreadableLog
+from videopainter.models.backbones.registry import backbone_of
 from videopainter.pipelines.loading import read_config
 from videopainter.training.cache.reader import LatentCache
 from videopainter.training.checkpoints import POSITION, STATE, CheckpointFolder, Position
@@ -64,7 +65,9 @@ class Trainer:
         self.engine = self._engine()
         self.scheduler = _load_scheduler(options.model.pretrained_model_name_or_path)
         adapter = options.adapter if self.engine.bare.id_form else None
-        self.objective = Objective(self.scheduler, self.engine.bare.transformer.config, options.condition, adapter)
+        self.objective = Objective(
+            backbone_of(self.engine.bare.transformer), self.scheduler, options.condition, adapter
+        )
         self.average = TrainedAverage(self.engine.bare.named_parameters(), options.ema) if options.ema.use_ema else None
         self.encoder = self._encoder() if cache is None else None
 

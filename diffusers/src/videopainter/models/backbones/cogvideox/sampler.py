@@ -6,9 +6,8 @@ from typing import Any
 
 import torch
 from diffusers import CogVideoXDPMScheduler
-from diffusers.utils.torch_utils import randn_tensor
 
-from videopainter.pipelines.settings import InpaintSettings
+from videopainter.models.backbones.noise import draw_like
 
 
 class Sampler:
@@ -18,16 +17,22 @@ class Sampler:
 
     Args:
         scheduler: CogVideoX DPM or DDIM.
+        last: So many of `num_inference_steps` are run, the last ones.
         device: Of the latents.
         generator: Of the noise that DPM adds at every step.
     """
 
     def __init__(
-        self, scheduler: Any, settings: InpaintSettings, device: torch.device, generator: torch.Generator | None = None
+        self,
+        scheduler: Any,
+        num_inference_steps: int,
+        last: int,
+        device: torch.device,
+        generator: torch.Generator | None = None,
     ) -> None:
         self.scheduler, self.generator = scheduler, generator
-        scheduler.set_timesteps(settings.num_inference_steps)
-        first = len(scheduler.timesteps) - settings.num_denoising_steps  # `strength` < 1 leaves out the first ones
+        scheduler.set_timesteps(num_inference_steps)
+        first = len(scheduler.timesteps) - last
         self.values: list[int] = scheduler.timesteps.tolist()[first:]  # largest first
         self.timesteps: torch.Tensor = scheduler.timesteps[first:].to(device)
         scheduler.alphas_cumprod = scheduler.alphas_cumprod.to(device)  # as its `add_noise` would, in the first step
@@ -35,6 +40,14 @@ class Sampler:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def start(self, noise: torch.Tensor) -> torch.Tensor:
+        """What pure noise is before the first step."""
+        return noise * self.scheduler.init_noise_sigma
+
+    def model_input(self, step: int, latents: torch.Tensor) -> torch.Tensor:
+        """Latents as the model takes them at step `step`."""
+        return self.scheduler.scale_model_input(latents, self.values[step])
 
     def noised(self, latents: torch.Tensor, noise: torch.Tensor, step: int) -> torch.Tensor:
         """Clean latents at the noise level before step `step`; clean ones after the last."""
@@ -72,18 +85,10 @@ class Sampler:
 
         x0 = alpha**0.5 * latents - (1 - alpha) ** 0.5 * output
         self._previous_x0, direction = x0, x0
-        noise = self._draw(latents)
+        noise = draw_like(latents, self.generator)
         if previous is not None and following >= 0:
             direction = mix[0] * x0 - mix[1] * previous
-            noise = self._draw(latents)  # upstream draws twice and uses the second: the same numbers come out
+            noise = draw_like(
+                latents, self.generator
+            )  # upstream draws twice and uses the second: the same numbers come out
         return scale * latents - drift * direction + spread * noise
-
-    def _draw(self, like: torch.Tensor) -> torch.Tensor:
-        if self.generator is None or self.generator.device.type != "cpu":
-            return randn_tensor(like.shape, generator=self.generator, device=like.device, dtype=like.dtype)
-        return send(torch.randn(like.shape, generator=self.generator, dtype=like.dtype), like.device)
-
-
-def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A CPU tensor on the device; from page-locked memory, or the host would wait for all that runs there."""
-    return tensor.to(device) if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)

@@ -1,0 +1,82 @@
+"""What a CogVideoX checkpoint's config says, without torch: checks, sizes and memory are known before models load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from videopainter.models.backbones.layout import Layout
+
+# Pixels of 768×1360, what CogVideoX 1.5 was trained on and its model card recommends.
+AREA_1_5 = 768 * 1360
+
+
+class CogVideoXFacts:
+    """Facts of one backbone.
+
+    Args:
+        config: Of the transformer: its `config.json`, or a loaded model's.
+    """
+
+    family = "CogVideoX"
+    # Subfolders of a checkpoint.
+    parts: Sequence[str] = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
+    schedulers: Mapping[str, str] = {"dpm": "CogVideoXDPMScheduler", "ddim": "CogVideoXDDIMScheduler"}
+    branch_class = "CogvideoXBranchModel"
+    # Of branch and backbone: what must be alike for features to fit.
+    shared_config: Sequence[str] = (
+        "num_attention_heads",
+        "attention_head_dim",
+        "out_channels",
+        "patch_size",
+        "patch_size_t",
+        "text_embed_dim",
+    )
+    num_train_timesteps = 1000
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = config
+        self.layout = Layout(
+            temporal=config.get("temporal_compression_ratio", 4),
+            spatial=8,
+            patch=config.get("patch_size", 2),
+            patch_t=config.get("patch_size_t") or 1,
+            channels=config.get("out_channels") or 16,
+        )
+
+    @property
+    def is_1_5(self) -> bool:
+        """CogVideoX 1.5 joins latent frames in pairs."""
+        return self.config.get("patch_size_t") is not None
+
+    @property
+    def width(self) -> int:
+        """Numbers in a token."""
+        return self.config["num_attention_heads"] * self.config["attention_head_dim"]
+
+    @property
+    def num_layers(self) -> int:
+        return self.config["num_layers"]
+
+    @property
+    def image_conditioned(self) -> bool:
+        """Whether the backbone takes image latents (I2V), or not (T2V)."""
+        return self.config["in_channels"] > self.layout.channels
+
+    @property
+    def text_tokens(self) -> int:
+        """Length that prompts are padded to and cut at.
+
+        226 also in the published configs of 1.5, whose model card says 224; diffusers runs it with 226, too.
+        """
+        return self.config.get("max_text_seq_length", 226)
+
+    @property
+    def working_area(self) -> int:
+        """Pixels of a frame that the backbone was trained on.
+
+        1.0: its config's sample size. 1.5: the config names the largest rotary grid, of which smaller frames see a
+        part: 300×300 latents are 2400×2400 pixels, six times what it was trained on.
+        """
+        area = self.config["sample_height"] * self.config["sample_width"] * self.layout.spatial**2
+        return min(area, AREA_1_5) if self.is_1_5 else area

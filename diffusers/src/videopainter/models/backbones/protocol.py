@@ -1,0 +1,182 @@
+"""What is asked of a family of backbones. Loss and sampler ask the same object, so that they cannot disagree.
+
+A family is two classes: facts, which a checkpoint's config answers without torch, and the adapter, which computes.
+Latents are (B, T, C, h, w) everywhere outside of an adapter, whatever layout its models take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+    from videopainter.models.backbones.layout import Layout
+    from videopainter.models.id_resample import IDResample
+
+
+class Facts(Protocol):
+    """What the transformer's config says; see `CogVideoXFacts`."""
+
+    family: str
+    layout: Layout
+    parts: Sequence[str]  # subfolders of a checkpoint
+    schedulers: Mapping[str, str]  # name of the flag -> class of diffusers
+    branch_class: str
+    shared_config: Sequence[str]  # what branch and backbone must have alike
+    num_train_timesteps: int
+
+    @property
+    def width(self) -> int:
+        """Numbers in a token."""
+        ...
+
+    @property
+    def num_layers(self) -> int:
+        """Blocks of the backbone."""
+        ...
+
+    @property
+    def image_conditioned(self) -> bool:
+        """Whether it takes an image condition."""
+        ...
+
+    @property
+    def text_tokens(self) -> int:
+        """Length of prompt embeddings."""
+        ...
+
+    @property
+    def working_area(self) -> int:
+        """Pixels of a frame that it was trained on."""
+        ...
+
+
+class Codec(Protocol):
+    """A VAE: pixels (B, 3, F, H, W) in [−1, 1] to latents in the backbone's scale, and back."""
+
+    device: torch.device
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    def encode(self, video_BCTHW: torch.Tensor) -> torch.Tensor: ...
+
+    def as_image_condition(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents of an image in the scale that the backbone's image condition has."""
+        ...
+
+    def decode_stream(self, latents: Iterable[torch.Tensor], num_latents: int) -> Iterator[torch.Tensor]:
+        """Pixels (1, 3, t, H, W) piece by piece, equal to decoding all at once."""
+        ...
+
+    def tile(self) -> None:
+        """Work in tiles from now on: less memory."""
+        ...
+
+
+class Steps(Protocol):
+    """The noise levels of one window and the way from one to the next; the host never waits for the device."""
+
+    values: list[int]  # timesteps on the host, largest first
+    timesteps: torch.Tensor  # the same on the device
+
+    def __len__(self) -> int: ...
+
+    def start(self, noise: torch.Tensor) -> torch.Tensor:
+        """What pure noise is before the first step."""
+        ...
+
+    def model_input(self, step: int, latents: torch.Tensor) -> torch.Tensor:
+        """Latents as the model takes them at `step`."""
+        ...
+
+    def noised(self, latents: torch.Tensor, noise: torch.Tensor, step: int) -> torch.Tensor:
+        """Clean latents at the noise level before `step`; clean ones after the last."""
+        ...
+
+    def step(self, step: int, output: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+        """Latents after `step`, given the model's output there."""
+        ...
+
+
+class Process(Protocol):
+    """The diffusion: how noise is added, what the model is to say, how a sample is drawn."""
+
+    def draw_time(self, generator: torch.Generator, *, late: bool = False) -> int:
+        """A timestep of training; `late`: with as little noise as at a window's last steps."""
+        ...
+
+    def noised(self, clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor: ...
+
+    def errors(
+        self,
+        output: torch.Tensor,
+        noisy: torch.Tensor,
+        clean: torch.Tensor,
+        noise: torch.Tensor,
+        timesteps: torch.Tensor,
+    ) -> torch.Tensor:
+        """Squared and weighted error of every number of the model's output: the loss is its mean."""
+        ...
+
+    def steps(
+        self, num_inference_steps: int, last: int, device: torch.device, generator: torch.Generator | None = None
+    ) -> Steps:
+        """The `last` steps of `num_inference_steps`."""
+        ...
+
+    def dynamic_guidance(self, scale: float, num_inference_steps: int, t: float) -> float:
+        """Guidance that grows over the steps."""
+        ...
+
+
+class Backbone(Protocol):
+    """The adapter of a family; see `CogVideoX`."""
+
+    @property
+    def facts(self) -> Facts: ...
+
+    @property
+    def layout(self) -> Layout: ...
+
+    def process(self, scheduler: Any) -> Process: ...
+
+    def positions(self, latents: torch.Tensor) -> Any:
+        """Position tables for latents of this size, on their device."""
+        ...
+
+    def image_condition(self, first_latent: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor | None:
+        """The image condition (like `like`) of a first latent (B, 1, C, h, w), or of none; None for T2V backbones."""
+        ...
+
+    def predict(
+        self,
+        transformer: Any,
+        branch: Any,
+        noisy: torch.Tensor,
+        image_latents: torch.Tensor | None,
+        branch_cond: torch.Tensor,
+        prompt_embeds: torch.Tensor,
+        timestep: torch.Tensor,
+        positions: Any,
+        *,
+        background: torch.Tensor | None,
+        add_first: bool = False,
+        id_resample: IDResample | None = None,
+        conditioning_scale: float = 1.0,
+    ) -> torch.Tensor:
+        """One pass of context encoder (None: without) and backbone.
+
+        Args:
+            noisy, image_latents: (B, T, C, h, w).
+            branch_cond: Masked-video latents and mask (B, T, C + 1, h, w).
+            prompt_embeds: (B, S, E).
+            timestep: (B,).
+            background: Boolean (B, L), where branch features are added; None: everywhere.
+
+        Returns:
+            The model output (B, T, C, h, w).
+        """
+        ...
