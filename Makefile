@@ -61,6 +61,7 @@ check: dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
+	$(BIN)/python tests/house.py
 	$(BIN)/pyright
 
 format: dev

@@ -31,13 +31,14 @@ from videopainter.pipelines.loading import place, quantization_config
 from videopainter.pipelines.settings import InpaintSettings
 from videopainter.pipelines.step_cache import StepCache, enable_step_cache
 from videopainter.pipelines.streaming import inpaint_stream
-from videopainter.runs.record import peak_memory, reset_peak_memory
+from videopainter.runs.record import reset_peak_memory
 from videopainter.training.encoding import EncodedBatch
 from videopainter.training.engine import Engine, frozen_dtype, make_accelerator
 from videopainter.training.model import InpaintingModel, freeze_all_but_branch, freeze_all_but_lora
 from videopainter.training.objective import Objective
 from videopainter.training.optimizers import build_lr_scheduler, build_optimizer
 from videopainter.training.sources import CaptionEncoder, Encoder
+from videopainter.training.tracking.progress import peak_memory
 
 TOKENIZER = Path(__file__).parents[1] / "ckpt" / "tiny" / "CogVideoX-5b-I2V" / "tokenizer"
 FULL_RUN = 50  # steps of the time to the first frame that is told
@@ -319,8 +320,7 @@ def measured(device: torch.device) -> Iterator[dict[str, Any]]:
     reset_peak_memory(str(device))
     row: dict[str, Any] = {}
     yield row
-    peaks = peak_memory(str(device))
-    row["peak_gib"] = peaks.get("gpu", peaks["process"]) / 2**30
+    row["peak_gib"] = peak_memory(device) / 2**30
 
 
 def release(device: torch.device) -> None:

@@ -14,7 +14,7 @@ from videopainter.cli.door import parse_options, run_door
 from videopainter.cli.inpaint import read_options
 from videopainter.errors import InputError
 from videopainter.runs.manifest import (
-    WINDOWS,
+    WINDOWS_FOLDER,
     Hasher,
     begin,
     fingerprint,
@@ -168,8 +168,8 @@ def test_finished_means_same_recipe(tmp_path: Path):
     begin(result, mine)
     # Nothing is lost yet with other settings; finished windows would be.
     assert not is_finished(result, other, overwrite=False)
-    (work_dir(result) / WINDOWS).mkdir()
-    (work_dir(result) / WINDOWS / "window_00000.safetensors").touch()
+    (work_dir(result) / WINDOWS_FOLDER).mkdir()
+    (work_dir(result) / WINDOWS_FOLDER / "window_00000.safetensors").touch()
     with pytest.raises(InputError, match="finished windows"):
         is_finished(result, other, overwrite=False)
     result.touch()

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from videopainter.errors import InputError
-from videopainter.training.tracking.curves import CurveOptions, Run, plot_curves, running_mean
+from videopainter.training.tracking.curves import CurveOptions, LoggedRun, plot_curves, running_mean
 
 BLUE, ORANGE = (0x1F, 0x77, 0xB4), (0xFF, 0x7F, 0x0E)  # matplotlib's first two
 
@@ -46,18 +46,18 @@ def test_running_mean_is_the_mean_around_each_value(window):
 
 
 def test_what_is_read(runs):
-    run = Run.read(f"{runs / 'first'}")
+    run = LoggedRun.read(f"{runs / 'first'}")
     assert run.name == "first"
     steps, values = run.curves["validation/loss"]
     assert steps.tolist() == [100, 200, 300, 400]
     assert values[0] == pytest.approx(0.1 + np.exp(-1))
-    assert Run.read(f"mine={runs / 'first/metrics.jsonl'}").name == "mine"
+    assert LoggedRun.read(f"mine={runs / 'first/metrics.jsonl'}").name == "mine"
 
 
 def test_killed_and_resumed_runs(tmp_path):
     lines = ['{"step": 2, "loss": 5}', '{"step": 1, "loss": 7}', '{"step": 2, "loss": 3}', '{"step": 3, "loss": NaN}']
     (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 4, "lo']))
-    steps, values = Run.read(str(tmp_path)).curves["loss"]
+    steps, values = LoggedRun.read(str(tmp_path)).curves["loss"]
     assert (steps.tolist(), values.tolist()) == ([1, 2], [7, 3])
 
 

@@ -19,10 +19,10 @@ from videopainter.errors import InputError
 from videopainter.evaluation.players import outline
 from videopainter.metrics.catalog import CSV_COLUMNS, METRICS
 from videopainter.metrics.frechet import frechet
-from videopainter.metrics.report.comparison import Run, compare_runs, holm, load_runs, sign_flip_p
+from videopainter.metrics.report.comparison import RunSummary, compare_runs, holm, load_runs, sign_flip_p
 from videopainter.metrics.report.comparison_text import better_run, comparison_csv, comparison_markdown
 from videopainter.metrics.report.page import PageVideo, write_page
-from videopainter.metrics.report.published import PUBLISHED, published_row
+from videopainter.metrics.report.published import PUBLISHED
 from videopainter.metrics.report.summary import load_summary, save_summary, summarise, to_json
 from videopainter.metrics.report.tables import markdown, number_text, write_csv
 from videopainter.metrics.scores import VideoScores
@@ -209,12 +209,10 @@ def test_numbers_as_text(value, digits, text):
 
 def test_published_rows_are_in_our_units():
     assert list(PUBLISHED) == ["standard", "long", "davis", "edit_standard", "edit_long"]
-    row = published_row("davis").values
+    row = PUBLISHED["davis"].values
     assert (row["masked_psnr"], row["masked_lpips"], row["masked_mse"], row["vfid"]) == (25.27, 0.0429, 0.0045, 0.09)
     assert all(set(row.values) <= set(METRICS) for row in PUBLISHED.values())
     assert all(0 < row.values[key] < 0.1 for row in PUBLISHED.values() for key in ("masked_lpips", "masked_mae"))
-    with pytest.raises(InputError, match="standard, long"):
-        published_row("other")
 
 
 def cells(text, label):
@@ -224,7 +222,7 @@ def cells(text, label):
 
 
 def test_markdown_beside_the_paper():
-    text = markdown(set_of(3), published_row("standard"))
+    text = markdown(set_of(3), PUBLISHED["standard"])
     assert cells(text, "metric")[-1] == "paper, VPBench-S"
     row = cells(text, "PSNR (background)")
     assert row[0] == "PSNR (background) ↑, dB" and row[1] == "31.00" and row[3:] == ["3", "23.32"]
@@ -235,7 +233,7 @@ def test_markdown_beside_the_paper():
 
 
 def test_the_papers_fidelity_is_not_set_beside_another_protocols():
-    text = markdown(set_of(3, protocol="release"), published_row("standard"))
+    text = markdown(set_of(3, protocol="release"), PUBLISHED["standard"])
     assert cells(text, "PSNR (masked, release)")[-1] == "–"
     assert cells(text, "VFID")[-1] == "0.15" + "00"
     assert "not set beside each other" in text
@@ -254,7 +252,7 @@ def nothing_scored():
 def test_reports_without_any_number(tmp_path):
     summary = nothing_scored()
     assert summary["metrics"] == {} and set(summary["left_out"]) == set(METRICS)
-    assert "No metric has a number" in markdown(summary, published_row("long"))
+    assert "No metric has a number" in markdown(summary, PUBLISHED["long"])
     write_csv(tmp_path / "metrics.csv", summary)
     assert (tmp_path / "metrics.csv").read_text().splitlines()[-1] == "Average,1" + "," * (len(CSV_COLUMNS) - 2)
     text = write_page(tmp_path / "page", summary, [], "nothing").read_text()
@@ -307,7 +305,7 @@ def test_page_is_one_folder_without_network(tmp_path, players):
     scores = [video(0, masked=(INF, math.nan)), video(1, "b"), video(2, "no player")]
     summary = summarise(scores, run={"seed": 7}, protocol="background")
     videos = [PageVideo.of(score, players, fps=8, borders=[1]) for score in scores[:2]]
-    index = write_page(tmp_path / "page", summary, videos, "Title", published=published_row("davis"))
+    index = write_page(tmp_path / "page", summary, videos, "Title", published=PUBLISHED["davis"])
     text = index.read_text(encoding="utf-8")
     page = Page(text)
     local = [a for a in page.addresses if not a.startswith(("#", "data:"))]
@@ -471,7 +469,7 @@ def test_infinite_pairs_are_counted_not_averaged():
         run={},
         protocol="background",
     )
-    found = compare_runs([Run(name="a", summary=first), Run(name="b", summary=second)])
+    found = compare_runs([RunSummary(name="a", summary=first), RunSummary(name="b", summary=second)])
     masked = difference(found, "masked_psnr")
     assert (masked.pairs, masked.not_finite, masked.mean, masked.p, masked.low) == (1, 1, 1.0, None, None)
     assert "1 (+1 ∞)" in comparison_markdown(found)

@@ -23,8 +23,8 @@ from videopainter.cli.cache_latents import (
     CacheOptions,
     cache_latents,
     encode_all,
-    make_plan,
     make_writer,
+    plan_cache,
     prepare,
     read_options,
 )
@@ -349,7 +349,7 @@ def kill_after_two_shards(folder: Path, meta: Path) -> None:
 
 def write_by_two(folder: Path, meta: Path) -> None:
     """What `torchrun --nproc_per_node 2` does, rank after rank."""
-    plan = make_plan(cache_options(folder, **SMALL), set_options(meta))
+    plan = plan_cache(cache_options(folder, **SMALL), set_options(meta))
     for rank in (0, 1):
         shard = Shard(rank=rank, local_rank=rank, size=2)
         layout = prepare(plan, settings(meta), shard)

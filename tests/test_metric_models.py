@@ -16,9 +16,8 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from videopainter.errors import InputError
-from videopainter.metrics.catalog import CLIP_FRAMES, CLIP_SCORE, LPIPS
-from videopainter.metrics.catalog import I3D as I3D_WEIGHTS
-from videopainter.metrics.frechet import frechet, frechet_distance
+from videopainter.metrics.catalog import CLIP_FRAMES, CLIP_SCORE, I3D_WEIGHTS, LPIPS
+from videopainter.metrics.frechet import frechet
 from videopainter.metrics.networks.clip_images import ClipImages
 from videopainter.metrics.networks.common import exact_convolutions
 from videopainter.metrics.networks.i3d import I3D
@@ -452,7 +451,7 @@ def test_only_what_is_asked_for_is_loaded_or_missed(clip_folder):
 @needs_reference
 def test_published_vfid():
     values = load_file(REFERENCE / "metrics.safetensors")
-    distance = frechet_distance(values["vfid.real"].numpy(), values["vfid.fake"].numpy())
+    distance = frechet(values["vfid.real"].numpy(), values["vfid.fake"].numpy()).distance
     assert distance == pytest.approx(values["vfid.value"].item(), abs=1e-5)
 
 
@@ -465,12 +464,12 @@ def whitened(samples, features, seed):
 
 def test_distance_of_known_gaussians():
     real, fake = whitened(40, 5, 0), whitened(25, 5, 1)
-    assert frechet_distance(real, fake) == pytest.approx(0, abs=1e-10)
+    assert frechet(real, fake).distance == pytest.approx(0, abs=1e-10)
     shift = np.arange(5.0)
-    assert frechet_distance(real, fake + shift) == pytest.approx((shift**2).sum(), abs=1e-10)
+    assert frechet(real, fake + shift).distance == pytest.approx((shift**2).sum(), abs=1e-10)
     # Covariances that commute: sum of squared differences of standard deviations.
     a, b = np.array([1, 2, 3, 4, 5.0]), np.array([2, 2, 0.5, 7, 0])
-    assert frechet_distance(real * a, fake * b + shift) == pytest.approx(((a - b) ** 2 + shift**2).sum(), abs=1e-10)
+    assert frechet(real * a, fake * b + shift).distance == pytest.approx(((a - b) ** 2 + shift**2).sum(), abs=1e-10)
 
 
 def test_distance_of_covariances_that_do_not_commute():
@@ -480,7 +479,7 @@ def test_distance_of_covariances_that_do_not_commute():
     s1, s2 = first.T @ first, second.T @ second
     # S1 S2 is similar to a symmetric positive matrix: its eigenvalues are real.
     root = np.sqrt(np.linalg.eigvals(s1 @ s2).real).sum()
-    assert frechet_distance(real, fake) == pytest.approx(np.trace(s1) + np.trace(s2) - 2 * root, abs=1e-9)
+    assert frechet(real, fake).distance == pytest.approx(np.trace(s1) + np.trace(s2) - 2 * root, abs=1e-9)
 
 
 def test_few_samples_of_many_features():
@@ -496,16 +495,16 @@ def test_few_samples_of_many_features():
 @pytest.mark.parametrize("shape", [(7, 1024), (50, 8), (1, 16)])
 def test_distance_is_symmetric_and_zero_for_equal_sets(shape):
     real, fake = np.random.default_rng(8).normal(size=(2, *shape))
-    assert frechet_distance(real, fake) == pytest.approx(frechet_distance(fake, real), rel=1e-12)
-    assert frechet_distance(real, fake) > 0
-    assert 0 <= frechet_distance(real, real[::-1]) < 1e-10
+    assert frechet(real, fake).distance == pytest.approx(frechet(fake, real).distance, rel=1e-12)
+    assert frechet(real, fake).distance > 0
+    assert 0 <= frechet(real, real[::-1]).distance < 1e-10
 
 
 def test_single_samples_are_points():
     real, fake = np.array([[1.0, 2.0]]), np.array([[4.0, 6.0]])
-    assert frechet_distance(real, fake) == 25
+    assert frechet(real, fake).distance == 25
     pair = np.array([[4.0, 6.0], [6.0, 6.0]])  # variance 2, 0
-    assert frechet_distance(real, pair) == pytest.approx(16 + 16 + 2)
+    assert frechet(real, pair).distance == pytest.approx(16 + 16 + 2)
 
 
 def test_frechet_refuses_what_has_no_distance():

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 from videopainter.data.synthetic.scenes import render_clip
 from videopainter.metrics.consistency import (
-    SCALE,
+    LIKENESS_SCALE,
     appearance,
     distance,
     inner,
@@ -28,14 +28,24 @@ from videopainter.metrics.pixels import (
     mse,
     pooled_mean,
     psnr,
-    ssim,
     ssim_map,
-    zeroed,
 )
 from videopainter.metrics.report.intervals import bootstrap_mean
 from videopainter.vision.fillers import BASELINES, nearest_colour
 
 REFERENCE = Path(os.environ.get("VIDEOPAINTER_REFERENCE", Path(__file__).parents[2] / "shared" / "reference"))
+
+
+def ssim(first, second, masks=None):
+    """SSIM of each frame."""
+    return frame_means(ssim_map(first, second), masks)
+
+
+def zeroed(frames, masks):
+    """The frames with the pixels of `masks` black."""
+    return np.where(masks[..., None], np.zeros((), frames.dtype), frames)
+
+
 METRICS = {"psnr": psnr, "ssim": ssim, "mse": mse, "mae": mae}
 
 
@@ -304,7 +314,7 @@ def test_distance_of_two_flat_colours_is_their_delta_e():
     delta_e = float(np.linalg.norm(lab[0] - lab[1]))
     first, second = (appearance(frames, mask) for frames in flat)
     assert distance(first, second) == pytest.approx(delta_e, rel=1e-4)
-    assert likeness(first, second) == pytest.approx(np.exp(-delta_e / SCALE), rel=1e-3)
+    assert likeness(first, second) == pytest.approx(np.exp(-delta_e / LIKENESS_SCALE), rel=1e-3)
 
 
 def test_contrast_counts_where_colours_are_the_same():

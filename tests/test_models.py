@@ -178,7 +178,8 @@ def test_second_set_against_the_definition(form):
 def test_memory_holds_hole_tokens_only_and_round_trips():
     full = [torch.randn(2, 24, 32) for _ in range(3)]
     hole = token_mask(hole_mask(), 2)
-    memory = ClipMemory.from_full(full, hole)
+    tokens = HoleTokens.from_mask(hole)
+    memory = ClipMemory(tokens, [tokens.gather(hidden) for hidden in full])
     assert memory.hidden[0].shape[1] == int(hole.sum(1).max())
     for gathered, original in zip(memory.hidden, full):
         back = memory.hole.scatter(gathered, 24)

@@ -7,7 +7,7 @@ from conftest import make_pipeline, make_transformer, moving_mask, noise_video
 
 from videopainter.data.clip import ArrayFrames, ArrayMasks
 from videopainter.data.reshape import resize_masks
-from videopainter.models.id_resample import ClipMemory
+from videopainter.models.id_resample import ClipMemory, HoleTokens
 from videopainter.pipelines.conditioning import latent_mask, touched_latents
 from videopainter.pipelines.prompts import PromptTrack
 from videopainter.pipelines.settings import InpaintSettings
@@ -256,7 +256,8 @@ def test_stored_memory_is_brought_to_the_models_once_per_window(pipe, embeds):
 
 
 def test_memory_changes_device_as_a_whole():
-    memory = ClipMemory.from_full([torch.zeros(2, 4, 3)], torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0]]).bool())
+    hole = HoleTokens.from_mask(torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0]]).bool())
+    memory = ClipMemory(hole, [hole.gather(torch.zeros(2, 4, 3))])
     moved = memory.to("meta", torch.bfloat16)
     assert {moved.hole.index.device, moved.hole.valid.device, moved.hidden[0].device} == {torch.device("meta")}
     assert (moved.hole.index.dtype, moved.hidden[0].dtype) == (torch.int64, torch.bfloat16)

@@ -14,7 +14,6 @@ from videopainter.data.rates import resample
 from videopainter.data.records import (
     RecordTable,
     open_clip,
-    open_record,
     parse_sample_ids,
     record_paths,
 )
@@ -70,7 +69,7 @@ def test_paths_follow_the_subset() -> None:
 )
 def test_a_row_is_a_clip_from_any_data_root(root: str | None, bench: Path) -> None:
     data_root = None if root is None else bench / root
-    clip = open_record(bench / "inpaint.csv", 0, data_root=data_root)
+    clip = RecordTable(bench / "inpaint.csv").open(0, data_root=data_root)
     assert (clip.name, len(clip), clip.fps) == ("000000000855_854996", 17, NTSC)
     assert clip.prompt == "whole, video"
     assert clip.image_prompt == "the hole"
@@ -88,7 +87,7 @@ def test_masks_may_lie_elsewhere_than_videos(bench: Path, tmp_path: Path) -> Non
     """The CSV beside the masks, the videos given by `data_root`, as after two downloads."""
     (tmp_path / "other").mkdir()
     (bench / "pexels").rename(tmp_path / "other" / "pexels")
-    clip = open_record(bench / "inpaint.csv", 0, data_root=tmp_path / "other" / "pexels" / "pexels" / "raw_video")
+    clip = RecordTable(bench / "inpaint.csv").open(0, data_root=tmp_path / "other" / "pexels" / "pexels" / "raw_video")
     assert len(clip) == 17
 
 
@@ -101,14 +100,14 @@ def test_captions_and_ends_that_are_missing(bench: Path) -> None:
         "path,start_frame,end_frame,fps,mask_id,Original_video_caption,Edited_video_caption,Edited_image_caption,"
         "Editing_instruction\n000005000000.0.mp4,0.0,999,16,2,a cat,a dog,brown fur,make it a dog\n"
     )
-    clip = open_record(bench / "edit.csv", 0)
+    clip = RecordTable(bench / "edit.csv").open(0)
     assert (clip.prompt, clip.image_prompt) == ("a dog", "brown fur")
     assert len(clip) == 20, "end_frame past the file's end is the file's end"
     assert clip.details["Editing_instruction"] == "make it a dog"
 
 
 def test_resampling_a_record_uses_one_index_for_frames_and_masks(bench: Path) -> None:
-    clip = resample(open_record(bench / "inpaint.csv", 0), 8)
+    clip = resample(RecordTable(bench / "inpaint.csv").open(0), 8)
     assert clip.fps == 8
     assert len(clip) == len(clip.masks) == 5
     assert abs(int(clip.frames.read(1, 2).mean()) - 60) <= 2  # 2 + round(29.97 / 8) = frame 6
@@ -131,12 +130,12 @@ def test_rows_that_cannot_be(bench: Path) -> None:
     for row, expected in cases.items():
         (bench / "bad.csv").write_text(HEADER + row)
         with pytest.raises(InputError, match=expected) as error:
-            open_record(bench / "bad.csv", 0)
+            RecordTable(bench / "bad.csv").open(0)
         assert "\n" not in str(error.value)
     with pytest.raises(InputError, match=r"rows are 0\.\.1"):
-        open_record(bench / "inpaint.csv", 2)
+        RecordTable(bench / "inpaint.csv").open(2)
     with pytest.raises(InputError, match="no such data folder"):
-        open_record(bench / "inpaint.csv", 0, data_root=bench / "none")
+        RecordTable(bench / "inpaint.csv").open(0, data_root=bench / "none")
 
 
 def test_files_that_are_no_such_csv(tmp_path: Path) -> None:

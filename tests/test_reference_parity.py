@@ -178,7 +178,8 @@ def test_id_resampling(name, scale, id_transformer, inputs, features, golden):
 def published_memory(inputs, golden):
     text_length = inputs["txt"].shape[1]
     hidden = [golden[f"id.prev_hidden.{i}"] for i in range(5)]
-    return ClipMemory.from_full([h[:, text_length:] for h in hidden], golden["id.prev_mask"][:, text_length:].bool())
+    hole = HoleTokens.from_mask(golden["id.prev_mask"][:, text_length:].bool())
+    return ClipMemory(hole, [hole.gather(h[:, text_length:]) for h in hidden])
 
 
 def test_next_clip_with_memory(id_transformer, inputs, features, golden):

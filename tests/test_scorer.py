@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+from test_metrics import zeroed
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from videopainter.cli.door import parse_options
@@ -89,11 +90,11 @@ def test_as_exact_as_double_precision(backend, protocol):
     masks[1, :3, -9:] = True
     found = frame_fidelity(BACKENDS[backend](first), BACKENDS[backend](second), masks, protocol)
     found |= hole_fidelity(BACKENDS[backend](first), BACKENDS[backend](second), masks)
-    kept = pixels.zeroed(first, masks) if protocol == "background" else first
+    kept = zeroed(first, masks) if protocol == "background" else first
     for key in FOUR:
         exact, tolerance = getattr(pixels, key), 1e-6 if key == "ssim" else 1e-7
         np.testing.assert_allclose(found[key], exact(first, second), atol=tolerance)
-        np.testing.assert_allclose(found[f"masked_{key}"], exact(kept, pixels.zeroed(second, masks)), atol=tolerance)
+        np.testing.assert_allclose(found[f"masked_{key}"], exact(kept, zeroed(second, masks)), atol=tolerance)
         np.testing.assert_allclose(found[f"hole_{key}"], exact(first, second, masks), atol=tolerance)
 
 
@@ -396,7 +397,7 @@ def test_protocols_of_lpips(models, protocol):
     found = score(
         originals, results, masks, models, ScoreOptions(protocol=protocol, metrics=["masked_lpips"])
     ).per_frame
-    kept = results if protocol == "whole" else pixels.zeroed(results, masks)
+    kept = results if protocol == "whole" else zeroed(results, masks)
     first, second = (torch.from_numpy(frames).permute(0, 3, 1, 2) / 255 for frames in (originals, kept))
     assert found.keys() == {"masked_lpips"}
     np.testing.assert_allclose(found["masked_lpips"], models.lpips.distance(first, second), rtol=1e-5)

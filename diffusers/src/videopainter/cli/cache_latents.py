@@ -24,7 +24,7 @@ from videopainter.training.cache.settings import CacheSettings, CacheSizes, Layo
 if TYPE_CHECKING:
     from videopainter.training.cache.writer import CacheWriter, Summary
 
-DESCRIPTION = "Encode a training set once: clip latents and text embeddings, in a folder for --latent_cache."
+_DESCRIPTION = "Encode a training set once: clip latents and text embeddings, in a folder for --latent_cache."
 
 
 @dataclass(kw_only=True)
@@ -76,12 +76,12 @@ class CacheOptions:
 
 def read_options(argv: Sequence[str] | None = None) -> tuple[CacheOptions, TrainingSetOptions]:
     """The flags of `train/cache_latents.py`, from `argv` or the command line."""
-    cache, samples = parse_options((CacheOptions, TrainingSetOptions), argv, description=DESCRIPTION)
+    cache, samples = parse_options((CacheOptions, TrainingSetOptions), argv, description=_DESCRIPTION)
     return cache, samples
 
 
 @dataclass(kw_only=True)
-class Plan:
+class CachePlan:
     """What is to be written; nothing heavy is loaded yet."""
 
     options: CacheOptions
@@ -92,7 +92,7 @@ class Plan:
     captions: list[str]
 
 
-def make_plan(options: CacheOptions, samples: TrainingSetOptions) -> Plan:
+def plan_cache(options: CacheOptions, samples: TrainingSetOptions) -> CachePlan:
     """Check folders and read the CSV.
 
     Raises:
@@ -105,7 +105,7 @@ def make_plan(options: CacheOptions, samples: TrainingSetOptions) -> Plan:
     # Captions are dropped when training; here each is wanted.
     training_set = TrainingSet(replace(samples, proportion_empty_prompts=0.0))
     captions = dict.fromkeys(["", *(training_set.caption(SampleKey(0, row, False)) for row in training_set.rows)])
-    return Plan(
+    return CachePlan(
         options=options,
         model_path=model_path,
         folder=Path(options.latent_cache),
@@ -121,7 +121,7 @@ def cache_latents(options: CacheOptions, samples: TrainingSetOptions) -> int:
     Raises:
         InputError, ValueError: nothing could start, or too many clips cannot be read.
     """
-    plan, shard = make_plan(options, samples), Shard.from_env()
+    plan, shard = plan_cache(options, samples), Shard.from_env()
     # Only now: these import torch, which takes seconds.
     from videopainter.runs.processes import resolve_precision
 
@@ -140,11 +140,11 @@ def cache_latents(options: CacheOptions, samples: TrainingSetOptions) -> int:
     seconds = time.perf_counter() - started
     total = sum(shard.gather(encoded))
     if shard.rank == 0:
-        report(plan, writer.finish(), total, seconds)
+        _report(plan, writer.finish(), total, seconds)
     return 0
 
 
-def prepare(plan: Plan, settings: CacheSettings, shard: Shard) -> Layout:
+def prepare(plan: CachePlan, settings: CacheSettings, shard: Shard) -> Layout:
     """Say what will be written, make the folder, and see that there is room.
 
     Raises:
@@ -171,7 +171,7 @@ def prepare(plan: Plan, settings: CacheSettings, shard: Shard) -> Layout:
     return layout
 
 
-def make_writer(plan: Plan, settings: CacheSettings, layout: Layout, shard: Shard) -> CacheWriter:
+def make_writer(plan: CachePlan, settings: CacheSettings, layout: Layout, shard: Shard) -> CacheWriter:
     """This process's writer."""
     from videopainter.training.cache.writer import CacheWriter
 
@@ -186,7 +186,7 @@ def make_writer(plan: Plan, settings: CacheSettings, layout: Layout, shard: Shar
     )
 
 
-def encode_all(plan: Plan, writer: CacheWriter, device: str, shard: Shard) -> int:
+def encode_all(plan: CachePlan, writer: CacheWriter, device: str, shard: Shard) -> int:
     """Encode captions, then clips: one model in memory at a time, and none where nothing is missing."""
     import torch
 
@@ -224,13 +224,13 @@ def encode_all(plan: Plan, writer: CacheWriter, device: str, shard: Shard) -> in
     )
 
 
-def unreadable_log(plan: Plan, shard: Shard) -> UnreadableLog:
+def unreadable_log(plan: CachePlan, shard: Shard) -> UnreadableLog:
     """Where this process lists clips that it cannot read."""
     name = "unreadable.csv" if shard.size == 1 else f"unreadable-{shard.rank}.csv"
     return UnreadableLog(plan.folder / name, plan.options.max_unreadable_share)
 
 
-def report(plan: Plan, summary: Summary, encoded: int, seconds: float) -> None:
+def _report(plan: CachePlan, summary: Summary, encoded: int, seconds: float) -> None:
     """What the cache holds, and how fast it was written."""
     print(
         f"{plan.folder}: {summary.rows} clips x {plan.options.variants} variants, {summary.captions} captions, "

@@ -15,7 +15,7 @@ from videopainter.metrics.report.comparison import Comparison, compare_runs, loa
 from videopainter.metrics.report.comparison_text import comparison_csv, comparison_markdown
 from videopainter.metrics.report.summary import to_json, write_whole
 
-DESCRIPTION = (
+_DESCRIPTION = (
     "Compare evaluated runs on the videos they share: means, and paired differences of every other run against the "
     "first, with intervals and permutation tests. Prints Markdown."
 )
@@ -41,7 +41,7 @@ def read_options(argv: Sequence[str] | None = None) -> tuple[list[str], CompareO
     Raises:
         InputError: for an unknown flag or a value that does not fit.
     """
-    parser = DoorParser([CompareOptions], description=DESCRIPTION)
+    parser = DoorParser([CompareOptions], description=_DESCRIPTION)
     parser.usage = "%(prog)s A B [C ...] [flags]"
     parser.add_argument(
         "runs",

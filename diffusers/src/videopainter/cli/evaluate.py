@@ -8,19 +8,19 @@ from pathlib import Path
 
 from videopainter.cli.door import parse_options
 from videopainter.errors import InputError
-from videopainter.evaluation.benchmark import Run, entry_of, jobs_of, make_runs
+from videopainter.evaluation.benchmark import BenchmarkRun, entry_of, jobs_of, make_runs
 from videopainter.evaluation.options import EVALUATE_OPTIONS, EvaluateOptions
 from videopainter.evaluation.scoring import Scoring, find_ckpt, score_entries, tell_absent, wanted_weights
 from videopainter.runs.outcomes import Report
 from videopainter.runs.plan import Job, openable_jobs
 from videopainter.runs.processes import Shard
 
-DESCRIPTION = "Evaluate on VPBench or DAVIS: inpaint every row, score the results, write CSV, JSON, Markdown and HTML."
+_DESCRIPTION = "Evaluate on VPBench or DAVIS: inpaint every row, score the results, write CSV, JSON, Markdown and HTML."
 
 
 def read_options(argv: Sequence[str] | None = None) -> EvaluateOptions:
     """The flags of `evaluate/evaluate.py`, from `argv` or the command line."""
-    benchmark, prompts, model, sampling, scoring = parse_options(EVALUATE_OPTIONS, argv, description=DESCRIPTION)
+    benchmark, prompts, model, sampling, scoring = parse_options(EVALUATE_OPTIONS, argv, description=_DESCRIPTION)
     return EvaluateOptions(benchmark=benchmark, prompts=prompts, model=model, sampling=sampling, scoring=scoring)
 
 
@@ -54,12 +54,12 @@ def evaluate(options: EvaluateOptions) -> int:
 
 def _generate(
     options: EvaluateOptions,
-    runs: list[Run],
-    work: list[tuple[Run, Job]],
+    runs: list[BenchmarkRun],
+    work: list[tuple[BenchmarkRun, Job]],
     shard: Shard,
     report: Report,
     started: float,
-) -> list[tuple[Run, Job]]:
+) -> list[tuple[BenchmarkRun, Job]]:
     """Inpaint what is missing; the jobs that have a result now."""
     opened = {id(job) for run in runs for job in openable_jobs(run.plan, [j for r, j in work if r is run], report)}
     work = [(run, job) for run, job in work if id(job) in opened]
@@ -79,7 +79,9 @@ def _generate(
     return [(run, job) for run, job in work if job.label not in report.failed]
 
 
-def _score(options: EvaluateOptions, work: list[tuple[Run, Job]], shard: Shard, ckpt: Path, report: Report) -> None:
+def _score(
+    options: EvaluateOptions, work: list[tuple[BenchmarkRun, Job]], shard: Shard, ckpt: Path, report: Report
+) -> None:
     if not work:
         return
     from videopainter.runs.processes import resolve_precision

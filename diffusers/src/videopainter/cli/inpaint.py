@@ -11,12 +11,12 @@ from videopainter.runs.outcomes import Report
 from videopainter.runs.plan import make_plan, openable_jobs
 from videopainter.runs.processes import Shard
 
-DESCRIPTION = "Inpaint videos: your own (--video, --mask), or rows of a benchmark CSV (--inpainting_mask_meta)."
+_DESCRIPTION = "Inpaint videos: your own (--video, --mask), or rows of a benchmark CSV (--inpainting_mask_meta)."
 
 
 def read_options(argv: Sequence[str] | None = None) -> InpaintOptions:
     """The flags of `infer/inpaint.py`, from `argv` or the command line."""
-    clip, prompts, model, sampling, output = parse_options(INPAINT_OPTIONS, argv, description=DESCRIPTION)
+    clip, prompts, model, sampling, output = parse_options(INPAINT_OPTIONS, argv, description=_DESCRIPTION)
     return InpaintOptions(clip=clip, prompts=prompts, model=model, sampling=sampling, output=output)
 
 

@@ -16,7 +16,7 @@ from videopainter.data.synthetic.writing import TABLES, Rows, write_set
 from videopainter.errors import InputError
 from videopainter.flags import flag
 
-DESCRIPTION = (
+_DESCRIPTION = (
     "Render clips of moving objects, with exact masks and captions, as a data set in VPData's layout. Some show the "
     "object under the hole, some what is behind it. An interrupted run goes on where it was; a set can be added to."
 )
@@ -51,7 +51,7 @@ class SyntheticSetOptions:
 
 def make_synthetic(argv: Sequence[str] | None = None) -> int:
     """Write the set that the flags ask for; the exit code."""
-    options, look = parse_options((SyntheticSetOptions, SyntheticLook), argv, description=DESCRIPTION)
+    options, look = parse_options((SyntheticSetOptions, SyntheticLook), argv, description=_DESCRIPTION)
     if options.clips < 1:
         raise InputError(f"--clips: expected 1 or more, got {options.clips}")
     if options.processes < 0:
@@ -60,7 +60,7 @@ def make_synthetic(argv: Sequence[str] | None = None) -> int:
     started = time.perf_counter()
     rows, drawn = write_set(options.output_dir, options.counts(), look, processes=processes, progress=_bar)
     seconds = time.perf_counter() - started
-    print(report(options, look, rows, drawn, seconds))
+    print(_report(options, look, rows, drawn, seconds))
     return 0
 
 
@@ -73,7 +73,7 @@ def _bar(clips: Iterable[Any], total: int) -> Iterable[Any]:
     return tqdm(clips, total=total, unit="clip", disable=None)
 
 
-def report(options: SyntheticSetOptions, look: SyntheticLook, rows: Rows, drawn: int, seconds: float) -> str:
+def _report(options: SyntheticSetOptions, look: SyntheticLook, rows: Rows, drawn: int, seconds: float) -> str:
     """What was made, for people."""
     removals = sum(key.is_removal(look) for key in rows)
     lines = [

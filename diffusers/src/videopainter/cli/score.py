@@ -13,12 +13,12 @@ from videopainter.runs.outcomes import Report
 from videopainter.runs.outputs import check_writable
 from videopainter.runs.processes import Shard
 
-DESCRIPTION = "Score results of any method against originals and masks."
+_DESCRIPTION = "Score results of any method against originals and masks."
 
 
 def read_options(argv: Sequence[str] | None = None) -> tuple[ResultsOptions, ScoringOptions]:
     """The flags of `evaluate/score.py`, from `argv` or the command line."""
-    results, scoring = parse_options(SCORE_OPTIONS, argv, description=DESCRIPTION)
+    results, scoring = parse_options(SCORE_OPTIONS, argv, description=_DESCRIPTION)
     return results, scoring
 
 

@@ -18,8 +18,8 @@ from videopainter.training.optimizers import OptimizerOptions, check_optimizer
 from videopainter.training.options import (
     AdapterOptions,
     ConditionOptions,
-    ModelOptions,
     RunOptions,
+    TrainedModelOptions,
     TrainingOptions,
 )
 from videopainter.training.tracking.trackers import TrackerOptions, check_tracker
@@ -28,12 +28,12 @@ from videopainter.training.validation.options import ValidationOptions
 if TYPE_CHECKING:
     from videopainter.training.cache.reader import LatentCache
 
-logger = logging.getLogger("videopainter.training")
+_logger = logging.getLogger("videopainter.training")
 Kind = Literal["branch", "id_adapter"]
 # By their names in `TrainingOptions`.
 GROUPS = {
     "data": TrainingSetOptions,
-    "model": ModelOptions,
+    "model": TrainedModelOptions,
     "condition": ConditionOptions,
     "adapter": AdapterOptions,
     "optimizer": OptimizerOptions,
@@ -61,7 +61,7 @@ def train_id_adapter(argv: Sequence[str] | None = None) -> int:
 def train(kind: Kind, argv: Sequence[str] | None = None) -> int:
     """Train; InputError or ValueError where nothing could start."""
     options = read_options(kind, argv)
-    check(kind, options)
+    check_training(kind, options)
     _speak()
     clips = TrainingSet(options.data)
     _tell_dropped(clips)
@@ -88,7 +88,7 @@ def read_options(kind: Kind, argv: Sequence[str] | None = None) -> TrainingOptio
     return TrainingOptions(**dict(zip(groups, found, strict=True)))
 
 
-def check(kind: Kind, options: TrainingOptions) -> None:
+def check_training(kind: Kind, options: TrainingOptions) -> None:
     """InputError or ValueError for what no training can start with; loads nothing."""
     options.check()
     check_optimizer(options.optimizer)
@@ -152,7 +152,7 @@ def open_cache(options: TrainingOptions) -> LatentCache | None:
     if options.run.latent_cache is None:
         return None
     cache = _open_cache(options, options.run.latent_cache, options.data)
-    logger.info("latent cache: %d clips, %d variants of each", len(cache.rows), cache.variants)
+    _logger.info("latent cache: %d clips, %d variants of each", len(cache.rows), cache.variants)
     return cache
 
 
@@ -174,7 +174,7 @@ def _open_cache(options: TrainingOptions, folder: str, data: TrainingSetOptions)
 def _tell_dropped(clips: TrainingSet) -> None:
     """One line on what is trained on."""
     reasons = ", ".join(f"{count} {reason}" for reason, count in clips.dropped.items() if count)
-    logger.info("%d clips%s", len(clips), f"; dropped: {reasons}" if reasons else "")
+    _logger.info("%d clips%s", len(clips), f"; dropped: {reasons}" if reasons else "")
 
 
 def _speak() -> None:

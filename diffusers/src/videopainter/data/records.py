@@ -54,13 +54,6 @@ def open_clip(
     )
 
 
-def open_record(
-    csv: Path | str, row: int, *, data_root: Path | str | None = None, folder_fps: str | float | Fraction | None = None
-) -> Clip:
-    """The clip of one row (from 0) of a benchmark's CSV. For several rows, make one `RecordTable`."""
-    return RecordTable(csv).open(row, data_root=data_root, folder_fps=folder_fps)
-
-
 def parse_sample_ids(sample_ids: str | int | Iterable[str | int], total: int) -> list[int]:
     """Row numbers from "all", "0 5 7-12", "0,5", 3, or a list of such; each once, in the order given.
 

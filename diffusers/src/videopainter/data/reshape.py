@@ -5,14 +5,14 @@ Masks alike in training and inference; frames by the same filter, in training as
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 
 class Box(NamedTuple):
-    """A part of a frame, in pixels: rows `top` to `bottom`, columns `left` to `right`, both exclusive."""
+    """A part of frames, in pixels: rows `top` to `bottom`, columns `left` to `right`, both exclusive."""
 
     top: int
     bottom: int
@@ -23,6 +23,19 @@ class Box(NamedTuple):
     def slices(self) -> tuple[slice, slice]:
         """Rows and columns."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
+
+    def grown(self, pixels: int, height: int, width: int) -> Box:
+        """As many pixels larger on every side, inside of frames of this size."""
+        top, left = max(self.top - pixels, 0), max(self.left - pixels, 0)
+        return Box(top, min(self.bottom + pixels, height), left, min(self.right + pixels, width))
+
+    def crop(self, frames: Any) -> Any:
+        """The box's part of (N, H, W, ...)."""
+        return frames[:, self.top : self.bottom, self.left : self.right]
+
+    def within(self, outer: Box) -> Box:
+        """The box in the coordinates of a crop by `outer`."""
+        return Box(self.top - outer.top, self.bottom - outer.top, self.left - outer.left, self.right - outer.left)
 
 
 def covering_box(

@@ -18,7 +18,7 @@ TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class BenchmarkRun:
     """One setting on one set: its folder, and what `infer` would do there."""
 
     set_name: str
@@ -37,7 +37,7 @@ def setting_name(dilate_size: int, replace_gt: bool) -> str:
     return f"dilate{dilate_size}_{'replace' if replace_gt else 'generate'}"
 
 
-def make_runs(options: EvaluateOptions) -> list[Run]:
+def make_runs(options: EvaluateOptions) -> list[BenchmarkRun]:
     """Every run, in the order set, dilation, background; all flags are checked, no video is opened.
 
     Raises:
@@ -73,7 +73,7 @@ def parse_sets(texts: list[str] | None) -> dict[str, str]:
     return sets
 
 
-def _runs_of(options: EvaluateOptions, set_name: str, csv: str, dilate_size: int) -> list[Run]:
+def _runs_of(options: EvaluateOptions, set_name: str, csv: str, dilate_size: int) -> list[BenchmarkRun]:
     """Runs that share their samples, so that a first frame is filled once for all of them."""
     benchmark, runs = options.benchmark, []
     for replace_gt in _replace_gts(options):
@@ -85,7 +85,7 @@ def _runs_of(options: EvaluateOptions, set_name: str, csv: str, dilate_size: int
         label = f"{set_name} {setting_name(dilate_size, replace_gt)}"
         jobs = [replace(job, label=f"{label}: {job.label}") for job in plan.jobs]
         runs.append(
-            Run(
+            BenchmarkRun(
                 set_name=set_name,
                 dilate_size=dilate_size,
                 replace_gt=replace_gt,
@@ -128,12 +128,12 @@ def _inpaint_options(
     return InpaintOptions(clip=clip, prompts=options.prompts, model=options.model, sampling=sampling, output=output)
 
 
-def jobs_of(runs: list[Run]) -> list[tuple[Run, Job]]:
+def jobs_of(runs: list[BenchmarkRun]) -> list[tuple[BenchmarkRun, Job]]:
     """Every job of every run, in order."""
     return [(run, job) for run in runs for job in run.plan.jobs]
 
 
-def entry_of(options: EvaluateOptions, run: Run, job: Job) -> Entry:
+def entry_of(options: EvaluateOptions, run: BenchmarkRun, job: Job) -> Entry:
     """A job's result as what is scored."""
     return Entry(
         label=job.label, stem=job.output.stem, result=job.output, folder=run.folder, open=lambda: _open(options, job)

@@ -48,7 +48,7 @@ class Found:
         return self.result.name if self.result.is_dir() else self.result.stem
 
 
-def check(options: ResultsOptions) -> None:
+def _check(options: ResultsOptions) -> None:
     """InputError for flags that do not go together, before anything is opened."""
     if options.results is None:
         raise InputError("--results: expected a folder of results or a video, none came")
@@ -193,7 +193,7 @@ def entries_of(options: ResultsOptions, scoring: ScoringOptions) -> list[Entry]:
     Raises:
         InputError: in one line, for the first thing that does not fit.
     """
-    check(options)
+    _check(options)
     prompts, folder = read_prompts(options.prompts_file), output_folder(options)
     return [
         Entry(

@@ -19,7 +19,7 @@ from videopainter.pipelines.windows import plan_windows
 from videopainter.runs.manifest import manifest_path
 from videopainter.runs.plan import ASPECT_TOLERANCE
 
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v")
+READABLE_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v")
 _PROMPT_COLUMNS = ("Masked_Target_Caption", "image_inpainting_prompt", "Edited_image_caption")
 
 
@@ -54,7 +54,7 @@ def open_result(path: Path) -> tuple[FrameSource, tuple[Path, ...]]:
 def find_result(folder: Path, names: Sequence[str]) -> Path | None:
     """The first of `names` that is a video file or a folder of frames in `folder`; None for none."""
     for name in names:
-        for path in [folder / name, *(folder / f"{name}{suffix}" for suffix in (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES))]:
+        for path in [folder / name, *(folder / f"{name}{suffix}" for suffix in (*READABLE_SUFFIXES, *IMAGE_SUFFIXES))]:
             if path.exists():
                 return path
     return None

@@ -19,7 +19,7 @@ from videopainter.evaluation.options import ScoringOptions
 from videopainter.evaluation.pairs import Pair
 from videopainter.metrics.report.summary import write_whole
 
-CHUNK = 16
+_CHUNK = 16
 KINDS = ("original", "masked", "result")
 FRAME_FOLDERS = ("comp_frames", "ori_frames", "masks")
 MARK = "fingerprint.txt"
@@ -106,6 +106,6 @@ def save_frames(pair: Pair, folder: Path, fingerprint: str) -> None:
 
 def chunks_of(pair: Pair) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Originals, masks and results, a few frames at a time."""
-    for start in range(0, len(pair.clip), CHUNK):
-        stop = min(start + CHUNK, len(pair.clip))
+    for start in range(0, len(pair.clip), _CHUNK):
+        stop = min(start + _CHUNK, len(pair.clip))
         yield pair.clip.frames.read(start, stop), pair.clip.masks.read(start, stop), pair.results.read(start, stop)

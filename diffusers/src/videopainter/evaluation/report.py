@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from videopainter.errors import complain
-from videopainter.evaluation.benchmark import Run, entry_of
+from videopainter.evaluation.benchmark import BenchmarkRun, entry_of
 from videopainter.evaluation.finding import output_folder
 from videopainter.evaluation.options import EvaluateOptions, ResultsOptions, ScoringOptions
 from videopainter.evaluation.pairs import Pair
@@ -47,7 +47,7 @@ class Scored:
         ]
 
 
-def report_runs(options: EvaluateOptions, runs: Sequence[Run], ckpt: Path, *, failed: Collection[str]) -> None:
+def report_runs(options: EvaluateOptions, runs: Sequence[BenchmarkRun], ckpt: Path, *, failed: Collection[str]) -> None:
     """The reports of every run that has scores, and an overview of all of them.
 
     Jobs whose label is among `failed` are left out: what lies there of them was made otherwise, or is not whole.

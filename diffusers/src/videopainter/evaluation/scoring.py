@@ -17,14 +17,13 @@ from videopainter.evaluation.players import show
 from videopainter.metrics.catalog import METRICS
 from videopainter.metrics.networks.weights import WEIGHTS, absent
 from videopainter.metrics.scores import VideoScores
-from videopainter.runs.manifest import Hasher, fingerprint, weight_files
+from videopainter.runs.manifest import Hasher, fingerprint, model_files
 from videopainter.runs.outcomes import Report
 from videopainter.runs.record import ROW_KEYS
 from videopainter.runs.weights import upwards
 
 # Raised when the same videos would score otherwise than before.
 SCORE_VERSION = 1
-GIB = 2**30
 SCORES = "scores"  # in a run's folder: one JSON per video
 
 
@@ -169,7 +168,7 @@ class Scoring:
         # A model may be one file, or the folder that its file lies in.
         roots = [self.ckpt / path for path in WEIGHTS[key].paths]
         folders = [root.parent if root.parent != self.ckpt else root for root in roots]
-        return self._joint(tuple(file for folder in folders for file in weight_files(folder)))
+        return self._joint(tuple(file for folder in folders for file in model_files(folder)))
 
 
 def mask_digest(clip: Clip) -> str:
@@ -210,7 +209,7 @@ def add_speed(scores: VideoScores, record: Mapping[str, Any], metrics: list[str]
             found["seconds_per_frame"] = seconds / frames if seconds and frames else "not in its JSON"
         peak = record.get("peak_memory_bytes", {})
         largest = peak.get("gpu", peak.get("process"))
-        found["peak_memory"] = largest / GIB if largest else "not in its JSON"
+        found["peak_memory"] = largest / 2**30 if largest else "not in its JSON"
     for key, value in found.items():
         if metrics is not None and key not in metrics:
             continue

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from videopainter.metrics.fidelity import Frames, frame_fidelity, hole_fidelity
+from videopainter.metrics.fidelity import FrameBatch, frame_fidelity, hole_fidelity
 from videopainter.metrics.motion import Motion
 from videopainter.metrics.networks.perceptual import haarpsi
 from videopainter.metrics.regions import IdentityConsistency
@@ -57,7 +57,7 @@ class Chunk:
             self._moved[name] = torch.from_numpy(getattr(self, name)).to(self.device)
         return self._moved[name]
 
-    def pixels(self, name: str) -> Frames:
+    def pixels(self, name: str) -> FrameBatch:
         """Frames where fidelity is fastest: arrays for a CPU, tensors for anything else."""
         return getattr(self, name) if self.device.type == "cpu" else self.moved(name)
 

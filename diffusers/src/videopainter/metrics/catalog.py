@@ -14,7 +14,7 @@ Level = Literal["frame", "pair", "video", "set"]
 # hole in both (the paper's text), `release` in the result only, as its evaluation script does.
 PROTOCOLS = ("background", "whole", "release")
 
-LPIPS, CLIP_SCORE, CLIP_FRAMES, I3D = "lpips", "clip_score", "clip_frames", "i3d"
+LPIPS, CLIP_SCORE, CLIP_FRAMES, I3D_WEIGHTS = "lpips", "clip_score", "clip_frames", "i3d"
 TRUTH, WINDOWS, RECORD, PROMPT, REGION_PROMPT = "truth", "windows", "record", "prompt", "region prompt"
 
 
@@ -132,7 +132,7 @@ _ALL = [
         higher_is_better=False,
         level="set",
         column="FID_Score",
-        weights=(I3D,),
+        weights=(I3D_WEIGHTS,),
     ),
     Metric(
         key="warping_error",

@@ -20,7 +20,7 @@ import numpy as np
 
 from videopainter.metrics.pixels import checked_masks, unit_range
 
-SCALE = 10.0  # Lab units at which likeness is 1/e
+LIKENESS_SCALE = 10.0  # Lab units at which likeness is 1/e
 LEVELS = 128  # quantiles by which distributions are compared
 _ROTATIONS = 16
 FEATURES = 4  # L, a, b, local contrast
@@ -58,7 +58,7 @@ def distance(first: Appearance, second: Appearance) -> float:
 
 def likeness(first: Appearance, second: Appearance) -> float:
     """exp(-distance / 10): 0..1, higher = more alike, 1 = the same."""
-    return float(np.exp(-distance(first, second) / SCALE))
+    return float(np.exp(-distance(first, second) / LIKENESS_SCALE))
 
 
 def visits(masks: np.ndarray, *, min_absence: int = 4, min_share: float = 0.5) -> list[np.ndarray]:

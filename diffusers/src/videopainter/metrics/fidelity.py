@@ -14,41 +14,20 @@ and the denominator alike and cancels.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 
+from videopainter.data.reshape import Box
 from videopainter.metrics.catalog import PROTOCOLS
 from videopainter.metrics.pixels import SSIM_K1, SSIM_K2, SSIM_SIGMA, SSIM_WINDOW, psnr_of
 
-Frames = np.ndarray | torch.Tensor
+FrameBatch = np.ndarray | torch.Tensor
 _RADIUS = SSIM_WINDOW // 2
 _KERNEL = cv2.getGaussianKernel(SSIM_WINDOW, SSIM_SIGMA, cv2.CV_32F)
 _C1, _C2 = (2 * (k * 255) ** 2 for k in (SSIM_K1, SSIM_K2))  # of values in 0..255, doubled as the moments are
-
-
-class Box(NamedTuple):
-    """Rows [top, bottom) and columns [left, right) of frames."""
-
-    top: int
-    bottom: int
-    left: int
-    right: int
-
-    def grown(self, pixels: int, height: int, width: int) -> Box:
-        """As many pixels larger on every side, inside of frames of this size."""
-        top, left = max(self.top - pixels, 0), max(self.left - pixels, 0)
-        return Box(top, min(self.bottom + pixels, height), left, min(self.right + pixels, width))
-
-    def crop(self, frames: Any) -> Any:
-        """The box's part of (N, H, W, ...)."""
-        return frames[:, self.top : self.bottom, self.left : self.right]
-
-    def within(self, outer: Box) -> Box:
-        """The box in the coordinates of a crop by `outer`."""
-        return Box(self.top - outer.top, self.bottom - outer.top, self.left - outer.left, self.right - outer.left)
 
 
 def hole_box(masks: np.ndarray) -> Box | None:
@@ -60,7 +39,9 @@ def hole_box(masks: np.ndarray) -> Box | None:
     return Box(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
 
 
-def frame_fidelity(originals: Frames, results: Frames, masks: np.ndarray, protocol: str) -> dict[str, np.ndarray]:
+def frame_fidelity(
+    originals: FrameBatch, results: FrameBatch, masks: np.ndarray, protocol: str
+) -> dict[str, np.ndarray]:
     """psnr, ssim, mse, mae of whole frames and, as masked_*, under the protocol: float64 (N,) each.
 
     Args:
@@ -86,7 +67,7 @@ def frame_fidelity(originals: Frames, results: Frames, masks: np.ndarray, protoc
     return found
 
 
-def hole_fidelity(truth: Frames, results: Frames, masks: np.ndarray) -> dict[str, np.ndarray]:
+def hole_fidelity(truth: FrameBatch, results: FrameBatch, masks: np.ndarray) -> dict[str, np.ndarray]:
     """hole_psnr, hole_ssim, hole_mse, hole_mae: means of the maps over the hole's pixels: float64 (N,).
 
     NaN for frames without a hole. SSIM's windows at the hole's edge see what lies around it.
@@ -114,7 +95,7 @@ def _named(prefix: str, errors: np.ndarray, ssims: np.ndarray, pixels: np.ndarra
 # Errors
 
 
-def _error_sums(first: Frames, second: Frames | None, masks: np.ndarray | None = None) -> np.ndarray:
+def _error_sums(first: FrameBatch, second: FrameBatch | None, masks: np.ndarray | None = None) -> np.ndarray:
     """Sums of squared and of absolute differences (of 0..255) over the masks' pixels and channels: (2, N).
 
     `second` None is black. Equal pixels add exactly 0.
@@ -141,7 +122,7 @@ def _row_sums(values: torch.Tensor) -> torch.Tensor:
 # SSIM
 
 
-def ssim_maps(first: Frames, second: Frames) -> Frames:
+def ssim_maps(first: FrameBatch, second: FrameBatch) -> FrameBatch:
     """SSIM around every pixel, mean of the channels: float32 (N, H, W), as `pixels.ssim_map` defines it."""
     if isinstance(first, torch.Tensor):
         return _ssim_on_device(first, second)  # type: ignore[arg-type]
@@ -154,7 +135,7 @@ def ssim_maps(first: Frames, second: Frames) -> Frames:
 
 
 def _masked_ssim_change(
-    maps: Frames, originals: Frames, results: Frames, masks: np.ndarray, protocol: str
+    maps: FrameBatch, originals: FrameBatch, results: FrameBatch, masks: np.ndarray, protocol: str
 ) -> np.ndarray | float:
     """What blackening the hole adds to the sum of each frame's SSIM map: (N,).
 
@@ -235,13 +216,13 @@ def _mirrored(images: torch.Tensor, dim: int) -> torch.Tensor:
     return torch.cat([before, images, after], dim=dim)
 
 
-def _sums(maps: Frames) -> np.ndarray:
+def _sums(maps: FrameBatch) -> np.ndarray:
     """Sum of each frame's map (N, H, W): float64 (N,)."""
     if isinstance(maps, torch.Tensor):
         return maps.sum(dim=(1, 2), dtype=torch.float64).cpu().numpy()
     return maps.sum(axis=(1, 2), dtype=np.float64)
 
 
-def _like(masks: np.ndarray, other: Frames) -> Any:
+def _like(masks: np.ndarray, other: FrameBatch) -> Any:
     """Masks where `other` is: an array or a tensor on its device."""
     return torch.from_numpy(masks).to(other.device) if isinstance(other, torch.Tensor) else masks

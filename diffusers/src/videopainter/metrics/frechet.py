@@ -54,11 +54,6 @@ def frechet(real: np.ndarray, fake: np.ndarray) -> Frechet:
     )
 
 
-def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:
-    """`frechet(real, fake).distance`."""
-    return frechet(real, fake).distance
-
-
 def _checked(features: np.ndarray, name: str) -> np.ndarray:
     features = np.asarray(features, np.float64)
     if features.ndim != 2 or 0 in features.shape:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-MIN_SIZE = 12  # pixels of the longer side that DIS needs
+MIN_FLOW_SIZE = 12  # pixels of the longer side that DIS needs
 # Sundaram et al.: |flow + flow back|² may be this share of |flow|² + |flow back|², and this many pixels² more.
 _SHARE, _SLACK = 0.01, 0.5
 
@@ -44,7 +44,7 @@ class Motion:
         """The next frames of the video.
 
         Args:
-            frames: uint8 (N, H, W, 3), the longer side at least `MIN_SIZE`.
+            frames: uint8 (N, H, W, 3), the longer side at least `MIN_FLOW_SIZE`.
             masks: bool (N, H, W), True = hole.
 
         Returns:

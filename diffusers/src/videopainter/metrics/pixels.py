@@ -7,7 +7,7 @@ of images scaled to 0..1. A map says what every pixel contributes; two means mak
 - `pooled_mean`: one number per clip, every pixel of the mask counting alike; ValueError if the whole mask is empty.
 
 A mask chooses pixels of the map; it does not change the images. To leave pixels out of both images, as benchmarks of
-background preservation do, see `zeroed`.
+background preservation do, make them black in both.
 """
 
 from __future__ import annotations
@@ -38,11 +38,6 @@ def as_pair(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarr
     if first.shape != second.shape or first.ndim != 4 or first.shape[-1] != 3:
         raise ValueError(f"frames: expected two clips of one shape (T, H, W, 3), got {first.shape} and {second.shape}")
     return unit_range(first), unit_range(second)
-
-
-def zeroed(frames: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """The frames with the pixels of `masks` black; for both images, where these are not to count."""
-    return np.where(masks[..., None], np.zeros((), frames.dtype), frames)
 
 
 # Maps
@@ -136,11 +131,6 @@ def mae(first: np.ndarray, second: np.ndarray, masks: np.ndarray | None = None) 
 def psnr(first: np.ndarray, second: np.ndarray, masks: np.ndarray | None = None) -> np.ndarray:
     """PSNR of each frame in dB: (T,), higher = more alike; identical: infinity."""
     return psnr_of(mse(first, second, masks))
-
-
-def ssim(first: np.ndarray, second: np.ndarray, masks: np.ndarray | None = None) -> np.ndarray:
-    """SSIM of each frame: (T,), -1..1, higher = more alike."""
-    return frame_means(ssim_map(first, second), masks)
 
 
 # Numbers per clip

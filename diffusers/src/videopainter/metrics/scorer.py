@@ -17,7 +17,7 @@ from videopainter.errors import InputError
 from videopainter.flags import flag
 from videopainter.metrics import catalog
 from videopainter.metrics.catalog import METRICS, PROTOCOLS
-from videopainter.metrics.motion import MIN_SIZE
+from videopainter.metrics.motion import MIN_FLOW_SIZE
 from videopainter.metrics.scores import VideoScores
 
 if TYPE_CHECKING:
@@ -178,8 +178,8 @@ class Scorer:
             why += [self._absent(weight) for weight in metric.weights]
             if metric.level == "pair" and video.frames < 2:
                 why.append("one frame only")
-            if key in _MOTION and max(video.height, video.width) < MIN_SIZE:
-                why.append(f"optical flow needs frames of at least {MIN_SIZE} pixels on a side")
+            if key in _MOTION and max(video.height, video.width) < MIN_FLOW_SIZE:
+                why.append(f"optical flow needs frames of at least {MIN_FLOW_SIZE} pixels on a side")
             if key in _LPIPS and min(video.height, video.width) < _LPIPS_SIZE:
                 why.append(f"LPIPS needs frames of at least {_LPIPS_SIZE}x{_LPIPS_SIZE} pixels")
             if any(why):

@@ -129,12 +129,6 @@ class ClipMemory:
     hole: HoleTokens
     hidden: Sequence[torch.Tensor]  # per block (B, N, D)
 
-    @classmethod
-    def from_full(cls, hidden: Sequence[torch.Tensor], token_mask: torch.Tensor) -> ClipMemory:
-        """From full-length block outputs (B, L, D) and a boolean token mask (B, L)."""
-        hole = HoleTokens.from_mask(token_mask)
-        return cls(hole, [hole.gather(h) for h in hidden])
-
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> ClipMemory:
         """The memory on another device, its tokens in `dtype`; what is there already is not copied."""
         return ClipMemory(self.hole.to(device), [hidden.to(device, dtype) for hidden in self.hidden])

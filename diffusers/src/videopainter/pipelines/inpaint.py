@@ -23,7 +23,7 @@ from videopainter.pipelines.prompts import PromptTrack
 from videopainter.pipelines.settings import InpaintSettings
 from videopainter.pipelines.store import WindowStore
 from videopainter.pipelines.streaming import (
-    Job,
+    StreamJob,
     blended_latents,
     denoise_windows,
     finished_frames,
@@ -179,7 +179,7 @@ class VideoPainterPipeline(CogVideoXImageToVideoPipeline):
         assert embeds is not None
         return PromptTrack.from_embeds(self, embeds, negative_embeds if settings.guidance else None)
 
-    def _run(self, job: Job, store: WindowStore, callback: StepCallback | None) -> None:
+    def _run(self, job: StreamJob, store: WindowStore, callback: StepCallback | None) -> None:
         """Denoise all windows; an interruption shortens the plan to those that are finished."""
         job.interrupted = lambda: self._interrupt
         with self.denoising_progress(job, store, callback) as on_step:
@@ -195,7 +195,7 @@ class VideoPainterPipeline(CogVideoXImageToVideoPipeline):
 
     @contextmanager
     def denoising_progress(
-        self, job: Job, store: WindowStore, callback: StepCallback | None = None
+        self, job: StreamJob, store: WindowStore, callback: StepCallback | None = None
     ) -> Iterator[Callable[[Window, int, torch.Tensor, torch.Tensor], torch.Tensor]]:
         """One progress bar over all windows and steps, with the time left; gives the function to call after each
         step."""
@@ -215,7 +215,7 @@ class VideoPainterPipeline(CogVideoXImageToVideoPipeline):
             if all(index in store for index in missing):
                 bar.update(bar.total - bar.n)
 
-    def _output(self, job: Job, store: WindowStore, output_type: str) -> Any:
+    def _output(self, job: StreamJob, store: WindowStore, output_type: str) -> Any:
         if output_type == "latent":
             return torch.cat(list(blended_latents(job.plan, store, job.settings.blend)), dim=1)
         frames = np.concatenate(list(finished_frames(self, job, store)))

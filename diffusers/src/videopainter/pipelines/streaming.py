@@ -29,7 +29,7 @@ from videopainter.pipelines.windows import Window, WindowPlan, blend_weights, pl
 
 
 @dataclass
-class Job:
+class StreamJob:
     """One video to inpaint. `first_frame` is a filled first frame, uint8 (H, W, 3) at the video's size, or None."""
 
     frames: FrameSource
@@ -56,7 +56,7 @@ def make_job(
     first_frame: np.ndarray | None = None,
     generator: torch.Generator | None = None,
     noise: Sequence[torch.Tensor] | None = None,
-) -> Job:
+) -> StreamJob:
     """Check the parts against each other and plan the windows.
 
     Raises:
@@ -76,7 +76,7 @@ def make_job(
     if noise is not None and len(noise) != len(plan.windows):
         raise ValueError(f"latents: expected noise for each of {len(plan.windows)} windows, got {len(noise)}")
     height, width = _working_size(pipe, settings, frames)
-    return Job(
+    return StreamJob(
         frames,
         masks,
         prompts,
@@ -104,7 +104,7 @@ def _window_seeds(settings: InpaintSettings, generator: torch.Generator | None, 
     return draws.tolist()
 
 
-def denoise_windows(pipe: Any, job: Job, store: WindowStore) -> Iterator[Window]:
+def denoise_windows(pipe: Any, job: StreamJob, store: WindowStore) -> Iterator[Window]:
     """Denoise the windows that the store does not hold yet; yields each window when its latents are stored."""
     form = resample_form(pipe, job.settings)
     for window in job.plan.windows:
@@ -121,7 +121,7 @@ def resample_form(pipe: Any, settings: InpaintSettings) -> str | None:
     return None if settings.id_resample == "off" else settings.id_resample
 
 
-def _denoise_one(pipe: Any, job: Job, store: WindowStore, window: Window, form: str | None) -> None:
+def _denoise_one(pipe: Any, job: StreamJob, store: WindowStore, window: Window, form: str | None) -> None:
     frames, masks = read_window(job, window)
     branch, transformer = pipe.branch, pipe.transformer
     conditions = make_conditions(
@@ -155,7 +155,7 @@ def _denoise_one(pipe: Any, job: Job, store: WindowStore, window: Window, form: 
     store.save(window.index, latents, memory if seen else None)
 
 
-def read_window(job: Job, window: Window) -> tuple[np.ndarray, np.ndarray]:
+def read_window(job: StreamJob, window: Window) -> tuple[np.ndarray, np.ndarray]:
     """A window's frames (F, H, W, 3) and masks (F, H, W) at the working size; the last frame fills what is missing."""
     stop = min(window.stop, len(job.frames))
     frames, masks = read_range(job, window.start, stop)
@@ -167,7 +167,7 @@ def read_window(job: Job, window: Window) -> tuple[np.ndarray, np.ndarray]:
     return frames, masks
 
 
-def read_range(job: Job, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+def read_range(job: StreamJob, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
     """Frames and masks [start, stop) at the video's size, with the filled first frame in its place."""
     frames, masks = job.frames.read(start, stop), job.masks.read(start, stop)
     if start == 0 and job.first_frame is not None:
@@ -177,7 +177,9 @@ def read_range(job: Job, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]
     return frames, masks
 
 
-def _first_latent(pipe: Any, job: Job, store: WindowStore, window: Window, frames: np.ndarray) -> torch.Tensor | None:
+def _first_latent(
+    pipe: Any, job: StreamJob, store: WindowStore, window: Window, frames: np.ndarray
+) -> torch.Tensor | None:
     """The image condition: the filled first frame, later the previous window's latent at this window's first frame."""
     if window.index == 0:
         if job.first_frame is None:
@@ -212,7 +214,7 @@ def blended_latents(plan: WindowPlan, store: WindowStore, mode: str) -> Iterator
         yield total
 
 
-def finished_frames(pipe: Any, job: Job, store: WindowStore) -> Iterator[np.ndarray]:
+def finished_frames(pipe: Any, job: StreamJob, store: WindowStore) -> Iterator[np.ndarray]:
     """Decode the stored windows: uint8 (t, H, W, 3) in order, at the video's size, as many as the video has."""
     latents = blended_latents(job.plan, store, job.settings.blend)
     start = 0
@@ -224,7 +226,7 @@ def finished_frames(pipe: Any, job: Job, store: WindowStore) -> Iterator[np.ndar
         start = stop
 
 
-def paste_background(job: Job, decoded: np.ndarray, start: int) -> np.ndarray:
+def paste_background(job: StreamJob, decoded: np.ndarray, start: int) -> np.ndarray:
     """Bring decoded frames to the video's size; pixels outside the hole become the input's own where settings say so.
 
     A feathered edge lies inside the hole.

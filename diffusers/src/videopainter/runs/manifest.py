@@ -24,7 +24,7 @@ LIBRARIES = ("torch", "diffusers", "transformers", "peft", "av", "opencv-python-
 
 
 # In a work folder, where the pipeline keeps finished windows.
-WINDOWS = "windows"
+WINDOWS_FOLDER = "windows"
 
 
 def manifest_path(result: Path) -> Path:
@@ -67,7 +67,7 @@ def is_finished(result: Path, wanted: str, *, overwrite: bool) -> bool:
     if result.exists():
         made = "with other settings" if manifest_path(result).exists() else "by something else (no JSON beside it)"
         raise InputError(f"{result} is there already, made {made}: {advice}")
-    if any((work_dir(result) / WINDOWS).glob("*.safetensors")):
+    if any((work_dir(result) / WINDOWS_FOLDER).glob("*.safetensors")):
         raise InputError(f"{work_dir(result)} holds finished windows of a run with other settings: {advice}")
     return False
 
@@ -175,7 +175,7 @@ class Hasher:
             return  # a read-only home costs time, nothing else
 
 
-def weight_files(path: str | Path | None) -> list[Path]:
+def model_files(path: str | Path | None) -> list[Path]:
     """Weights and configs below a model folder (or the file itself); empty for None and for hub ids."""
     if path is None or not Path(path).exists():
         return []

@@ -17,7 +17,7 @@ from videopainter.runs.options import ModelOptions
 if TYPE_CHECKING:
     import torch
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 # Clips take hours; whoever is done first waits for the slowest.
 PATIENCE = timedelta(days=14)
 
@@ -45,7 +45,7 @@ class Shard:
             raise InputError(f"WORLD_SIZE is {size}: expected RANK from 0 to {size - 1}, got {os.environ.get('RANK')}")
         return cls(rank=rank, local_rank=int(os.environ.get("LOCAL_RANK", rank)), size=size)
 
-    def own(self, items: Sequence[T]) -> list[T]:
+    def own(self, items: Sequence[_T]) -> list[_T]:
         """Every `size`-th item, from `rank` on: together the processes have each item once."""
         return list(items[self.rank :: self.size])
 

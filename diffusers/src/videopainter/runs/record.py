@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import resource
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -19,6 +17,7 @@ from videopainter.runs.plan import Job, Plan, has_first_frame, step_cache
 from videopainter.runs.processes import Precision
 from videopainter.runs.samples import source_notes
 from videopainter.runs.weights import file_digests, weight_digests
+from videopainter.training.tracking.progress import peak_memory
 
 # Raised when the same recipe would give other pixels than before.
 # 2: frames are read and written with exact rounding, HDR is tone-mapped.
@@ -138,7 +137,7 @@ def make_record(
         "compile": options.model.compile,
         "cache": stamp.recipe.get("cache"),
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
-        "peak_memory_bytes": peak_memory(precision.device),
+        "peak_memory_bytes": _peaks(precision.device),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
@@ -174,12 +173,6 @@ def reset_peak_memory(device: str) -> None:
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def peak_memory(device: str) -> dict[str, int]:
+def _peaks(device: str) -> dict[str, int]:
     """Bytes: the largest this process has held, in main memory and (on a GPU) allocated there."""
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    peak = {"process": largest if sys.platform == "darwin" else largest * 1024}
-    if device.startswith("cuda"):
-        import torch
-
-        peak["gpu"] = torch.cuda.max_memory_allocated(device)
-    return peak
+    return {"process": peak_memory()} | ({"gpu": peak_memory(device)} if device.startswith("cuda") else {})

@@ -17,7 +17,7 @@ from videopainter.errors import complain
 from videopainter.pipelines.loading import load_pipeline
 from videopainter.pipelines.streaming import inpaint_stream
 from videopainter.runs.first_frames import fill_first_frames, load_first_frame
-from videopainter.runs.manifest import WINDOWS, Hasher, begin, is_finished, manifest_path, work_dir, write_json
+from videopainter.runs.manifest import WINDOWS_FOLDER, Hasher, begin, is_finished, manifest_path, work_dir, write_json
 from videopainter.runs.outcomes import Report
 from videopainter.runs.plan import Job, Plan, step_cache
 from videopainter.runs.processes import Precision, torch_dtype
@@ -117,7 +117,7 @@ class Studio:
         """Inpaint one clip; the JSON and then the end of the work folder tell that all of it is there."""
         job, plan = order.job, order.plan
         clip, settings = job.sample.open(), plan.settings(job.seed)
-        resumed = any((work_dir(job.output) / WINDOWS).glob("*.safetensors"))
+        resumed = any((work_dir(job.output) / WINDOWS_FOLDER).glob("*.safetensors"))
         reset_peak_memory(self.precision.device)
         pipe.set_progress_bar_config(desc=job.label, disable=plan.options.output.quiet, position=self.position)
         with self._timed("inpaint"):
@@ -129,7 +129,7 @@ class Studio:
                 prompt={0: clip.prompt, **plan.prompts_at},
                 negative_prompt=plan.options.prompts.negative_prompt,
                 first_frame=load_first_frame(plan, job, clip),
-                work_dir=work_dir(job.output) / WINDOWS,
+                work_dir=work_dir(job.output) / WINDOWS_FOLDER,
                 fingerprint=order.stamp.fingerprint,
             )
             with ResultWriter(job.output, clip, plan.options.output) as writer:

@@ -10,7 +10,7 @@ import videopainter
 from videopainter.errors import InputError
 from videopainter.models.adapter_file import adapter_file
 from videopainter.pipelines.loading import read_config, read_safetensors_header
-from videopainter.runs.manifest import Hasher, weight_files
+from videopainter.runs.manifest import Hasher, model_files
 from videopainter.runs.options import ModelOptions
 
 TINY = Path("ckpt/tiny")
@@ -114,7 +114,7 @@ def weight_digests(roles: dict[str, str], hasher: Hasher) -> dict[str, str]:
 def file_digests(path: str, hasher: Hasher) -> dict[str, str]:
     """{name inside the folder: sha256} of the weights and configs at `path`; empty for a hub id."""
     root = Path(path) if Path(path).is_dir() else Path(path).parent
-    files = weight_files(path)
+    files = model_files(path)
     digests = hasher.files(files)
     return {file.relative_to(root).as_posix(): digests[str(file)] for file in files}
 

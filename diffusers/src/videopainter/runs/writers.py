@@ -16,7 +16,7 @@ from videopainter.data.video.reader import VideoWriter, open_video
 from videopainter.runs.options import OutputOptions
 from videopainter.runs.outputs import companion
 
-CHUNK = 16  # frames of a finished result that are read at once
+_CHUNK = 16  # frames of a finished result that are read at once
 SHEET_ROWS = 6
 SHEET_HEIGHT = 240  # pixels of one picture
 
@@ -108,8 +108,8 @@ def write_missing_beside(path: Path, clip: Clip, options: OutputOptions) -> list
     only = replace(options, save_comparison="comparison" in missing, contact_sheet="contact_sheet" in missing)
     result = open_video(path)
     with BesideWriter(path, clip, only) as writer:
-        for start in range(0, len(result), CHUNK):
-            writer.write(result.read(start, min(start + CHUNK, len(result))))
+        for start in range(0, len(result), _CHUNK):
+            writer.write(result.read(start, min(start + _CHUNK, len(result))))
     return list(missing.values())
 
 

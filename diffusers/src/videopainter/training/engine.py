@@ -18,7 +18,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor
 
 from videopainter.errors import InputError
-from videopainter.training.options import ModelOptions, TrainingOptions
+from videopainter.training.options import TrainedModelOptions, TrainingOptions
 
 _PLAIN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -62,7 +62,7 @@ def make_accelerator(options: TrainingOptions) -> Accelerator:
     return accelerator
 
 
-def fsdp_policy(model: ModelOptions) -> MixedPrecisionPolicy:
+def fsdp_policy(model: TrainedModelOptions) -> MixedPrecisionPolicy:
     """FSDP2: weights travel in half precision, gradients are summed in float32, inputs stay as they are.
 
     accelerate's own would cast all that goes into a block, rotary tables too; `InpaintingModel` casts what has to be.
@@ -71,7 +71,7 @@ def fsdp_policy(model: ModelOptions) -> MixedPrecisionPolicy:
     return MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32, cast_forward_inputs=False)
 
 
-def frozen_dtype(model: ModelOptions) -> torch.dtype:
+def frozen_dtype(model: TrainedModelOptions) -> torch.dtype:
     """Of weights that are not trained: `--frozen_dtype`, by default what `--mixed_precision` computes in.
 
     On every device and under every engine alike, so that a CPU sees the dtypes that a GPU would.

@@ -17,7 +17,7 @@ from videopainter.training.validation.options import ValidationOptions
 
 
 @dataclass(kw_only=True)
-class ModelOptions:
+class TrainedModelOptions:
     """Which weights are loaded, and what is made of them."""
 
     _argument_group_name: ClassVar[str] = "models"
@@ -98,7 +98,7 @@ class TrainingOptions:
     """All flags of a run, by group."""
 
     data: TrainingSetOptions
-    model: ModelOptions
+    model: TrainedModelOptions
     condition: ConditionOptions
     adapter: AdapterOptions = field(default_factory=AdapterOptions)
     optimizer: OptimizerOptions

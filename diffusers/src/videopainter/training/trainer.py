@@ -35,7 +35,7 @@ from videopainter.training.validation.clips import Encoders, ValidationClips
 from videopainter.training.validation.validation import Validation
 from videopainter.training.validation.videos import LiveModels
 
-logger = logging.getLogger("videopainter.training")
+_logger = logging.getLogger("videopainter.training")
 UNREADABLE_FILE = "unreadable_clips.csv"
 
 
@@ -278,18 +278,18 @@ class Trainer:
             return
         found: list[Any] = [None]
         if self.accelerator.is_main_process:
-            found = [self.checkpoints.find(wanted, logger.warning)]
+            found = [self.checkpoints.find(wanted, _logger.warning)]
         if self.accelerator.num_processes > 1:
             torch.distributed.broadcast_object_list(found)
         checkpoint = found[0]
         if checkpoint is None:
-            logger.warning("no checkpoint to go on from in %s: starting anew", self.options.output_dir)
+            _logger.warning("no checkpoint to go on from in %s: starting anew", self.options.output_dir)
             return
         extra = self.engine.load_state(checkpoint / STATE)
         if self.average is not None and "average" in extra:
             self.average.load_state_dict(extra["average"])
         self.position = Position.read(checkpoint)
-        logger.info("going on from %s (%s)", checkpoint, POSITION)
+        _logger.info("going on from %s (%s)", checkpoint, POSITION)
 
 
 def _load_scheduler(model_path: str) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from videopainter.data.masks.ids import IdArray
 from videopainter.data.video.reader import VideoFrames
 
-T = TypeVar("T", VideoFrames, IdArray)
+_T = TypeVar("_T", VideoFrames, IdArray)
 
 
 class FileIndex:
@@ -32,7 +32,7 @@ class FileIndex:
         """The ids of that path; InputError where there are none."""
         return self._get(path, lambda: IdArray(path))
 
-    def _get(self, path: Path, make: Callable[[], T]) -> T:
+    def _get(self, path: Path, make: Callable[[], _T]) -> _T:
         status = path.stat()
         stamp = (status.st_size, status.st_mtime_ns)
         known = self._known.pop(path, None)

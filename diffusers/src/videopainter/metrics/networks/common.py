@@ -36,7 +36,7 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def load_strictly(model: nn.Module, state: dict[str, torch.Tensor], what: str, path: Path) -> None:
+def load_network(model: nn.Module, state: dict[str, torch.Tensor], what: str, path: Path) -> None:
     """Put `state` into `model`; InputError, in one line, where a name or a shape does not fit."""
     own = model.state_dict()
     for key, value in state.items():

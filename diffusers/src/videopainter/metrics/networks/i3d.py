@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from videopainter.metrics.networks.common import exact_convolutions, load_strictly, read_state_dict
+from videopainter.metrics.networks.common import exact_convolutions, load_network, read_state_dict
 
-FEATURES = 1024
+_FEATURES = 1024
 _CLASSES = 400  # of Kinetics; the layer is in the file and not used here
 _BATCH_NORM_EPS = 1e-3
 
@@ -88,7 +88,7 @@ class _Logits(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.conv3d = nn.Conv3d(FEATURES, _CLASSES, 1)
+        self.conv3d = nn.Conv3d(_FEATURES, _CLASSES, 1)
 
 
 class I3D(nn.Module):
@@ -108,7 +108,7 @@ class I3D(nn.Module):
     def load(cls, path: Path, device: str | torch.device = "cpu") -> I3D:
         """From `i3d_rgb_imagenet.pt`. Raises InputError for a file of anything else."""
         model = cls()
-        load_strictly(model, read_state_dict(path), "I3D", path)
+        load_network(model, read_state_dict(path), "I3D", path)
         return model.to(device)
 
     @torch.inference_mode()

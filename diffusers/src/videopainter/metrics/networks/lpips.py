@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from videopainter.errors import InputError
-from videopainter.metrics.networks.common import exact_convolutions, load_strictly, read_state_dict
+from videopainter.metrics.networks.common import exact_convolutions, load_network, read_state_dict
 
 # Mean and standard deviation of the network's training images, for values in -1..1 (LPIPS v0.1).
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
@@ -96,7 +96,7 @@ class Lpips(nn.Module):
         """
         model = cls()
         state = {key: value for key, value in read_state_dict(path).items() if not key.startswith("classifier.")}
-        load_strictly(model.net, state, "SqueezeNet 1.1", path)
+        load_network(model.net, state, "SqueezeNet 1.1", path)
         state = read_state_dict(weightings)
         for depth, weighting in enumerate(model.weightings):
             values = state.get(f"lin{depth}.model.1.weight")

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import torch
 
-from videopainter.metrics.catalog import CLIP_FRAMES, CLIP_SCORE, LPIPS
-from videopainter.metrics.catalog import I3D as I3D_WEIGHTS
+from videopainter.metrics.catalog import CLIP_FRAMES, CLIP_SCORE, I3D_WEIGHTS, LPIPS
 from videopainter.metrics.networks.clip_images import ClipImages
 from videopainter.metrics.networks.i3d import I3D
 from videopainter.metrics.networks.lpips import Lpips, weightings_file

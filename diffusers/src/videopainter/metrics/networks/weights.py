@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from videopainter.metrics.catalog import CLIP_FRAMES, CLIP_SCORE, I3D, LPIPS
+from videopainter.metrics.catalog import CLIP_FRAMES, CLIP_SCORE, I3D_WEIGHTS, LPIPS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ WEIGHTS: dict[str, WeightFile] = {
         paths=("clip-vit-base-patch32/config.json",),
         fetch=_clip("clip-vit-base-patch32"),
     ),
-    I3D: WeightFile(
+    I3D_WEIGHTS: WeightFile(
         name="I3D trained on ImageNet and Kinetics",
         paths=("i3d_rgb_imagenet.pt",),
         fetch="wget -P ckpt https://github.com/sczhou/ProPainter/releases/download/v0.1.0/i3d_rgb_imagenet.pt",

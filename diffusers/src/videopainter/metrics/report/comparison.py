@@ -26,7 +26,7 @@ DETAILS = ("frames", "height", "width", "prompt", "region_prompt", "hole_share")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class RunSummary:
     """A run by the name it is shown under."""
 
     name: str
@@ -108,7 +108,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 # Runs
 
 
-def load_runs(places: Sequence[str]) -> list[Run]:
+def load_runs(places: Sequence[str]) -> list[RunSummary]:
     """Runs from folders or `metrics.json` files, `NAME=` in front of either; InputError as `load_summary`."""
     if len(places) < 2:
         raise InputError(f"expected at least two runs (folders with a metrics.json), got {len(places)}")
@@ -122,12 +122,12 @@ def load_runs(places: Sequence[str]) -> list[Run]:
         found.append((name or folder.resolve().name or place, summary))
     names = Counter(name for name, _ in found)
     return [
-        Run(name=f"{name} ({number})" if names[name] > 1 else name, summary=summary)
+        RunSummary(name=f"{name} ({number})" if names[name] > 1 else name, summary=summary)
         for number, (name, summary) in enumerate(found, 1)
     ]
 
 
-def compare_runs(runs: Sequence[Run]) -> Comparison:
+def compare_runs(runs: Sequence[RunSummary]) -> Comparison:
     """Every other run against the first, over the videos that all of them have; means are of these videos too.
 
     Videos are matched by name, by name and index where a run has a name twice. Differing protocols leave out the
@@ -164,7 +164,7 @@ def compare_runs(runs: Sequence[Run]) -> Comparison:
     )
 
 
-def _matched(runs: Sequence[Run]) -> tuple[list[list[dict[str, Any]]], list[str]]:
+def _matched(runs: Sequence[RunSummary]) -> tuple[list[list[dict[str, Any]]], list[str]]:
     """Per run its videos that all runs have, in one order, and a warning for each run that has more.
 
     Raises:
@@ -249,7 +249,7 @@ def _set_difference(key: str, name: str, first: float | None, other: float | Non
 # What makes runs incomparable
 
 
-def _differing_protocols(runs: Sequence[Run]) -> list[str]:
+def _differing_protocols(runs: Sequence[RunSummary]) -> list[str]:
     protocols = {run.name: run.summary["protocol"] for run in runs}
     if len(set(protocols.values())) == 1:
         return []
@@ -257,7 +257,7 @@ def _differing_protocols(runs: Sequence[Run]) -> list[str]:
     return [f"protocols differ ({told}): the masked fidelity metrics are not compared"]
 
 
-def _differing_runs(runs: Sequence[Run]) -> list[str]:
+def _differing_runs(runs: Sequence[RunSummary]) -> list[str]:
     flat = [_flat({group: run.summary["run"].get(group, {}) for group in RUN_GROUPS}) for run in runs]
     keys = dict.fromkeys(key for settings in flat for key in settings)
     # What a run does not tell is no difference: results of other programs come with fewer settings.
@@ -276,7 +276,7 @@ def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _differing_videos(runs: Sequence[Run], tables: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
+def _differing_videos(runs: Sequence[RunSummary], tables: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
     """One line per detail in which the same video is not the same in all runs; where a run does not tell, none."""
     warnings = []
     for detail in DETAILS:
@@ -300,7 +300,7 @@ def _same(values: Sequence[Any]) -> bool:
     return all(value == values[0] for value in values)
 
 
-def _differing_vfid(runs: Sequence[Run], matched: int) -> list[str]:
+def _differing_vfid(runs: Sequence[RunSummary], matched: int) -> list[str]:
     counts = [run.summary["metrics"].get(VFID, {}).get("videos") for run in runs]
     if all(count in (matched, None) for count in counts):
         return []

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from videopainter.errors import InputError
-
 # Its fidelity is of the unmasked region: our protocol `background`. LPIPS, MSE and MAE are printed there times 100.
 PROTOCOL = "background"
 _SCALED = {"masked_lpips", "masked_mse", "masked_mae"}
@@ -38,10 +36,3 @@ def _row(set_name: str, label: str, *numbers: float) -> PublishedRow:
 
 
 PUBLISHED: dict[str, PublishedRow] = {name: _row(name, *row) for name, row in _TABLE.items()}
-
-
-def published_row(set_name: str) -> PublishedRow:
-    """The row of `set_name`; InputError, with the names there are, for another."""
-    if set_name not in PUBLISHED:
-        raise InputError(f"published rows: expected one of {', '.join(PUBLISHED)}, got {set_name!r}")
-    return PUBLISHED[set_name]

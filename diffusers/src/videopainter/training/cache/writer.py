@@ -40,7 +40,7 @@ from videopainter.training.encoding import EncodedPixels
 
 Encode = Callable[[list[TrainingSample]], EncodedPixels]
 Embed = Callable[[list[str]], torch.Tensor]
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +200,7 @@ def _tensor_names(path: Path) -> list[str] | None:
     try:
         return list(read_safetensors_header(path))
     except ValueError as error:
-        logger.warning("latent cache: a damaged shard is made again: %s", error)
+        _logger.warning("latent cache: a damaged shard is made again: %s", error)
         return None
 
 

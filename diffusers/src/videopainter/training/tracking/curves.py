@@ -58,14 +58,14 @@ class CurveOptions:
 
 
 @dataclass(frozen=True)
-class Run:
+class LoggedRun:
     """The curves of one training: metric -> its steps (n,) and values (n,), steps rising."""
 
     name: str
     curves: Mapping[str, tuple[np.ndarray, np.ndarray]]
 
     @classmethod
-    def read(cls, argument: str) -> Run:
+    def read(cls, argument: str) -> LoggedRun:
         """From a folder, a `metrics.jsonl` or `NAME=` in front of either.
 
         Raises:
@@ -117,7 +117,7 @@ def plot_curves(options: CurveOptions) -> Path:
         InputError: for runs that cannot be read, metrics that no run has, or a missing matplotlib.
     """
     check_matplotlib()
-    runs = [Run.read(argument) for argument in options.runs]
+    runs = [LoggedRun.read(argument) for argument in options.runs]
     panels = _panels(runs, options.metrics)
     figure = importlib.import_module("matplotlib.figure").Figure  # the object alone: no display, no global state
     columns = min(2, len(panels))
@@ -132,7 +132,7 @@ def plot_curves(options: CurveOptions) -> Path:
     return _save(picture, Path(options.output), options.dpi)
 
 
-def _panels(runs: Sequence[Run], wanted: Sequence[str] | None) -> dict[str, list[str]]:
+def _panels(runs: Sequence[LoggedRun], wanted: Sequence[str] | None) -> dict[str, list[str]]:
     present = {name for run in runs for name in run.curves}
     if wanted is None:
         found = {title: [name for name in names if name in present] for title, names in PANELS.items()}
@@ -146,7 +146,7 @@ def _panels(runs: Sequence[Run], wanted: Sequence[str] | None) -> dict[str, list
     return panels
 
 
-def _draw_panel(axis: Any, title: str, names: Sequence[str], runs: Sequence[Run], smoothing: float) -> None:
+def _draw_panel(axis: Any, title: str, names: Sequence[str], runs: Sequence[LoggedRun], smoothing: float) -> None:
     """One panel: a colour per run, a line style per metric; values faint, their running mean on top."""
     drawn: list[np.ndarray] = []
     for number, run in enumerate(runs):
@@ -173,7 +173,7 @@ def _draw_panel(axis: Any, title: str, names: Sequence[str], runs: Sequence[Run]
         axis.legend(fontsize=7, frameon=False)
 
 
-def _label(run: Run, name: str, *, several_runs: bool, several_names: bool) -> str:
+def _label(run: LoggedRun, name: str, *, several_runs: bool, several_names: bool) -> str:
     parts = [run.name] * several_runs + [name] * (several_names or not several_runs)
     return " ".join(parts)
 
