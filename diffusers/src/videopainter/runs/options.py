@@ -179,8 +179,8 @@ class OutputOptions:
 
     output_path: str | None = flag(
         None,
-        "A file for one result; for several a folder, or a file name with {name}, {id} or {seed} in it. "
-        "Default: output.mp4, for several the folder outputs.",
+        "A file for one result (.mp4, .mov, .mkv, .gif, or images as in folder/%05d.png); for several a folder, or a "
+        "name with {name}, {id} or {seed} in it. Default: output.mp4, for several the folder outputs.",
     )
     sound: Literal["auto", "drop"] = flag(
         "auto", "The source's sound: copied, or AAC with the same channels where the file cannot hold it; or left out."

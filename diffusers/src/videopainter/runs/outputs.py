@@ -7,23 +7,27 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from videopainter.data.video.pictures import GIF, check_image_folder, image_name_of
 from videopainter.errors import InputError
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv")
+RESULT_SUFFIXES = (".mp4", ".mov", ".mkv", GIF)
 FIELDS = {"name", "id", "seed"}
 
 
 def output_paths(
     output_path: str | None, names: Sequence[tuple[int | None, str]], seeds: Sequence[int], *, lossless: bool = False
 ) -> dict[tuple[int, int], Path]:
-    """{(index in `names`, seed): result file}; `names` are (row of the CSV or None, clip name).
+    """{(index in `names`, seed): result}; `names` are (row of the CSV or None, clip name).
+
+    A result is a file, or the folder of its images where `output_path` is like ``folder/%05d.png``.
 
     Raises:
         InputError: one file for several results, an unknown field, no video suffix, or two results in one file.
     """
     several_clips, several_seeds = len(names) > 1, len(seeds) > 1
     pattern = _pattern(output_path, several_clips, several_seeds, ".mkv" if lossless else ".mp4")
-    if lossless and not pattern.lower().endswith(".mkv"):
+    images = output_path is not None and image_name_of(output_path)
+    if lossless and not images and not pattern.lower().endswith(".mkv"):
         raise InputError(f"--lossless writes .mkv: --output_path {output_path}")
     _check_pattern(pattern, several_clips, several_seeds)
     paths: dict[tuple[int, int], Path] = {}
@@ -40,11 +44,16 @@ def _pattern(output_path: str | None, several_clips: bool, several_seeds: bool, 
     if output_path is None:
         output_path = "outputs" if several_clips or several_seeds else f"output{suffix}"
     path = Path(output_path)
-    if path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir():
+    if image_name_of(output_path):
+        return str(path.parent)
+    if path.suffix.lower() in RESULT_SUFFIXES and not path.is_dir():
         return output_path
     is_folder = several_clips or several_seeds or path.is_dir() or output_path.endswith("/")
     if path.suffix and not is_folder:
-        raise InputError(f"--output_path: expected a folder or a file ending in {_list(VIDEO_SUFFIXES)}: {output_path}")
+        raise InputError(
+            f"--output_path: expected a folder, a file ending in {_list(RESULT_SUFFIXES)}, or images as in "
+            f"folder/%05d.png, got {output_path}"
+        )
     name = "{id}_{name}" if several_clips else "{name}"
     folder = str(path).replace("{", "{{").replace("}", "}}")
     return f"{folder}/{name}{'_seed{seed}' if several_seeds else ''}{suffix}"
@@ -70,14 +79,16 @@ def _fill(pattern: str, **values: object) -> str:
         raise InputError(f"--output_path {pattern}: {error}") from None
 
 
-def check_writable(results: Sequence[Path], inputs: Sequence[Path]) -> None:
-    """Make the folders of `results` and try to write there.
+def check_writable(results: Sequence[Path], inputs: Sequence[Path], *, images: bool = False) -> None:
+    """Make the folders of `results` (files, or folders of images) and try to write there.
 
     Raises:
         InputError: a folder cannot be made or written, or a result would replace one of the `inputs`.
     """
     for result in results:
-        if result.is_dir():
+        if images:
+            check_image_folder(result)
+        elif result.is_dir():
             raise InputError(f"--output_path: expected a file, got a folder: {result}")
         if any(_same(result, file) for file in inputs):
             raise InputError(f"--output_path would replace an input: {result}")

@@ -11,6 +11,7 @@ import numpy as np
 
 from videopainter.data.clip import Clip
 from videopainter.data.images import read_image
+from videopainter.data.video.pictures import image_name_of
 from videopainter.errors import InputError, complain
 from videopainter.pipelines.first_frame import check_filler
 from videopainter.pipelines.loading import check_checkpoints, check_quantization
@@ -215,7 +216,8 @@ def _jobs(samples: list[Sample], options: InpaintOptions) -> list[Job]:
     seeds = [sampling.seed + i for i in range(sampling.num_videos_per_prompt)]
     names = [(sample.row, sample.name) for sample in samples]
     paths = output_paths(options.output.output_path, names, seeds, lossless=options.output.lossless)
-    check_writable(list(paths.values()), _input_files(options))
+    images = bool(options.output.output_path and image_name_of(options.output.output_path))
+    check_writable(list(paths.values()), _input_files(options), images=images)
     return [
         Job(
             sample=samples[index],

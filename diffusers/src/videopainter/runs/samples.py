@@ -12,6 +12,7 @@ from videopainter.data.masks.views import DilatedMasks, InvertedMasks
 from videopainter.data.rates import resample
 from videopainter.data.records import RecordTable, open_clip, parse_sample_ids
 from videopainter.data.resized import parse_size, resized
+from videopainter.data.video.pictures import check_gif, holds_sound
 from videopainter.data.video.sound import plan_sound
 from videopainter.errors import InputError
 from videopainter.runs.options import ClipOptions, PromptOptions, SamplingOptions
@@ -133,11 +134,14 @@ def _preparation(clips: ClipOptions, sampling: SamplingOptions) -> Callable[[Cli
 def source_notes(clip: Clip, result: Path) -> list[str]:
     """What reading the clip and writing `result` changes beside the hole, and what becomes of the sound.
 
-    InputError where the sound can neither be copied nor encoded.
+    InputError where the sound can neither be copied nor encoded, or a GIF would be too large.
     """
+    check_gif(result, len(clip), clip.frames.height, clip.frames.width)
     notes = list(notes_of(clip.frames))
     if times_of(clip.frames) is not None:
         notes.append("frames do not come evenly, and keep their times")
     if clip.sound is not None:
-        notes.append(f"sound: {plan_sound(clip.sound, result.suffix.lower()).note}")
+        suffix = result.suffix.lower()
+        note = plan_sound(clip.sound, suffix).note if holds_sound(result) else "left out, pictures have none"
+        notes.append(f"sound: {note}")
     return notes

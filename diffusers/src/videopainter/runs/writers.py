@@ -12,6 +12,7 @@ import numpy as np
 
 from videopainter.data.clip import Clip, tags_of, times_of
 from videopainter.data.panels import contact_sheet, side_by_side
+from videopainter.data.video.pictures import image_name_of, open_writer
 from videopainter.data.video.reader import VideoWriter, open_video
 from videopainter.runs.options import OutputOptions
 from videopainter.runs.outputs import companion
@@ -25,8 +26,9 @@ class ResultWriter:
     """Takes the result's frames in order; all files appear when the `with` block ends well, the video last."""
 
     def __init__(self, path: Path, clip: Clip, options: OutputOptions) -> None:
-        self.video = VideoWriter(
+        self.video = open_writer(
             path,
+            image_name=image_name_of(options.output_path or ""),
             fps=clip.fps,
             tags=tags_of(clip.frames),
             times=times_of(clip.frames),
