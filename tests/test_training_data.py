@@ -19,11 +19,10 @@ from PIL import Image
 from test_video_io import BITS, CODECS, encode, number_of, numbered, remux
 
 from videopainter.data.masks.ids import IdArray
-from videopainter.data.rates import resample_indices
+from videopainter.data.rates import frame_offsets, resample_indices
 from videopainter.data.records import record_paths
 from videopainter.data.reshape import covering_box, resize_frames, resize_masks
 from videopainter.data.training.file_index import FileIndex
-from videopainter.data.training.rows import frame_offsets
 from videopainter.data.training.sample_order import SampleKey, SampleOrder
 from videopainter.data.training.training_set import (
     TrainingSample,

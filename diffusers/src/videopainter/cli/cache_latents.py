@@ -19,7 +19,7 @@ from videopainter.pipelines.loading import check_checkpoints
 from videopainter.runs.options import ModelOptions
 from videopainter.runs.processes import Shard
 from videopainter.runs.weights import BACKBONE, find_tiny
-from videopainter.training.cache.settings import CacheSettings, CacheSizes, Layout, prepare_folder
+from videopainter.training.cache.settings import CacheLayout, CacheSettings, CacheSizes, prepare_folder
 
 if TYPE_CHECKING:
     from videopainter.training.cache.writer import CacheWriter, Summary
@@ -144,7 +144,7 @@ def cache_latents(options: CacheOptions, samples: TrainingSetOptions) -> int:
     return 0
 
 
-def prepare(plan: CachePlan, settings: CacheSettings, shard: Shard) -> Layout:
+def prepare(plan: CachePlan, settings: CacheSettings, shard: Shard) -> CacheLayout:
     """Say what will be written, make the folder, and see that there is room.
 
     Raises:
@@ -152,7 +152,7 @@ def prepare(plan: CachePlan, settings: CacheSettings, shard: Shard) -> Layout:
     """
     sizes, options = CacheSizes.of(plan.model_path, settings), plan.options
     rows, captions = len(plan.training_set.rows), len(plan.captions)
-    layout = Layout.plan(
+    layout = CacheLayout.plan(
         sizes, rows=rows, captions=captions, variants=options.variants, shard_megabytes=options.shard_megabytes
     )
     expected = rows * options.variants * sizes.sample + captions * sizes.caption
@@ -171,7 +171,7 @@ def prepare(plan: CachePlan, settings: CacheSettings, shard: Shard) -> Layout:
     return layout
 
 
-def make_writer(plan: CachePlan, settings: CacheSettings, layout: Layout, shard: Shard) -> CacheWriter:
+def make_writer(plan: CachePlan, settings: CacheSettings, layout: CacheLayout, shard: Shard) -> CacheWriter:
     """This process's writer."""
     from videopainter.training.cache.writer import CacheWriter
 

@@ -28,23 +28,33 @@ def parse_fps(value: str | float | Fraction) -> Fraction:
     return fps
 
 
+def frame_offsets(count: int, fps: Fraction, target_fps: Fraction) -> np.ndarray:
+    """Where the `count` frames of a clip at `target_fps` lie in a source of `fps`, from the first on: int64 (count,).
+
+    Output frame k is the source frame nearest to the time k / target (the earlier one of two equally near), in exact
+    rational arithmetic; a target of 0, or at or above the source's rate, takes every frame.
+    """
+    if target_fps == 0 or target_fps >= fps:
+        return np.arange(count)
+    step, half = fps / target_fps, Fraction(1, 2)
+    # ceil(x - 1/2) rounds to the nearest, halves down.
+    return np.array([math.ceil(k * step - half) for k in range(count)], dtype=np.int64)
+
+
 def resample_indices(num_frames: int, fps: Fraction, target_fps: str | float | Fraction) -> tuple[np.ndarray, Fraction]:
     """Which frames of a video of `num_frames` at `fps` show it at `target_fps`.
 
-    Output frame k is the source frame nearest to the time k / target (the earlier one of two equally near),
-    in exact rational arithmetic; there are as many as have a nearest frame in the source, so that the duration
-    stays within one frame. 0, or a target at or above the source's rate, keeps every frame and the source's
-    own rate: no frame is invented or shown twice.
+    Those of `frame_offsets`, as many as have a nearest frame in the source, so that the duration stays within one
+    frame. 0, or a target at or above the source's rate, keeps every frame and the source's own rate: no frame is
+    invented or shown twice.
 
     Returns (indices, int64 and rising; the rate that they are to be shown at).
     """
     target = parse_fps(target_fps)
     if target == 0 or target >= fps:
         return np.arange(num_frames), fps
-    step, half = fps / target, Fraction(1, 2)
-    count = math.floor((num_frames - half) / step) + 1
-    # ceil(x - 1/2) rounds to the nearest, halves down.
-    return np.array([math.ceil(k * step - half) for k in range(count)], dtype=np.int64), target
+    count = math.floor((num_frames - Fraction(1, 2)) / (fps / target)) + 1
+    return frame_offsets(count, fps, target), target
 
 
 def resample(clip: Clip, target_fps: str | float | Fraction) -> Clip:

@@ -38,6 +38,11 @@ class Box(NamedTuple):
         return Box(self.top - outer.top, self.bottom - outer.top, self.left - outer.left, self.right - outer.left)
 
 
+def is_same_shape(height: int, width: int, other_height: int, other_width: int) -> bool:
+    """Whether two sizes differ by scale and rounding only: in aspect, by 2 % at most."""
+    return abs(width * other_height / (height * other_width) - 1) <= 0.02
+
+
 def covering_box(
     height: int, width: int, to_height: int, to_width: int, place: tuple[float, float] = (0.5, 0.5)
 ) -> Box:

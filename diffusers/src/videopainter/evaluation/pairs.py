@@ -12,12 +12,12 @@ import numpy as np
 
 from videopainter.data.clip import Clip, FrameSource, PickedFrames
 from videopainter.data.images import IMAGE_SUFFIXES
+from videopainter.data.reshape import is_same_shape
 from videopainter.data.resized import ResizedFrames, resized
 from videopainter.data.video.reader import FolderFrames, open_video
 from videopainter.errors import InputError
 from videopainter.pipelines.windows import plan_windows
 from videopainter.runs.manifest import manifest_path
-from videopainter.runs.plan import ASPECT_TOLERANCE
 
 READABLE_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v")
 _PROMPT_COLUMNS = ("Masked_Target_Caption", "image_inpainting_prompt", "Edited_image_caption")
@@ -112,8 +112,7 @@ def fitted(
 
 
 def _check_shape(frames: FrameSource, original: FrameSource, where: Path) -> None:
-    ratio = frames.width * original.height / (frames.height * original.width)
-    if abs(ratio - 1) > ASPECT_TOLERANCE:
+    if not is_same_shape(frames.height, frames.width, original.height, original.width):
         raise InputError(
             f"{where}: expected the shape of the original, {original.width}x{original.height}, got "
             f"{frames.width}x{frames.height}: another shape; --resize_to brings both to one size"

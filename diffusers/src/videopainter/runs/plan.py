@@ -11,6 +11,7 @@ import numpy as np
 
 from videopainter.data.clip import Clip
 from videopainter.data.images import read_image
+from videopainter.data.reshape import is_same_shape
 from videopainter.data.video.pictures import image_name_of
 from videopainter.errors import InputError, complain
 from videopainter.pipelines.first_frame import check_filler
@@ -22,9 +23,6 @@ from videopainter.runs.outcomes import Report
 from videopainter.runs.outputs import check_writable, output_paths
 from videopainter.runs.samples import Sample, list_samples, silent, source_notes
 from videopainter.runs.weights import Weights, check_lora_fits, resolve_weights
-
-# As for masks: another size is accepted where the shape differs by rounding only.
-ASPECT_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,8 +187,7 @@ def fitting_image(path: Path, clip: Clip) -> np.ndarray:
     """An image at the clip's size, uint8 (H, W, 3); InputError where its shape is another."""
     image = read_image(path)
     height, width = clip.frames.height, clip.frames.width
-    ratio = image.shape[1] * height / (image.shape[0] * width)
-    if abs(ratio - 1) > ASPECT_TOLERANCE:
+    if not is_same_shape(image.shape[0], image.shape[1], height, width):
         raise InputError(
             f"first frame of {image.shape[1]}x{image.shape[0]} does not fit a video of {width}x{height}: {path}"
         )

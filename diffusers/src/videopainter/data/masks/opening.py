@@ -11,13 +11,12 @@ from videopainter.data.clip import FrameSource, MaskSource, check_range
 from videopainter.data.images import IMAGE_SUFFIXES, list_images, load_image
 from videopainter.data.masks.ids import ARRAY_SUFFIXES, open_id_array, pick_id, unique_ids
 from videopainter.data.masks.views import ResizedMasks
+from videopainter.data.reshape import is_same_shape
 from videopainter.data.video.reader import VideoFrames
 from videopainter.errors import InputError
 
 # A hole is what is lighter than mid-grey.
 _THRESHOLD = 127
-# Masks of another size must have the frames' shape but for rounding.
-_ASPECT_TOLERANCE = 0.02
 _SCAN = 16
 
 
@@ -66,8 +65,7 @@ def check_not_empty(masks: MaskSource, what: str) -> None:
 def _fitted(masks: MaskSource, frames: FrameSource, path: Path) -> MaskSource:
     if (masks.height, masks.width) == (frames.height, frames.width):
         return masks
-    ratio = masks.width * frames.height / (masks.height * frames.width)
-    if abs(ratio - 1) > _ASPECT_TOLERANCE:
+    if not is_same_shape(masks.height, masks.width, frames.height, frames.width):
         raise InputError(
             f"masks of {masks.width}x{masks.height} do not fit frames of {frames.width}x{frames.height}: {path}"
         )

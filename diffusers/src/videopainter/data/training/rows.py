@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from videopainter.data.rates import parse_fps
+from videopainter.data.rates import frame_offsets, parse_fps
 from videopainter.errors import InputError
 
 _COLUMNS = ("path", "start_frame", "end_frame", "fps", "mask_id", "caption")
@@ -26,18 +25,6 @@ class TrainingRow(NamedTuple):
     end: int
     mask_id: int
     caption: str
-
-
-def frame_offsets(count: int, fps: Fraction, target_fps: Fraction) -> np.ndarray:
-    """Where the `count` frames of a clip at `target_fps` lie in a source of `fps`, counted from the first one.
-
-    As `sampling.resample_indices`: the nearest source frame to k / target, halves down, exactly; a target of 0, or
-    at or above the source's rate, takes every frame.
-    """
-    if target_fps == 0 or target_fps >= fps:
-        return np.arange(count)
-    step, half = fps / target_fps, Fraction(1, 2)
-    return np.array([math.ceil(k * step - half) for k in range(count)], dtype=np.int64)
 
 
 class TrainingRows:

@@ -12,12 +12,12 @@ import numpy as np
 from av.error import FFmpegError
 
 from videopainter.data.masks.ids import IdArray
-from videopainter.data.rates import parse_fps
+from videopainter.data.rates import frame_offsets, parse_fps
 from videopainter.data.records import data_roots, find_file, record_paths
 from videopainter.data.reshape import Box, covering_box, resize_masks
 from videopainter.data.training.file_index import FileIndex
 from videopainter.data.training.mask_deform import MaskOptions, training_masks
-from videopainter.data.training.rows import TO_THE_END, TrainingRow, TrainingRows, frame_offsets
+from videopainter.data.training.rows import TO_THE_END, TrainingRow, TrainingRows
 from videopainter.data.training.sample_order import CAPTION, FLIP, MASKS, PLACE, STAND_IN, TIME, SampleKey, sample_rng
 from videopainter.data.training.unreadable import Unreadable, UnreadableLog
 from videopainter.data.video.conversion import RgbConverter

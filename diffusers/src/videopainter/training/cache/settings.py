@@ -104,7 +104,7 @@ def differences(cached: CacheSettings, wanted: CacheSettings, ignore: Iterable[s
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class CacheLayout:
     """How a cache is cut into files, and how large it gets."""
 
     variants: int
@@ -112,7 +112,7 @@ class Layout:
     text_shards: int  # files of text embeddings
 
     @classmethod
-    def plan(cls, sizes: CacheSizes, *, rows: int, captions: int, variants: int, shard_megabytes: float) -> Layout:
+    def plan(cls, sizes: CacheSizes, *, rows: int, captions: int, variants: int, shard_megabytes: float) -> CacheLayout:
         """Files of about `shard_megabytes`, and not so many tensors that opening one takes long."""
         room = max(1, int(shard_megabytes * 10**6))
         row_bytes = variants * sizes.sample
@@ -145,7 +145,7 @@ class CacheSizes:
         )
 
 
-def prepare_folder(folder: Path, settings: CacheSettings, layout: Layout, *, write: bool) -> Layout:
+def prepare_folder(folder: Path, settings: CacheSettings, layout: CacheLayout, *, write: bool) -> CacheLayout:
     """Make the cache folder, or find out that it holds a cache of the same settings; how that one is cut into files.
 
     Args:
@@ -180,7 +180,7 @@ def _wait_for(path: Path) -> None:
         time.sleep(0.2)
 
 
-def read_settings(folder: Path) -> tuple[CacheSettings, Layout]:
+def read_settings(folder: Path) -> tuple[CacheSettings, CacheLayout]:
     """Of a cache; InputError where they are missing, damaged, or of another format."""
     path = settings_path(folder)
     if not path.is_file():
@@ -190,7 +190,7 @@ def read_settings(folder: Path) -> tuple[CacheSettings, Layout]:
         if content["content"]["format"] != FORMAT:
             found = content["content"]["format"]
             raise InputError(f"latent cache: {path}: expected format {FORMAT}, got {found}; write the cache anew")
-        return CacheSettings.from_json(content["content"]), Layout(**content["layout"])
+        return CacheSettings.from_json(content["content"]), CacheLayout(**content["layout"])
     except (KeyError, TypeError) as error:
         raise InputError(f"latent cache: {path} is damaged: {error!r}") from None
 

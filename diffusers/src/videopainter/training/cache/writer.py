@@ -25,8 +25,8 @@ from videopainter.data.workers import begin_worker
 from videopainter.errors import InputError
 from videopainter.pipelines.loading import read_safetensors_header
 from videopainter.training.cache.settings import (
+    CacheLayout,
     CacheSettings,
-    Layout,
     caption_name,
     caption_shard,
     index_path,
@@ -67,7 +67,7 @@ class CacheWriter:
         self,
         folder: Path,
         settings: CacheSettings,
-        layout: Layout,
+        layout: CacheLayout,
         *,
         rows: Sequence[int],
         captions: Sequence[str],
