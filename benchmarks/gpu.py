@@ -12,8 +12,6 @@ and the steps that were not run.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import platform
 import sys
 import time
@@ -32,6 +30,8 @@ from gpu_parts import (
     measure_training,
     release,
 )
+
+from videopainter.files import read_json, write_json, write_text
 
 Case = tuple[Callable[[Any, Setting], dict[str, Any]], Any]
 
@@ -121,7 +121,7 @@ class Results:
         self.about = {"size": size, "device": device_name(device), "torch": torch.__version__}
         self.about |= {"diffusers": diffusers.__version__}
         if path.exists():
-            found = json.loads(path.read_text())
+            found = read_json(path, "earlier figures", lenient=True)
             for key in ("size", "device"):
                 if found["about"][key] != self.about[key]:
                     raise SystemExit(
@@ -137,11 +137,8 @@ class Results:
         self.rows[row["part"], row["name"]] = row
         order = [(part, name) for part, cases in PARTS.items() for name in cases]
         rows = [self.rows[key] for key in order if key in self.rows]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"about": self.about, "rows": rows}, indent=1) + "\n")
-        os.replace(temporary, self.path)
-        self.path.with_suffix(".md").write_text(to_markdown(self.about, rows))
+        write_json(self.path, {"about": self.about, "rows": rows}, indent=1)
+        write_text(self.path.with_suffix(".md"), to_markdown(self.about, rows))
 
 
 def device_name(device: torch.device) -> str:

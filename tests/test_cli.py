@@ -13,15 +13,14 @@ from safetensors.numpy import save_file
 from videopainter.cli.door import parse_options, run_door
 from videopainter.cli.inpaint import read_options
 from videopainter.errors import InputError
+from videopainter.files import fingerprint, write_json
 from videopainter.runs.manifest import (
     WINDOWS_FOLDER,
     Hasher,
     begin,
-    fingerprint,
     is_finished,
     manifest_path,
     work_dir,
-    write_json,
 )
 from videopainter.runs.options import INPAINT_OPTIONS
 from videopainter.runs.outcomes import Report

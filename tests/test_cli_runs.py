@@ -19,9 +19,9 @@ from videopainter.cli.door import run_door
 from videopainter.cli.inpaint import inpaint, read_options
 from videopainter.data.images import write_image
 from videopainter.data.video.reader import VideoWriter, open_video
+from videopainter.files import fingerprint
 from videopainter.models.id_adapter import IDAdapter
 from videopainter.pipelines.loading import read_config
-from videopainter.runs.manifest import fingerprint
 from videopainter.runs.weights import lora_ranks
 
 REPO = Path(__file__).resolve().parents[1]

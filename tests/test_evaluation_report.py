@@ -17,13 +17,14 @@ from videopainter.cli.compare import CompareOptions, compare, read_options
 from videopainter.data.video.writer import VideoWriter
 from videopainter.errors import InputError
 from videopainter.evaluation.players import outline
+from videopainter.files import to_json
 from videopainter.metrics.catalog import CSV_COLUMNS, METRICS
 from videopainter.metrics.frechet import frechet
 from videopainter.metrics.report.comparison import RunSummary, compare_runs, holm, load_runs, sign_flip_p
 from videopainter.metrics.report.comparison_text import better_run, comparison_csv, comparison_markdown
 from videopainter.metrics.report.page import PageVideo, write_page
 from videopainter.metrics.report.published import PUBLISHED
-from videopainter.metrics.report.summary import load_summary, save_summary, summarise, to_json
+from videopainter.metrics.report.summary import load_summary, save_summary, summarise
 from videopainter.metrics.report.tables import markdown, number_text, write_csv
 from videopainter.metrics.scores import VideoScores
 
@@ -553,7 +554,7 @@ def test_mistakes(tmp_path):
     with pytest.raises(InputError, match="same videos"):
         compare_runs(load_runs([place, others]))
     with pytest.raises(InputError, match="cannot write"):
-        save_summary(tmp_path / "missing" / "metrics.json", set_of(2))
+        save_summary(tmp_path / "a" / "metrics.json" / "metrics.json", set_of(2))
 
 
 def test_door_tells_a_mistake_in_one_line(tmp_path):

@@ -19,6 +19,7 @@ from videopainter.data.synthetic.dataset import FIRST_SCENE, SyntheticKey, Synth
 from videopainter.data.synthetic.scenes import render_clip
 from videopainter.data.synthetic.writing import JOURNAL_FILE, SETTINGS_FILE, TABLES, write_set
 from videopainter.errors import InputError
+from videopainter.files import TOKEN, temporary
 
 LOOK = SyntheticLook(num_frames=5, long_frames=41, height=32, width=48, removal_share=0.5, fps="24000/1001")
 COUNTS = {"train": 6, "val": 1, "test": 2, "long": 1, "long_test": 1}
@@ -132,7 +133,9 @@ def test_a_broken_set_is_mended(copied):
     videos[0].unlink()
     videos[1].write_bytes(videos[1].read_bytes()[:100])
     sorted(copied.rglob("*.npz"))[2].write_bytes(b"")
-    (copied / "video_inpainting" / ".partial-1.npz").write_bytes(b"left by a killed run")
+    left = temporary(copied / "video_inpainting" / "x.npz")
+    left = left.with_name(left.name.replace(TOKEN, "000000"))
+    left.write_bytes(b"by a killed run")
     journal = copied / JOURNAL_FILE
     journal.write_text(journal.read_text()[:-20])  # the last line is cut off
     _, drawn = write_set(copied, COUNTS, LOOK)
@@ -199,7 +202,7 @@ def test_a_folder_that_fills_up_is_told_in_one_line(tmp_path):
         (tmp_path / "set" / "video_inpainting").write_text("")
         return clips
 
-    with pytest.raises(InputError, match="cannot write the set in"):
+    with pytest.raises(InputError, match="cannot write"):
         write_set(tmp_path / "set", {"train": 1}, LOOK, progress=block)
 
 

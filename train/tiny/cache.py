@@ -17,6 +17,7 @@ import torch
 from basis import Basis
 from common import Clips, to_video
 
+from videopainter.files import replacing
 from videopainter.pipelines.conditioning import fill_hole, latent_mask
 
 
@@ -91,9 +92,8 @@ def main() -> None:
     latents = {kind: torch.cat([part[kind] for part in parts]) for kind in parts[0]}
     if args.name == "short":
         (args.work / "scale.json").write_text(json.dumps(round(1.0 / latents["full"].float().std().item(), 6)))
-    temporary = target.with_suffix(".tmp")
-    torch.save(latents, temporary)
-    temporary.rename(target)
+    with replacing(target) as partial:
+        torch.save(latents, partial)
 
 
 if __name__ == "__main__":

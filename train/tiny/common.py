@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+
+from videopainter.files import replacing
 
 
 class Clips:
@@ -113,6 +114,5 @@ class Trainer:
     def save(self) -> None:
         saved: dict[str, Any] = {"model": self.model.state_dict(), "average": self.average.state_dict()}
         saved |= {"optimizers": [optimizer.state_dict() for optimizer in self.optimizers], "step": self.step}
-        temporary = self.state.with_suffix(".tmp")
-        torch.save(saved, temporary)
-        os.replace(temporary, self.state)
+        with replacing(self.state) as partial:
+            torch.save(saved, partial)

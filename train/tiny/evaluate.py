@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 
 from videopainter.cli.door import parse_options, run_door
 from videopainter.errors import InputError
+from videopainter.files import sha256_file, write_json
 from videopainter.flags import flag, switch
 from videopainter.pipelines.loading import check_checkpoints
 from videopainter.pipelines.settings import InpaintSettings, is_frame_count
@@ -175,7 +174,7 @@ def evaluate(options: EvaluationOptions) -> tuple[str, dict[str, Any]]:
 def weights_of(checkpoint: Path) -> dict[str, str]:
     """The beginnings of the SHA-256 of all weight files, so that numbers can be traced to weights."""
     files = sorted(checkpoint.rglob("*.safetensors"))
-    return {str(path.relative_to(checkpoint)): hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in files}
+    return {str(path.relative_to(checkpoint)): sha256_file(path)[:16] for path in files}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -191,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     table, numbers = evaluate(options)
     versions = {"torch": torch.__version__, "weights": weights_of(Path(options.checkpoint))}
     record = {"settings": asdict(options), **versions, **numbers}
-    (output / "table.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_json(output / "table.json", record, indent=1)
     (output / "table.md").write_text(table)
     if options.update_readme:
         readme = Path(options.checkpoint) / "README.md"

@@ -20,6 +20,8 @@ from safetensors.torch import save_file
 from text import make_tokenizer
 from vae import load_vae
 
+from videopainter.files import replacing_folder
+
 TRAINING_CAPTIONS = "short_captions.json"
 BACKBONE, BRANCH, ADAPTER = "CogVideoX-5b-I2V", "VideoPainter/checkpoints/branch", "VideoPainterID/checkpoints"
 
@@ -42,40 +44,34 @@ def export_backbone(work: Path, target: Path) -> None:
     saved = torch.load(work / "backbone.pt", weights_only=True)
     backbone.load_state_dict(saved["average"])
     print(f"backbone: step {saved['step']}")
-    temporary = target / f"{BACKBONE}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    CogVideoXImageToVideoPipeline(
-        tokenizer=tokenizer,
-        text_encoder=backbone.text_encoder.half(),
-        vae=vae.half(),
-        transformer=stock_transformer(backbone).half(),
-        scheduler=build_scheduler(),
-    ).save_pretrained(temporary)
-    shutil.copy(work / "tokenizer" / "spiece.model", temporary / "tokenizer")
-    replace_folder(temporary, target / BACKBONE)
+    with replacing_folder(target / BACKBONE) as partial:
+        CogVideoXImageToVideoPipeline(
+            tokenizer=tokenizer,
+            text_encoder=backbone.text_encoder.half(),
+            vae=vae.half(),
+            transformer=stock_transformer(backbone).half(),
+            scheduler=build_scheduler(),
+        ).save_pretrained(partial)
+        shutil.copy(work / "tokenizer" / "spiece.model", partial / "tokenizer")
+        make_readable(partial)
 
 
 def export_trained(checkpoint: Path, name: str, target: Path) -> None:
     """Copy what a training script wrote to `target`, its weights in half precision and its metadata as they are."""
-    temporary = target.with_name(target.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    with safe_open(checkpoint / name, "pt") as file:
-        tensors = {key: file.get_tensor(key).half() for key in file.keys()}  # noqa: SIM118
-        save_file(tensors, temporary / name, metadata=file.metadata())
-    config = checkpoint / "config.json"
-    if config.exists():
-        shutil.copy(config, temporary)
-    replace_folder(temporary, target)
+    with replacing_folder(target) as partial:
+        with safe_open(checkpoint / name, "pt") as file:
+            tensors = {key: file.get_tensor(key).half() for key in file.keys()}  # noqa: SIM118
+            save_file(tensors, partial / name, metadata=file.metadata())
+        config = checkpoint / "config.json"
+        if config.exists():
+            shutil.copy(config, partial)
+        make_readable(partial)
 
 
-def replace_folder(new: Path, old: Path) -> None:
-    """Put `new` in the place of `old`."""
-    for file in new.rglob("*.safetensors"):
+def make_readable(folder: Path) -> None:
+    """For others, too: safetensors writes for its owner alone."""
+    for file in folder.rglob("*.safetensors"):
         file.chmod(0o644)
-    shutil.rmtree(old, ignore_errors=True)
-    old.parent.mkdir(parents=True, exist_ok=True)
-    new.rename(old)
 
 
 def main() -> None:

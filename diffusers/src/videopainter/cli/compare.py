@@ -10,16 +10,20 @@ from typing import ClassVar
 
 from videopainter.cli.door import DoorParser
 from videopainter.errors import InputError
+from videopainter.files import to_json, write_text
 from videopainter.flags import flag
 from videopainter.metrics.report.comparison import Comparison, compare_runs, load_runs
 from videopainter.metrics.report.comparison_text import comparison_csv, comparison_markdown
-from videopainter.metrics.report.summary import to_json, write_whole
 
 _DESCRIPTION = (
     "Compare evaluated runs on the videos they share: means, and paired differences of every other run against the "
     "first, with intervals and permutation tests. Prints Markdown."
 )
-_WRITERS = {".md": comparison_markdown, ".json": lambda found: to_json(found.as_json()), ".csv": comparison_csv}
+_WRITERS = {
+    ".md": comparison_markdown,
+    ".json": lambda found: to_json(found.as_json(), indent=1),
+    ".csv": comparison_csv,
+}
 
 
 @dataclass(kw_only=True)
@@ -68,5 +72,5 @@ def compare(places: Sequence[str], options: CompareOptions) -> Comparison:
     print(comparison_markdown(found), end="")
     if options.output is not None:
         path = Path(options.output)
-        write_whole(path, _WRITERS[path.suffix.lower()](found))
+        write_text(path, _WRITERS[path.suffix.lower()](found))
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from videopainter.errors import InputError, one_line
+from videopainter.files import replacing
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -21,16 +21,8 @@ def read_image(file: Path | str) -> np.ndarray:
 
 def write_image(file: Path | str, pixels: np.ndarray) -> None:
     """Writes uint8 (H, W, 3) or (H, W) in the format of the suffix; the file appears whole or not at all."""
-    file = Path(file)
-    partial = file.with_name(f".{file.stem}.partial-{os.getpid()}{file.suffix}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as partial:
         Image.fromarray(pixels).save(partial)
-        os.replace(partial, file)
-    except OSError as error:
-        raise InputError(f"cannot write {file}: {error.strerror or error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def list_images(path: Path) -> list[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from videopainter.data.reshape import is_same_shape
 from videopainter.data.resized import ResizedFrames, resized
 from videopainter.data.video.reader import FolderFrames, open_video
 from videopainter.errors import InputError
+from videopainter.files import read_json
 from videopainter.pipelines.windows import plan_windows
 from videopainter.runs.manifest import manifest_path
 
@@ -66,7 +66,7 @@ def read_record(result: Path) -> dict[str, Any]:
     if result.is_dir() or not path.is_file():
         return {}
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path, lenient=True)
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) and "fingerprint" in record else {}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ from videopainter.data.images import write_image
 from videopainter.data.video.writer import VideoWriter
 from videopainter.evaluation.options import ScoringOptions
 from videopainter.evaluation.pairs import Pair
-from videopainter.metrics.report.summary import write_whole
+from videopainter.files import replacing_folder, write_json
 
 _CHUNK = 16
 KINDS = ("original", "masked", "result")
@@ -67,7 +65,7 @@ def write_players(pair: Pair, folder: Path, stem: str, fingerprint: str) -> Play
             masked.write(np.where(holes[..., None], np.uint8(127), frames))
             result.write(results)
             outlines += map(outline, holes)
-    write_whole(outline_file, json.dumps(outlines))
+    write_json(outline_file, outlines)
     return Players(videos=videos, outlines=outlines)
 
 
@@ -88,20 +86,17 @@ def save_frames(pair: Pair, folder: Path, fingerprint: str) -> None:
     mark = folder / MARK
     if mark.is_file() and mark.read_text() == fingerprint:
         return
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    for name in FRAME_FOLDERS:
-        (temporary / name).mkdir(parents=True)
-    number = 0
-    for frames, holes, results in chunks_of(pair):
-        for pictures in zip(results, frames, holes):
-            for name, picture in zip(FRAME_FOLDERS, pictures):
-                shown = picture.astype(np.uint8) * 255 if picture.dtype == np.bool_ else picture
-                write_image(temporary / name / f"{number:05d}.png", shown)
-            number += 1
-    (temporary / MARK).write_text(fingerprint)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(temporary, folder)
+    with replacing_folder(folder) as partial:
+        for name in FRAME_FOLDERS:
+            (partial / name).mkdir()
+        number = 0
+        for frames, holes, results in chunks_of(pair):
+            for pictures in zip(results, frames, holes):
+                for name, picture in zip(FRAME_FOLDERS, pictures):
+                    shown = picture.astype(np.uint8) * 255 if picture.dtype == np.bool_ else picture
+                    write_image(partial / name / f"{number:05d}.png", shown)
+                number += 1
+        (partial / MARK).write_text(fingerprint)
 
 
 def chunks_of(pair: Pair) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -17,10 +17,11 @@ from videopainter.evaluation.options import EvaluateOptions, ResultsOptions, Sco
 from videopainter.evaluation.pairs import Pair
 from videopainter.evaluation.players import PLAYERS, write_players
 from videopainter.evaluation.scoring import SCORE_VERSION, Entry, Scoring
+from videopainter.files import write_text
 from videopainter.metrics.catalog import METRICS
 from videopainter.metrics.report.page import PageVideo, write_page
 from videopainter.metrics.report.published import PUBLISHED
-from videopainter.metrics.report.summary import MISSING, SUMMARY_FILE, save_summary, summarise, write_whole
+from videopainter.metrics.report.summary import MISSING, SUMMARY_FILE, save_summary, summarise
 from videopainter.metrics.report.tables import label_text, markdown, markdown_table, number_text, write_csv
 from videopainter.metrics.scores import VideoScores
 from videopainter.runs.manifest import Hasher, versions
@@ -124,7 +125,7 @@ def write_reports(
     write_csv(folder / CSV, summary)
     title = f"# {about['name']}\n\n"
     published = PUBLISHED.get(str(about["set"]))
-    write_whole(folder / MARKDOWN, title + markdown(summary, published))
+    write_text(folder / MARKDOWN, title + markdown(summary, published))
     if options.html:
         players = [_page_video(folder, video) for video in videos]
         write_page(folder / PAGE, summary, players, str(about["name"]), published=published)
@@ -149,6 +150,6 @@ def write_overview(folder: Path, summaries: Mapping[str, Mapping[str, Any]]) -> 
         means = [summary["metrics"].get(key, {}).get("mean") for key in keys]
         writer.writerow([name, *("" if mean is None else mean for mean in means)])
         rows.append([name, *(number_text(mean, METRICS[key].digits) for key, mean in zip(keys, means))])
-    write_whole(folder / "sweep.csv", table.getvalue())
+    write_text(folder / "sweep.csv", table.getvalue())
     described = [next(s["metrics"][key] for s in summaries.values() if key in s["metrics"]) for key in keys]
-    write_whole(folder / "sweep.md", markdown_table(["run", *map(label_text, described)], rows))
+    write_text(folder / "sweep.md", markdown_table(["run", *map(label_text, described)], rows))

@@ -14,10 +14,11 @@ from videopainter.errors import InputError, complain
 from videopainter.evaluation.options import ScoringOptions
 from videopainter.evaluation.pairs import Pair
 from videopainter.evaluation.players import show
+from videopainter.files import fingerprint, sha256_text
 from videopainter.metrics.catalog import METRICS
 from videopainter.metrics.networks.weights import WEIGHTS, absent
 from videopainter.metrics.scores import VideoScores
-from videopainter.runs.manifest import Hasher, fingerprint, model_files
+from videopainter.runs.manifest import Hasher, model_files
 from videopainter.runs.outcomes import Report
 from videopainter.runs.record import ROW_KEYS
 from videopainter.runs.weights import upwards
@@ -103,7 +104,6 @@ class Scoring:
             complain(f"scored anew, result or settings have changed: {pair.name}")
         scores = self._score(pair)
         scores.details["fingerprint"] = wanted
-        path.parent.mkdir(parents=True, exist_ok=True)
         scores.save(path)
         return scores
 
@@ -160,7 +160,7 @@ class Scoring:
 
     def _joint(self, paths: tuple[Path, ...]) -> str:
         digests = self.hasher.files(paths).values()
-        return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+        return sha256_text("\n".join(digests))
 
     def _digest(self, key: str) -> str | None:
         if absent(key, self.ckpt) is not None:

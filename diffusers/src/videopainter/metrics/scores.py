@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from videopainter.errors import InputError
+from videopainter.files import read_json, write_json
 from videopainter.metrics.catalog import METRICS
 
 
@@ -52,19 +51,18 @@ class VideoScores:
         content = asdict(self)
         for group in ("per_frame", "features"):
             content[group] = {key: np.asarray(values, np.float64).tolist() for key, values in content[group].items()}
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        write_json(path, content)
 
     @classmethod
     def load(cls, path: Path) -> VideoScores:
         """What `save` wrote; InputError for a file that is something else."""
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            for group in ("per_frame", "features"):
+            content = read_json(path, "scores", lenient=True)
+            for group in ("per_frame", "features"):  # null is NaN, "inf" infinity
                 content[group] = {key: np.array(values, np.float64) for key, values in content[group].items()}
+            content["per_video"] = {key: float(np.float64(value)) for key, value in content["per_video"].items()}
             return cls(**content)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(f"not a file of scores: {path} ({type(error).__name__})") from None
 
 

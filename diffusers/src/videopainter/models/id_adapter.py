@@ -12,6 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from videopainter.files import replacing
 from videopainter.models.adapter_file import FILE_NAME, adapter_file
 from videopainter.models.id_resample import FORMS
 
@@ -73,17 +74,16 @@ class IDAdapter:
         The LoRA's part of the metadata is diffusers' own, so `load_lora_weights` honours alpha, too.
         """
         path = Path(folder) / FILE_NAME
-        path.parent.mkdir(parents=True, exist_ok=True)
         metadata = {
             "format": "pt",
             "lora_adapter_metadata": json.dumps(self.lora_config(prefix=True), sort_keys=True),
             "id_resample_form": self.form,
             "hole_fill": repr(self.hole_fill),
         }
-        temporary = path.with_name(path.name + ".tmp")
         tensors = {f"{PREFIX}.{name}": tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-        save_file(tensors, temporary, metadata=metadata)
-        return temporary.replace(path)
+        with replacing(path) as partial:
+            save_file(tensors, partial, metadata=metadata)
+        return path
 
     def lora_config(self, *, prefix: bool = False) -> dict[str, Any]:
         """Arguments of peft's LoraConfig."""

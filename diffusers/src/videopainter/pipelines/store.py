@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from videopainter.files import replacing, write_text
 from videopainter.models.id_resample import ClipMemory, HoleTokens
 
 
@@ -34,7 +34,7 @@ class WindowStore:
     def _check_fingerprint(self, folder: Path) -> None:
         path = folder / "fingerprint.txt"
         if not path.exists():
-            _write(path, lambda temporary: temporary.write_text(self.fingerprint))
+            write_text(path, self.fingerprint)
         elif path.read_text() != self.fingerprint:
             raise ValueError(
                 f"{folder}: expected windows of the same inputs and settings, got those of another run; remove it"
@@ -54,9 +54,8 @@ class WindowStore:
         # The memory goes first: a window that exists is complete.
         if memory is not None:
             tensors = _memory_tensors(memory)
-            _write(self._path("memory", window), lambda temporary: save_file(tensors, temporary))
-        tensors_window = {"latents": latents.contiguous()}
-        _write(self._path("window", window), lambda temporary: save_file(tensors_window, temporary))
+            _save(self._path("memory", window), tensors)
+        _save(self._path("window", window), {"latents": latents.contiguous()})
         if memory is not None:
             for path in self.folder.glob("memory_*.safetensors"):
                 if path != self._path("memory", window):
@@ -83,10 +82,9 @@ class WindowStore:
         return self.folder / f"{kind}_{window:05d}.safetensors"
 
 
-def _write(path: Path, write) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    write(temporary)
-    os.replace(temporary, path)
+def _save(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    with replacing(path) as partial:
+        save_file(tensors, partial)
 
 
 def _memory_tensors(memory: ClipMemory) -> dict[str, torch.Tensor]:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import json
+import math
 import os
 import platform
-import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import videopainter
 from videopainter.errors import InputError
+from videopainter.files import WriteError, read_json, remove_folder, sha256_file, write_json
+from videopainter.locks import held
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".json", ".model", ".txt")
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "av", "opencv-python-headless", "numpy")
@@ -35,19 +33,6 @@ def manifest_path(result: Path) -> Path:
 def work_dir(result: Path) -> Path:
     """Where an unfinished result keeps its windows: `x.mp4` -> `x.mp4.partial`."""
     return result.with_name(result.name + ".partial")
-
-
-def fingerprint(recipe: Mapping[str, Any]) -> str:
-    """sha256 of everything that decides what a result looks like."""
-    text = json.dumps(recipe, sort_keys=True, ensure_ascii=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write under a temporary name, then rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def is_finished(result: Path, wanted: str, *, overwrite: bool) -> bool:
@@ -75,9 +60,8 @@ def is_finished(result: Path, wanted: str, *, overwrite: bool) -> bool:
 def begin(result: Path, wanted: str) -> Path:
     """The work folder of a result, marked with its fingerprint; what another run left there is removed."""
     folder = work_dir(result)
-    if _fingerprint_of(run_file(result)) != wanted and folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    if _fingerprint_of(run_file(result)) != wanted:
+        remove_folder(folder)
     write_json(run_file(result), {"fingerprint": wanted})
     return folder
 
@@ -89,8 +73,8 @@ def run_file(result: Path) -> Path:
 
 def _fingerprint_of(path: Path) -> str | None:
     try:
-        return json.loads(path.read_text(encoding="utf-8")).get("fingerprint")
-    except (OSError, ValueError, AttributeError):
+        return read_json(path, lenient=True).get("fingerprint")
+    except (InputError, AttributeError):
         return None
 
 
@@ -135,7 +119,7 @@ class Hasher:
                 self.known = self._load() | self.known
                 fresh = [file for file in wanted if keys[file] not in self.known]
                 with ThreadPoolExecutor(4) as pool:  # hashing releases the interpreter lock
-                    for file, digest in zip(fresh, pool.map(_sha256, fresh)):
+                    for file, digest in zip(fresh, pool.map(sha256_file, fresh)):
                         self.known[keys[file]] = digest
                 if fresh:
                     self._save()
@@ -144,15 +128,9 @@ class Hasher:
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """Wait until no other process of this machine hashes; where nothing can be written, do not wait."""
-        try:
-            self.cache.parent.mkdir(parents=True, exist_ok=True)
-            lock = self.cache.with_suffix(".lock").open("w")
-        except OSError:
-            yield
-            return
-        with lock:
-            # Given back when the file is closed, also by a process that is killed.
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with ExitStack() as stack:
+            with suppress(WriteError):
+                stack.enter_context(held(self.cache, patience=math.inf))
             yield
 
     @staticmethod
@@ -162,17 +140,14 @@ class Hasher:
 
     def _load(self) -> dict[str, str]:
         try:
-            known = json.loads(self.cache.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            known = read_json(self.cache)
+        except InputError:
             return {}
         return known if isinstance(known, dict) else {}
 
     def _save(self) -> None:
-        try:
-            self.cache.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(WriteError):  # a read-only home costs time, nothing else
             write_json(self.cache, self._load() | self.known)
-        except OSError:
-            return  # a read-only home costs time, nothing else
 
 
 def model_files(path: str | Path | None) -> list[Path]:
@@ -186,8 +161,3 @@ def model_files(path: str | Path | None) -> list[Path]:
 
 def _files_in(path: Path) -> list[Path]:
     return sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import string
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from videopainter.data.video.pictures import GIF, check_image_folder, image_name_of
 from videopainter.errors import InputError
+from videopainter.files import make_folder
 
 RESULT_SUFFIXES = (".mp4", ".mov", ".mkv", GIF)
 FIELDS = {"name", "id", "seed"}
@@ -93,11 +93,7 @@ def check_writable(results: Sequence[Path], inputs: Sequence[Path], *, images: b
         if any(_same(result, file) for file in inputs):
             raise InputError(f"--output_path would replace an input: {result}")
     for folder in sorted({result.parent for result in results}):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=folder).close()
-        except OSError as error:
-            raise InputError(f"cannot write to the output folder {folder}: {error.strerror}") from None
+        make_folder(folder)
 
 
 def companion(result: Path, kind: str, suffix: str | None = None) -> Path:

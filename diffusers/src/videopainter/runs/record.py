@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -11,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from videopainter.data.clip import Clip
-from videopainter.runs.manifest import Hasher, fingerprint, versions
+from videopainter.files import fingerprint, sha256_text
+from videopainter.runs.manifest import Hasher, versions
 from videopainter.runs.options import InpaintOptions
 from videopainter.runs.plan import Job, Plan, has_first_frame, step_cache
 from videopainter.runs.processes import Precision
@@ -106,7 +106,7 @@ def _first_frame_recipe(plan: Plan, hasher: Hasher) -> dict[str, Any]:
 
 def _joint_digest(digests: Mapping[str, str]) -> str:
     """One digest for files wherever they lie."""
-    return hashlib.sha256("\n".join(sorted(digests.values())).encode()).hexdigest()
+    return sha256_text("\n".join(sorted(digests.values())))
 
 
 def make_record(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -14,10 +13,11 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from videopainter.errors import complain
+from videopainter.files import remove_folder, write_json
 from videopainter.pipelines.loading import load_pipeline
 from videopainter.pipelines.streaming import inpaint_stream
 from videopainter.runs.first_frames import fill_first_frames, load_first_frame
-from videopainter.runs.manifest import WINDOWS_FOLDER, Hasher, begin, is_finished, manifest_path, work_dir, write_json
+from videopainter.runs.manifest import WINDOWS_FOLDER, Hasher, begin, is_finished, manifest_path, work_dir
 from videopainter.runs.outcomes import Report
 from videopainter.runs.plan import Job, Plan, step_cache
 from videopainter.runs.processes import Precision, torch_dtype
@@ -138,8 +138,8 @@ class Studio:
         pipe.maybe_free_model_hooks()
         record = make_record(plan, job, clip, order.stamp, self.precision, self.seconds, self.hasher)
         # The time of a resumed result is that of its last part only.
-        write_json(manifest_path(job.output), record | {"resumed": resumed})
-        shutil.rmtree(work_dir(job.output))
+        write_json(manifest_path(job.output), record | {"resumed": resumed}, indent=2)
+        remove_folder(work_dir(job.output))
         if not plan.options.output.quiet:
             complain(f"written: {job.output}")
 

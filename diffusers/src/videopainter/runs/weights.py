@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import videopainter
 from videopainter.errors import InputError
+from videopainter.files import sha256_text
 from videopainter.models.adapter_file import adapter_file
 from videopainter.pipelines.loading import read_config, read_safetensors_header
 from videopainter.runs.manifest import Hasher, model_files
@@ -122,7 +122,7 @@ def file_digests(path: str, hasher: Hasher) -> dict[str, str]:
 def _digest(path: str, hasher: Hasher) -> str:
     digests = file_digests(path, hasher)
     lines = [f"{name} {digest}" for name, digest in digests.items()]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest() if lines else path
+    return sha256_text("\n".join(lines)) if lines else path
 
 
 def _numbers(values: set[int]) -> str:

@@ -9,20 +9,16 @@ checkpoint-500/
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from videopainter.errors import InputError
+from videopainter.files import publish_folder, read_json, remove_folder, sha256_file, temporary, write_json
 
 MANIFEST, POSITION, STATE = "manifest.json", "position.json", "state"
 _NAME = re.compile(r"checkpoint-(\d+)")
-# Names that a killed run may leave behind.
-_PARTIAL, _DELETED = ".partial", ".deleted"
 
 
 @dataclass(frozen=True)
@@ -34,7 +30,7 @@ class Position:
 
     @classmethod
     def read(cls, checkpoint: Path) -> Position:
-        content = json.loads((checkpoint / POSITION).read_text(encoding="utf-8"))
+        content = read_json(checkpoint / POSITION, "checkpoint", lenient=True)
         return cls(step=content["step"], samples=content["samples"])
 
 
@@ -58,40 +54,29 @@ class CheckpointFolder:
 
     def begin(self, step: int) -> Path:
         """An empty folder to write the checkpoint of `step` into; one process calls this."""
-        partial = self.folder / f"checkpoint-{step}{_PARTIAL}"
-        _remove(partial)
+        partial = self.partial(step)
+        remove_folder(partial)
         partial.mkdir(parents=True)
         return partial
 
     def partial(self, step: int) -> Path:
         """That folder, for the other processes."""
-        return self.folder / f"checkpoint-{step}{_PARTIAL}"
+        return temporary(self.folder / f"checkpoint-{step}", shared=True)
 
     def finish(self, step: int, position: dict[str, object]) -> Path:
         """Make what lies in the partial folder the checkpoint of `step`; then remove checkpoints above the limit."""
         partial = self.partial(step)
-        _write_json(partial / POSITION, position)
-        _write_json(partial / MANIFEST, {"files": _describe(partial)})
+        write_json(partial / POSITION, position, indent=1)
+        write_json(partial / MANIFEST, {"files": _describe(partial)}, indent=1)
         target = self.folder / f"checkpoint-{step}"
-        self._delete(target)
-        partial.rename(target)
+        publish_folder(partial, target)
         self._prune()
         return target
 
     def _prune(self) -> None:
         kept = len(list(self)) if self.limit is None else self.limit
         for old in list(self)[kept:]:
-            self._delete(old)
-        for left in self.folder.glob(f"checkpoint-*{_DELETED}"):
-            shutil.rmtree(left, ignore_errors=True)
-
-    def _delete(self, checkpoint: Path) -> None:
-        """Gone at once under its name: a kill in between leaves no half of a checkpoint that looks whole."""
-        if checkpoint.exists():
-            doomed = checkpoint.with_name(checkpoint.name + _DELETED)
-            _remove(doomed)
-            checkpoint.rename(doomed)
-            _remove(doomed)
+            remove_folder(old)
 
     def find(self, wanted: str, warn: Callable[[str], None]) -> Path | None:
         """The checkpoint to go on from: `latest` (None if there is none), a folder, or a name in this folder.
@@ -120,9 +105,9 @@ class CheckpointFolder:
 def damage_of(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint, or None; reads all of it."""
     try:
-        files = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
+        files = read_json(checkpoint / MANIFEST)["files"]
         Position.read(checkpoint)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return f"it has no readable {MANIFEST} and {POSITION}"
     for name, (size, digest) in files.items():
         path = checkpoint / name
@@ -130,7 +115,7 @@ def damage_of(checkpoint: Path) -> str | None:
             return f"{name} is missing"
         if path.stat().st_size != size:
             return f"{name} has {path.stat().st_size} bytes, {size} were written"
-        if _digest(path) != digest:
+        if sha256_file(path) != digest:
             return f"{name} is not what was written (checksum)"
     return None
 
@@ -147,18 +132,4 @@ def check_processes(checkpoint: Path, processes: int) -> None:
 
 def _describe(folder: Path) -> dict[str, tuple[int, str]]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): (path.stat().st_size, _digest(path)) for path in files}
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_json(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, indent=1, sort_keys=True, default=str), encoding="utf-8")
-
-
-def _remove(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
+    return {path.relative_to(folder).as_posix(): (path.stat().st_size, sha256_file(path)) for path in files}

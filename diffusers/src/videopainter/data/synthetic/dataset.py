@@ -12,7 +12,6 @@ hole goes first: its id covers every pixel that it changes, to the bit; of the o
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -28,6 +27,7 @@ from videopainter.data.synthetic.scenes import SHORTEST_RETURN, SyntheticClip, r
 from videopainter.data.video.writer import VideoWriter
 from videopainter.data.workers import begin_worker
 from videopainter.errors import InputError
+from videopainter.files import replacing
 from videopainter.flags import flag, switch
 
 # Sets of different seeds, and their parts, share no scene. Scenes below the first are for tests and evaluation.
@@ -165,18 +165,13 @@ def _sentence(words: str) -> str:
 def write_clip(folder: Path, key: SyntheticKey, look: SyntheticLook) -> dict[str, Any]:
     """Draw a clip and write its two files, each whole or not at all; returns its row for the CSVs.
 
-    The same key and look give the same bytes. OSError or InputError where the files cannot be written.
+    The same key and look give the same bytes. InputError where the files cannot be written.
     """
     begin_worker()
     clip = draw_clip(key, look)
     video, masks = files_of(folder, key, look)
-    masks.parent.mkdir(parents=True, exist_ok=True)
-    partial = masks.with_name(f".partial-{os.getpid()}.npz")
-    try:
+    with replacing(masks) as partial:
         np.savez_compressed(partial, clip.ids)
-        os.replace(partial, masks)
-    finally:
-        partial.unlink(missing_ok=True)
     fps = parse_fps(look.fps)
     with _SetWriter(video, chroma=look.chroma, fps=fps, crf=look.crf) as writer:
         writer.write(clip.frames)

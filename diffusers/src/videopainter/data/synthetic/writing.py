@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from videopainter.data.synthetic.dataset import (
     FIRST_SCENE,
@@ -26,6 +26,8 @@ from videopainter.data.synthetic.dataset import (
     write_clip,
 )
 from videopainter.errors import InputError
+from videopainter.files import is_empty, make_folder, read_json, replacing, write_errors, write_json, write_text
+from videopainter.locks import held, sweep
 
 SETTINGS_FILE = "synthetic.json"
 # One line per clip that is whole, in the order they were made.
@@ -65,23 +67,30 @@ def write_set(
     folder = Path(folder)
     look.check()
     _check_counts(counts)
-    _claim(folder, look)
+    with _claimed(folder, look):
+        return _write_missing(folder, counts, look, processes, progress)
+
+
+def _write_missing(
+    folder: Path,
+    counts: Mapping[str, int],
+    look: SyntheticLook,
+    processes: int,
+    progress: Callable[[Iterable[Any], int], Iterable[Any]] | None,
+) -> tuple[Rows, int]:
     rows = _read_journal(folder, look)
     _check_not_fewer(folder, rows, counts)
     todo = [key for key in keys_of(dict(counts)) if key not in rows]
-    try:
-        # Rewritten first: a killed run can have left a line without its end.
-        _write_journal(folder, rows)
-        drawn = _draw(folder, todo, look, processes)
-        with open(folder / JOURNAL_FILE, "a") as journal:
-            for key, row in zip(todo, progress(drawn, len(todo)) if progress else drawn, strict=True):
-                rows[key] = row
-                journal.write(_line(key, row))
-                journal.flush()
-        _write_journal(folder, rows)
-        _write_tables(folder, rows)
-    except OSError as error:
-        raise InputError(f"cannot write the set in {folder}: {error.strerror or error}") from None
+    # Rewritten first: a killed run can have left a line without its end.
+    _write_journal(folder, rows)
+    drawn = _draw(folder, todo, look, processes)
+    with write_errors(folder / JOURNAL_FILE), open(folder / JOURNAL_FILE, "a") as journal:
+        for key, row in zip(todo, progress(drawn, len(todo)) if progress else drawn, strict=True):
+            rows[key] = row
+            journal.write(_line(key, row))
+            journal.flush()
+    _write_journal(folder, rows)
+    _write_tables(folder, rows)
     return rows, len(todo)
 
 
@@ -96,31 +105,30 @@ def _check_counts(counts: Mapping[str, int]) -> None:
             raise InputError(f"expected at most {room} {part} clips, got {count}")
 
 
-def _claim(folder: Path, look: SyntheticLook) -> None:
-    """Make the folder, or see that it is a set of the same look."""
+@contextmanager
+def _claimed(folder: Path, look: SyntheticLook) -> Iterator[None]:
+    """The folder made, or seen to be a set of the same look; nobody else writes it meanwhile."""
     settings = settings_of(look)
     file = folder / SETTINGS_FILE
-    if file.exists():
-        _compare(file, settings)
-        for left in folder.rglob(".*partial-*"):  # by a killed run
-            left.unlink()
-        return
     if folder.exists() and not folder.is_dir():
         raise InputError(f"expected a folder for the set, {folder} is a file")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # Real data in this layout has CSVs of the same names.
-        if any(folder.iterdir()):
-            raise InputError(f"expected a new or empty folder, or a set that this command made: {folder}")
-        _replace(file, json.dumps(settings, indent=2) + "\n")
-    except OSError as error:
-        raise InputError(f"cannot write to the output folder {folder}: {error.strerror}") from None
+    if file.exists():
+        _compare(file, settings)
+    # Real data in this layout has CSVs of the same names.
+    elif folder.exists() and not is_empty(folder):
+        raise InputError(f"expected a new or empty folder, or a set that this command made: {folder}")
+    make_folder(folder)
+    with held(folder, folder=True):
+        sweep(folder, deep=True)
+        if not file.exists():
+            write_json(file, settings, indent=2)
+        yield
 
 
 def _compare(file: Path, settings: Mapping[str, Any]) -> None:
     try:
-        old = dict(json.loads(file.read_text()))
-    except (OSError, ValueError, TypeError) as error:
+        old = dict(read_json(file))
+    except (ValueError, TypeError) as error:
         raise InputError(f"not the settings of a set: {file} ({error})") from None
     other = [name for name in settings if old.get(name) != settings[name]]
     if other:
@@ -197,7 +205,7 @@ def _read_journal(folder: Path, look: SyntheticLook) -> Rows:
 
 
 def _write_journal(folder: Path, rows: Rows) -> None:
-    _replace(folder / JOURNAL_FILE, "".join(_line(key, rows[key]) for key in _ordered(rows)))
+    write_text(folder / JOURNAL_FILE, "".join(_line(key, rows[key]) for key in _ordered(rows)))
 
 
 def _ordered(rows: Rows) -> list[SyntheticKey]:
@@ -213,24 +221,7 @@ def _write_tables(folder: Path, rows: Rows) -> None:
 
 
 def _replace_table(file: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
-    with _replacing(file) as stream:
+    with replacing(file) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-
-
-def _replace(file: Path, text: str) -> None:
-    with _replacing(file) as stream:
-        stream.write(text)
-
-
-@contextmanager
-def _replacing(file: Path) -> Iterator[TextIO]:
-    """A text file that appears, whole, when the block ends well."""
-    temporary = file.with_name(f".{file.name}.partial-{os.getpid()}")
-    try:
-        with open(temporary, "w", newline="", encoding="utf-8") as stream:
-            yield stream
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)

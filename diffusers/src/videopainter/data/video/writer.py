@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +17,7 @@ from videopainter.data.video.color import USUAL
 from videopainter.data.video.conversion import YuvConverter
 from videopainter.data.video.sound import FORMATS, SoundTrack
 from videopainter.errors import InputError
+from videopainter.files import publish, temporary, write_errors
 
 # Codes of H.273, and swscale's names.
 _MATRIX = {"bt709": "bt709", "smpte170m": "smpte170m", "unspecified": "smpte170m"}
@@ -61,7 +61,7 @@ class VideoWriter:
                 f"a {'lossless ' if lossless else ''}video is written as {', '.join(allowed)}, not {self.path}"
             )
         self._sound, self._times = sound, times
-        self._partial = self.path.with_name(f".{self.path.stem}.partial-{os.getpid()}{self.path.suffix}")
+        self._partial = temporary(self.path)
         self._container: OutputContainer | None = None
         self._stream: av.VideoStream | None = None
         self._converter: YuvConverter | None = None
@@ -89,26 +89,28 @@ class VideoWriter:
         assert self._stream is not None and self._container is not None
         if frames.shape[1:3] != (self._stream.height, self._stream.width):
             raise ValueError(f"frame size changed from {self._stream.width}x{self._stream.height} in {self.path}")
-        for pixels in frames:
-            self._container.mux(self._stream.encode(self._frame(pixels)))
-            self.frames_written += 1
-        if self._track is not None:
-            self._track.write_until(self._end())
+        with write_errors(self.path):
+            for pixels in frames:
+                self._container.mux(self._stream.encode(self._frame(pixels)))
+                self.frames_written += 1
+            if self._track is not None:
+                self._track.write_until(self._end())
 
     def close(self) -> None:
         """Finishes the file and gives it its name. ValueError where no frame was written."""
         if self._container is None or self._stream is None:
             raise ValueError(f"no frame was written to {self.path}")
         try:
-            self._container.mux(self._stream.encode(None))
-            if self._track is not None:
-                self._track.finish(self._end())
-            self._container.close()
+            with write_errors(self.path):
+                self._container.mux(self._stream.encode(None))
+                if self._track is not None:
+                    self._track.finish(self._end())
+                self._container.close()
+                self._container = None
+                publish(self._partial, self.path)
         except BaseException:
             self.abort()
             raise
-        self._container = None
-        os.replace(self._partial, self.path)
 
     def abort(self) -> None:
         """Drops what was written."""
@@ -125,11 +127,9 @@ class VideoWriter:
         options = {"fflags": "+bitexact"}  # no random ids: the same frames give the same file
         if suffix in (".mp4", ".mov"):
             options["movflags"] = "+faststart"
-        try:
+        with write_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._container = av.open(str(self._partial), "w", format=FORMATS[suffix], options=options)
-        except OSError as error:
-            raise InputError(f"cannot write {self.path}: {error.strerror}") from None
         try:
             self._stream = self._add_video(height, width)
             if not self.lossless:

@@ -17,9 +17,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from videopainter.errors import InputError
+from videopainter.files import replacing, to_json, write_text
 from videopainter.metrics.catalog import METRICS
 from videopainter.metrics.report.published import PublishedRow
-from videopainter.metrics.report.summary import label_of, to_json, write_whole
+from videopainter.metrics.report.summary import label_of
 from videopainter.metrics.report.tables import (
     comparable,
     interval_text,
@@ -103,9 +104,9 @@ def write_page(
         columns=_columns(summary),
         rows=[_row(summary, row, linked.get((row["index"], row["name"]))) for row in summary["videos"]],
         cards=cards,
-        run=to_json(summary["run"]),
+        run=to_json(summary["run"], indent=1),
     )
-    write_whole(folder / "index.html", text)
+    write_text(folder / "index.html", text)
     return folder / "index.html"
 
 
@@ -139,16 +140,11 @@ def _add_media(folder: Path, name: str, source: Path) -> str:
     """Put `source` under `media/`; its address on the page."""
     target = folder / "media" / name
     if not (target.exists() and target.samefile(source)):
-        temporary = target.with_name(f".{os.getpid()}.{name}")
-        try:
-            temporary.unlink(missing_ok=True)
+        with replacing(target) as partial:
             try:
-                os.link(source.resolve(), temporary)
+                os.link(source.resolve(), partial)
             except OSError:  # another disk, or a file system without links
-                shutil.copyfile(source, temporary)
-            os.replace(temporary, target)
-        except OSError as error:
-            raise InputError(f"cannot write {target}: {error.strerror or error}") from None
+                shutil.copyfile(source, partial)
     return f"media/{name}"
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from videopainter.errors import InputError
+from videopainter.files import write_json
 from videopainter.metrics.catalog import METRICS, PROTOCOLS, Metric
 from videopainter.metrics.report.intervals import bootstrap_mean
 from videopainter.metrics.scores import VideoScores
@@ -161,41 +161,9 @@ def _video(video: VideoScores) -> dict[str, Any]:
 # The file
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write `text` to `path`, whole or not at all.
-
-    Raises:
-        InputError: where it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
-
-
-def to_json(content: Any) -> str:
-    """Strict JSON of nested dicts, lists and numbers (numpy's too): NaN as null, infinity as "inf"; others by str."""
-    return json.dumps(_strict(content), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
-
-
-def _strict(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _strict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_strict(item) for item in (sorted(value, key=str) if isinstance(value, set | frozenset) else value)]
-    if isinstance(value, np.ndarray | np.generic):
-        return _strict(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None if math.isnan(value) else str(value)
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
-
-
 def save_summary(path: Path, summary: Mapping[str, Any]) -> None:
     """Write `metrics.json`; InputError where it cannot be written."""
-    write_whole(path, to_json(summary))
+    write_json(path, summary, indent=1)
 
 
 def load_summary(path: Path) -> dict[str, Any]:

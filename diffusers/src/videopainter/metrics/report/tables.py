@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from videopainter.files import write_text
 from videopainter.metrics.catalog import CSV_COLUMNS, METRICS
 from videopainter.metrics.report.published import PROTOCOL, PublishedRow
-from videopainter.metrics.report.summary import MISSING, PROTOCOL_KEYS, VFID, label_of, write_whole
+from videopainter.metrics.report.summary import MISSING, PROTOCOL_KEYS, VFID, label_of
 
 PROTOCOL_TEXT = {
     "background": "background: the hole is black in both images of the masked fidelity metrics",
@@ -46,7 +47,7 @@ def write_csv(path: Path, summary: Mapping[str, Any]) -> None:
         )
     means = {key: metric["mean"] for key, metric in summary["metrics"].items()}
     writer.writerow({"Video_Index": "Average", **_cells(summary, means)})
-    write_whole(path, table.getvalue())
+    write_text(path, table.getvalue())
 
 
 def _cells(summary: Mapping[str, Any], values: Mapping[str, float | None]) -> dict[str, Any]:

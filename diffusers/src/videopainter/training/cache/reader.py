@@ -36,7 +36,7 @@ from videopainter.training.cache.settings import (
     caption_shard,
     check_settings,
     index_path,
-    read_json,
+    read_cache_json,
     read_settings,
     sample_prefix,
     text_shard,
@@ -65,7 +65,7 @@ class LatentCache:
         self.variants = layout.variants
         if wanted is not None:
             check_settings(self.folder, self.settings, wanted, ignore=ignore)
-        index = read_json(index_path(self.folder))
+        index = read_cache_json(index_path(self.folder))
         self._check_sizes(index["bytes"])
         self.unreadable: int = index["unreadable"]  # rows left out
         self._texts: int = index["texts"]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from videopainter.data.training.training_set import TrainingSetOptions
 from videopainter.errors import InputError
+from videopainter.files import is_empty, make_folder, read_json, sha256_file, sha256_text, write_json
+from videopainter.locks import sweep
 from videopainter.pipelines.loading import read_config, weight_files
 from videopainter.pipelines.windows import latent_count
 
@@ -156,17 +156,14 @@ def prepare_folder(folder: Path, settings: CacheSettings, layout: CacheLayout, *
     """
     if not write:
         _wait_for(settings_path(folder))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-        taken = any(folder.iterdir())
-    except OSError as error:
-        raise InputError(f"cannot write to the latent cache {folder}: {error.strerror}") from None
+    make_folder(folder, "the latent cache")
+    if write:
+        sweep(folder)
     if settings_path(folder).is_file():
         cached, found = read_settings(folder)
         check_settings(folder, cached, settings, variants=(found.variants, layout.variants))
         return found
-    if taken:
+    if not is_empty(folder):
         raise InputError(f"latent cache: expected an empty folder, or one with a cache, got {folder}")
     write_json(settings_path(folder), {"content": asdict(settings), "layout": asdict(layout)}, indent=1)
     return layout
@@ -185,7 +182,7 @@ def read_settings(folder: Path) -> tuple[CacheSettings, CacheLayout]:
     path = settings_path(folder)
     if not path.is_file():
         raise InputError(f"latent cache: expected a folder written by cache_latents.py, {path} is missing")
-    content = read_json(path)
+    content = read_cache_json(path)
     try:
         if content["content"]["format"] != FORMAT:
             found = content["content"]["format"]
@@ -237,7 +234,7 @@ def text_shard(number: int) -> str:
 
 def caption_name(caption: str) -> str:
     """The tensor of a caption's embeddings."""
-    return hashlib.sha256(caption.encode()).hexdigest()[:32]
+    return sha256_text(caption)[:32]
 
 
 def caption_shard(name: str, shards: int) -> int:
@@ -250,36 +247,11 @@ def sample_prefix(row: int, variant: int, single: bool) -> str:
     return f"{row}.{variant}.single." if single else f"{row}.{variant}."
 
 
-def write_file(path: Path, write: Callable[[Path], Any]) -> None:
-    """Call `write` with a temporary name beside `path`, then rename; what killed writers left of it is removed."""
-    for left in path.parent.glob(f".{path.name}.*.tmp"):
-        left.unlink(missing_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    write(temporary)
-    temporary.chmod(0o666 & ~_umask())  # safetensors writes files that others cannot read
-    os.replace(temporary, path)
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
-
-
-def write_json(path: Path, content: Any, *, indent: int | None = None) -> None:
-    """Write a JSON file, by way of a temporary name."""
-    text = json.dumps(content, indent=indent) + "\n"
-    write_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-def read_json(path: Path) -> dict[str, Any]:
+def read_cache_json(path: Path) -> dict[str, Any]:
     """InputError where the file is missing or damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"latent cache: {path} is missing; start cache_latents.py again to finish it") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"latent cache: {path} cannot be read: {error}") from None
+    if not path.exists():
+        raise InputError(f"latent cache: {path} is missing; start cache_latents.py again to finish it")
+    content = read_json(path, "latent cache")
     if not isinstance(content, dict):
         raise InputError(f"latent cache: {path}: expected a JSON object, got {type(content).__name__}")
     return content
@@ -317,12 +289,11 @@ def _tokenizer_identity(folder: Path) -> str:
 
 
 def _joint_identity(files: Sequence[Path]) -> str:
-    return hashlib.sha256("".join(_file_identity(path) for path in files).encode()).hexdigest()[:32]
+    return sha256_text("".join(_file_identity(path) for path in files))[:32]
 
 
 def _file_identity(path: str | Path) -> str:
     try:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+        return sha256_file(path)[:32]
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None

@@ -23,6 +23,7 @@ from videopainter.data.training.sample_order import SampleKey
 from videopainter.data.training.training_set import TrainingSample, TrainingSet, UnreadableLog
 from videopainter.data.workers import begin_worker
 from videopainter.errors import InputError
+from videopainter.files import replacing, write_json
 from videopainter.pipelines.loading import read_safetensors_header
 from videopainter.training.cache.settings import (
     CacheLayout,
@@ -33,8 +34,6 @@ from videopainter.training.cache.settings import (
     latent_shard,
     sample_prefix,
     text_shard,
-    write_file,
-    write_json,
 )
 from videopainter.training.encoding import EncodedPixels
 
@@ -231,7 +230,8 @@ def _row_of(name: str) -> int:
 
 
 def _save(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    write_file(path, lambda temporary: save_file(tensors, temporary))
+    with replacing(path) as partial:
+        save_file(tensors, partial)
 
 
 def _dtype(settings: CacheSettings) -> torch.dtype:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from videopainter.errors import InputError
+from videopainter.files import replacing
 from videopainter.flags import flag
 from videopainter.training.tracking.trackers import METRICS_FILE, read_metrics
 
@@ -180,14 +179,6 @@ def _label(run: LoggedRun, name: str, *, several_runs: bool, several_names: bool
 
 def _save(picture: Any, path: Path, dpi: int) -> Path:
     """Under its own name only when it is whole; without the date, so that the same curves give the same file."""
-    partial = path.with_name(f".{path.stem}.partial-{os.getpid()}.png")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial:
         picture.savefig(partial, dpi=dpi, metadata={"Software": None})
-        os.replace(partial, path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
     return path

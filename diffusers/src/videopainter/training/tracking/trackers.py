@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 
 from videopainter.errors import InputError
+from videopainter.files import to_json, write_text
 from videopainter.flags import flag
 
 METRICS_FILE = "metrics.jsonl"
@@ -178,7 +179,7 @@ class _JsonLines:
         self._file = path.open("a", encoding="utf-8")
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
+        self._file.write(to_json({"step": step, **metrics}))
         self._file.flush()
 
     def log_videos(self, name: str, videos: Sequence[np.ndarray], fps: int, step: int) -> None:
@@ -216,9 +217,7 @@ def _take_back(path: Path, start_step: int) -> None:
     if not path.is_file():
         return
     kept = [row for row in read_metrics(path) if start_step and row["step"] <= start_step]
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, "".join(map(to_json, kept)))
 
 
 # ---- wandb

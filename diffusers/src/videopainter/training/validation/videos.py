@@ -17,6 +17,7 @@ from videopainter.data.panels import side_by_side
 from videopainter.data.training.sample_order import SampleKey
 from videopainter.data.video.reader import open_video
 from videopainter.data.video.writer import VideoWriter
+from videopainter.files import write_bytes
 from videopainter.models.id_adapter import IDAdapter
 from videopainter.pipelines.inpaint import VideoPainterPipeline
 from videopainter.pipelines.settings import InpaintSettings
@@ -94,9 +95,8 @@ def write_videos(folder: Path, videos: Sequence[tuple[str, bytes]]) -> list[np.n
     folder.mkdir(parents=True, exist_ok=True)
     shown = []
     for name, content in videos:
-        path, partial = folder / f"{name}.mp4", folder / f".{name}.partial.mp4"
-        partial.write_bytes(content)
-        partial.replace(path)
+        path = folder / f"{name}.mp4"
+        write_bytes(path, content)
         frames = open_video(path)
         shown.append(frames.read(0, len(frames)))
     return shown
