@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -98,7 +98,7 @@ def _residual(footage: Footage, part: np.ndarray, seen: np.ndarray, both: np.nda
     """The motion left between the box and a source brought there, float32 (h, w, 2); None where it is unknown."""
     few = (slice(None, None, 2), slice(None, None, 2))
     shift = np.median(part[few][both[few]].astype(np.int16) - seen[few][both[few]]) if both[few].any() else 0
-    seen = np.clip(seen.astype(np.int16) + int(round(float(shift))), 0, 255).astype(np.uint8)
+    seen = np.clip(seen.astype(np.int16) + round(float(shift)), 0, 255).astype(np.uint8)
     # Where one shows something else both get the same: no motion there, and none leaks far.
     part = np.where(both, part, seen)
     dis = footage.dense_flow(footage.settings.flow)

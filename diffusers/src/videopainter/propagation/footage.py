@@ -11,7 +11,7 @@ import numpy as np
 
 from videopainter.data.clip import FrameSource, MaskSource
 from videopainter.propagation.settings import PropagationSettings
-from videopainter.vision.flow import DenseFlow, pixel_grid, round_trip_error, warp
+from videopainter.vision.flow import DenseFlow, pixel_grid, round_trip_error
 from videopainter.vision.homographies import apply, camera_step
 from videopainter.vision.membrane import membrane
 
@@ -97,7 +97,9 @@ class Footage:
         picture = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
         margin = max(1, round(self.settings.margin * min(hole.shape)))
         grown = cv2.dilate(hole.view(np.uint8), np.ones((2 * margin + 1, 2 * margin + 1), np.uint8))
-        blocked = (cv2.resize(grown.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA) > 0).view(np.uint8)
+        blocked = (cv2.resize(grown.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA) > 0).view(
+            np.uint8
+        )
         tiny = (max(1, width // TINY), max(1, height // TINY))
         covered = cv2.resize(blocked.astype(np.float32), tiny, interpolation=cv2.INTER_AREA)
         return View(
@@ -155,12 +157,13 @@ class Footage:
         grid = pixel_grid(*self.size)
         moved = apply(camera, grid)
         seen = cv2.remap(b.grey, moved, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+        hidden = a.blocked | cv2.remap(b.blocked, moved, None, cv2.INTER_NEAREST)  # type: ignore[call-overload]
+        # Where one shows something else both get the same: no motion there, and none leaks out.
+        shown = np.where(hidden > 0, seen, a.grey)
         dis = self.dense_flow("fast")
-        flow, returned = dis(a.grey, seen), dis(seen, a.grey)
-        sure = round_trip_error(flow, returned) < _ROUND_TRIP
+        flow, returned = dis(shown, seen), dis(seen, shown)
         near = np.ones((2 * _NEAR_HOLE + 1, 2 * _NEAR_HOLE + 1), np.uint8)
-        blocked_b = cv2.remap(b.blocked, moved, None, cv2.INTER_NEAREST)  # type: ignore[call-overload]
-        sure &= cv2.dilate(a.blocked | blocked_b, near) == 0
+        sure = (round_trip_error(flow, returned) < _ROUND_TRIP) & (cv2.dilate(hidden, near) == 0)
         total = apply(camera, grid + flow) - grid
         there = self._completed(total, sure, moved - grid)
         # The way back, seen from b: minus the flow of where it comes from.

@@ -63,9 +63,7 @@ def merge(
         spread=_spread(means, weights),
     )
     doubt = 1 / (1 + np.exp(-evidence @ _DOUBT))
-    return Merged(
-        weights=weights, doubt=np.where(count > 0, doubt, np.float32(1)), error=np.expm1(evidence @ _ERROR)
-    )
+    return Merged(weights=weights, doubt=np.where(count > 0, doubt, np.float32(1)), error=np.expm1(evidence @ _ERROR))
 
 
 def is_known(merged: Merged, settings: PropagationSettings) -> np.ndarray:
@@ -97,7 +95,7 @@ def _evidence(
 
 
 def _spread(means: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
-    middle = sum(m * w[..., None] for m, w in zip(means, weights))
+    middle = np.sum([m * w[..., None] for m, w in zip(means, weights)], axis=0)
     return np.sum([largest(cv2.absdiff(m, middle)) * w for m, w in zip(means, weights)], axis=0)
 
 

@@ -71,9 +71,7 @@ def fill_frame(footage: Footage, t: int) -> Filled:
     return filled
 
 
-def _shown(
-    footage: Footage, part: _Part, motions: Mapping[int, np.ndarray]
-) -> tuple[list[Candidate], Merged | None]:
+def _shown(footage: Footage, part: _Part, motions: Mapping[int, np.ndarray]) -> tuple[list[Candidate], Merged | None]:
     """What the chosen sources show by the camera's motion; where that leaves doubts, by motion carried along, too."""
     settings = footage.settings
     sources = choose_sources(footage, part.t, part.mask.view(np.uint8), motions)
@@ -126,9 +124,7 @@ def _paste(footage: Footage, part: _Part, candidates: Sequence[Candidate], merge
     filled.error[target.slices][sure] = lift(merged.error)[sure]
 
 
-def _colours(
-    footage: Footage, part: _Part, candidates: Sequence[Candidate], merged: Merged, lift: _Lift
-) -> np.ndarray:
+def _colours(footage: Footage, part: _Part, candidates: Sequence[Candidate], merged: Merged, lift: _Lift) -> np.ndarray:
     """The weighted mean of the sources' pixels in the frame's light, float32 (H, W, 3) of the part."""
     total = np.zeros((*lift.shape, 3), np.float32)
     sum_of_weights = np.zeros(lift.shape, np.float32)
