@@ -34,4 +34,3 @@ def match_edges(painted: np.ndarray, original: np.ndarray, mask: np.ndarray) -> 
     difference = original.astype(np.float32) - painted
     shifted = np.rint(np.clip(painted + membrane(difference, ring), 0, 255)).astype(np.uint8)
     return np.where(mask[..., None], shifted, painted)
-
