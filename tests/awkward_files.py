@@ -85,19 +85,21 @@ def with_sound(path: Path, codec: str, layout: str, rate: int) -> Path:
     )
 
 
-def wide(path: Path, *, transfer: int, primaries: int = 9, matrix: int = 9) -> Path:
+def wide(
+    path: Path, *, transfer: int, primaries: int = 9, matrix: int = 9, height: int = HEIGHT, width: int = WIDTH
+) -> Path:
     """Steps of brightness from left to right, 10 bits, FFV1 (so that codes are exact): `wide_codes`."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=FPS)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv444p10le"
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv444p10le"
         context = stream.codec_context
         context.color_range, context.colorspace = 1, matrix
         context.color_primaries, context.color_trc = primaries, transfer
         for _ in range(3):
-            frame = av.VideoFrame(WIDTH, HEIGHT, "yuv444p10le")
-            for plane, codes in zip(frame.planes, wide_codes()):
-                padded = np.zeros((HEIGHT, plane.line_size // 2), np.uint16)
-                padded[:, :WIDTH] = codes
+            frame = av.VideoFrame(width, height, "yuv444p10le")
+            for plane, codes in zip(frame.planes, wide_codes(height, width)):
+                padded = np.zeros((height, plane.line_size // 2), np.uint16)
+                padded[:, :width] = codes
                 plane.update(padded.tobytes())
             frame.color_range, frame.colorspace = 1, matrix
             frame.color_primaries, frame.color_trc = primaries, transfer
@@ -106,11 +108,11 @@ def wide(path: Path, *, transfer: int, primaries: int = 9, matrix: int = 9) -> P
     return path
 
 
-def wide_codes() -> np.ndarray:
-    """(3, HEIGHT, WIDTH) 10-bit codes: twelve greys above, twelve reds below."""
-    codes = np.full((3, HEIGHT, WIDTH), 512, np.uint16)
-    codes[0] = np.repeat(np.linspace(64, 700, WIDTH // 8).round().astype(np.uint16), 8)
-    codes[2, HEIGHT // 2 :] = 600
+def wide_codes(height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
+    """(3, height, width) 10-bit codes: twelve greys above, twelve reds below."""
+    codes = np.full((3, height, width), 512, np.uint16)
+    codes[0] = np.repeat(np.linspace(64, 700, 12).round().astype(np.uint16), width // 12)
+    codes[2, height // 2 :] = 600
     return codes
 
 

@@ -13,9 +13,11 @@ import av
 import numpy as np
 import pytest
 from awkward_files import AWKWARD, COUNT, FPS, HEIGHT, PHONE_TIMES, WIDTH, picture, tones, wide_codes
+from awkward_files import wide as wide_file
 
 from videopainter.data.clip import ArrayFrames, ArrayMasks, Clip, Sound, VideoTags, duration_of, notes_of, times_of
 from videopainter.data.rates import resample
+from videopainter.data.video import tone_table
 from videopainter.data.video.conversion import RgbConverter, YuvConverter
 from videopainter.data.video.reader import VideoFrames, VideoWriter, open_video, sound_of
 from videopainter.data.video.sound import plan_sound
@@ -144,10 +146,11 @@ def test_other_primaries_and_transfers_keep_their_tags(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def wide(awkward: Callable[[str], Path]) -> dict[str, VideoFrames]:
-    """Opened once: the table of colours that HDR goes through takes seconds to make."""
+    """The tests that use them are one group, so that one process makes the tables: seconds each."""
     return {name: opened(awkward(name)) for name in ("hdr10.mkv", "hlg.mkv", "bt2020.mkv")}
 
 
+@pytest.mark.xdist_group("hdr")
 def test_hdr_is_mapped_to_sdr_and_said(wide: dict[str, VideoFrames], tmp_path: Path) -> None:
     for name, says in (("hdr10.mkv", "PQ"), ("hlg.mkv", "HLG"), ("bt2020.mkv", "BT.2020")):
         frames = wide[name]
@@ -160,12 +163,17 @@ def test_hdr_is_mapped_to_sdr_and_said(wide: dict[str, VideoFrames], tmp_path: P
         assert np.abs(grey - grey[:, 1:2]).max() <= 1, name
         plain = (np.linspace(64, 700, WIDTH // 8) - 64) / 876 * 255
         if name == "bt2020.mkv":
-            np.testing.assert_allclose(grey[:, 1], plain, atol=2)
+            np.testing.assert_allclose(grey[:, 1], plain, atol=1)
+        elif name == "hdr10.mkv":  # PQ spends more codes on the dark
+            assert grey[5, 1] < plain[5] - 15 and grey[-1, 1] > plain[-1] + 10
+        else:
+            assert grey[-1, 1] < plain[-1] - 15
         red = shown[-8, 40].astype(int)
-        assert red[0] > red[1] + 40
+        assert red[0] > red[1] + 60  # read as BT.709 they differ by 51
         assert written(clip_of(frames), tmp_path / "out.mp4").notes == []
 
 
+@pytest.mark.xdist_group("hdr")
 @pytest.mark.skipif(FFMPEG is None, reason="no ffmpeg to compare with")
 @pytest.mark.parametrize(("name", "peak"), [("hdr10.mkv", 1000), ("hlg.mkv", 1000), ("bt2020.mkv", None)])
 def test_hdr_is_near_what_ffmpeg_makes_of_it(
@@ -179,10 +187,22 @@ def test_hdr_is_near_what_ffmpeg_makes_of_it(
         pytest.skip("this ffmpeg has no zscale")
     ours = wide[name].read(0, 1)[0]
     if peak is None:
-        assert np.abs(ours[8, 4::8].astype(int) - theirs[0, 8, 4::8]).max() <= 3
+        assert np.abs(ours[8, 4::8].astype(int) - theirs[0, 8, 4::8]).max() <= 1
     else:
         assert np.corrcoef(ours[8, 4::8, 1], theirs[0, 8, 4::8, 1])[0, 1] > 0.9
         assert (ours[-8, 28::8].argmax(-1) == theirs[0, -8, 28::8].argmax(-1)).all()
+
+
+@pytest.mark.xdist_group("hdr")
+def test_a_kind_of_hdr_is_worked_out_once_whatever_the_size(
+    wide: dict[str, VideoFrames], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And each colour is what the table says: pictures of one colour lose nothing on the way."""
+    expected = wide["hlg.mkv"].read(0, 1)[0]
+    monkeypatch.setattr(tone_table, "_mapped", None)
+    small = opened(wide_file(tmp_path / "small.mkv", transfer=18, height=32, width=48)).read(0, 1)[0]
+    assert small.shape == (32, 48, 3)
+    assert np.abs(small[::16, 2::4].astype(int) - expected[8::32, 4::8]).max() <= 1
 
 
 def test_colours_that_cannot_be_read_are_refused_with_the_command_that_converts(awkward: Callable[[str], Path]) -> None:
@@ -221,29 +241,36 @@ def test_pictures_are_turned_and_mirrored_as_the_file_says(name: str, awkward: C
     assert np.abs(small.astype(int) - expected[::2, ::2]).mean() < 6
 
 
-def by_ffmpeg(path: Path, filters: str = "") -> np.ndarray | None:
+def by_ffmpeg(path: Path, filters: str = "", *, turned: bool = True) -> np.ndarray | None:
     """Frames as the ffmpeg program shows them, without any that it would add or drop; None where it cannot."""
     assert FFMPEG is not None
-    flags = "bilinear+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
-    command = [FFMPEG, "-v", "error", "-i", str(path), "-vsync", "passthrough", "-sws_flags", flags]
+    command = [FFMPEG, "-v", "error", *([] if turned else ["-noautorotate"]), "-i", str(path), "-vsync", "passthrough"]
     command += [*(["-vf", filters] if filters else []), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     run = subprocess.run(command, capture_output=True, check=False)
     if run.returncode:
         return None
     frames = opened(path)
-    return np.frombuffer(run.stdout, np.uint8).reshape(-1, frames.height, frames.width, 3)
+    size = (frames.height, frames.width) if turned else frames.stored_size
+    return np.frombuffer(run.stdout, np.uint8).reshape(-1, *size, 3)
 
 
 @pytest.mark.skipif(FFMPEG is None, reason="no ffmpeg to compare with")
 @pytest.mark.parametrize("name", [*TURNS, "phone.mp4", "edit list.mp4", "open gop.mp4"])
 def test_frames_are_those_of_ffmpeg(name: str, awkward: Callable[[str], Path]) -> None:
     frames = opened(awkward(name))
-    theirs = by_ffmpeg(awkward(name))
-    assert theirs is not None
-    assert len(theirs) == len(frames)
-    # Older versions put colour in the middle of its pixels: edges differ.
-    assert psnr(frames.read(0, len(frames)), theirs) > 36
-    assert abs(float((frames.read(0, len(frames)).astype(float) - theirs).mean())) < 0.5
+    ours = frames.read(0, len(frames))
+    shown = by_ffmpeg(awkward(name))
+    assert shown is not None
+    # Which frames, and how they lie. ffmpeg's own scaler puts colour elsewhere (half a pixel off in version 5).
+    assert shown.shape == ours.shape
+    assert psnr(ours, shown) > 36
+    # zimg's colours are exact; they are to be compared before a turn, which would move colour's place.
+    stored = by_ffmpeg(awkward(name), "zscale=cin=left:f=bilinear,format=gbrp", turned=False)
+    if stored is None:
+        pytest.skip("this ffmpeg has no zscale")
+    exact = np.stack([TURNS.get(name, np.asarray)(pixels) for pixels in stored]).astype(int)
+    assert np.abs(ours - exact).max() <= 1
+    assert np.abs((ours - exact).mean((0, 1, 2))).max() < 0.02
 
 
 def test_hidden_frames_and_open_groups(awkward: Callable[[str], Path]) -> None:

@@ -35,23 +35,27 @@ def _unless_usual(code: int, usual: int) -> int:
     return 0 if code == usual or code in _UNKNOWN else code
 
 
-def conversion_of(picture: av.VideoFrame) -> str:
-    """Options of libavfilter's `scale` that bring HDR and BT.2020 pictures to BT.709; "" for others.
+def conversion_of(picture: av.VideoFrame) -> dict[str, str]:
+    """Options of libavfilter's `scale` that bring the RGB of HDR and BT.2020 pictures to BT.709; none for others.
 
     HDR is mapped perceptually (swscale's tone curve, ITU-R BT.2408's white at 203 nits) from the brightness that the
     file says it was mastered for. What the file leaves open is what goes with the rest of it.
     """
-    transfer, primaries, matrix = int(picture.color_trc), int(picture.color_primaries), int(picture.colorspace)
-    if transfer not in HDR and primaries != _BT2020 and matrix != _BT2020:
-        return ""
-    options = "out_primaries=bt709:out_transfer=bt709:intent=perceptual"
+    transfer, primaries = int(picture.color_trc), int(picture.color_primaries)
+    if transfer not in HDR and primaries != _BT2020 and int(picture.colorspace) != _BT2020:
+        return {}
+    options = {"out_primaries": "bt709", "out_transfer": "bt709", "intent": "perceptual"}
     if primaries in _UNKNOWN:
-        options += ":in_primaries=bt2020"
+        options["in_primaries"] = "bt2020"
     if transfer in _UNKNOWN:
-        options += ":in_transfer=bt2020-10"
-    if matrix == 2 and not picture.format.is_rgb:
-        options += ":in_color_matrix=bt2020"
+        options["in_transfer"] = "bt2020-10"
     return options
+
+
+def wide_matrix(picture: av.VideoFrame) -> dict[str, str]:
+    """Options of `scale` that make RGB of such a picture, without other changes."""
+    unknown = int(picture.colorspace) == 2 and not picture.format.is_rgb
+    return {"in_color_matrix": "bt2020"} if unknown else {}
 
 
 def color_note(picture: av.VideoFrame) -> str:

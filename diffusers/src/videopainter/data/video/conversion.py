@@ -13,14 +13,15 @@ import numpy as np
 from av.filter import Graph
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from videopainter.data.video.color import conversion_of
+from videopainter.data.video.color import conversion_of, wide_matrix
+from videopainter.data.video.filters import EXACT, described, filter_graph, through
+from videopainter.data.video.tone_table import table_file
 
 # Nearly all files: their planes are resized as they are stored.
 _COMMON = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p"}
 _EXACT = (
     Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP | Interpolation.BITEXACT
 )
-_FLAGS = "accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
 _TO_RGB = Interpolation.BILINEAR | _EXACT
 _LANCZOS = Interpolation.LANCZOS | _EXACT
 
@@ -31,13 +32,12 @@ class RgbConverter:
     def __init__(self) -> None:
         # One per step: each remembers the sizes that it last had.
         self._steps: defaultdict[str, VideoReformatter] = defaultdict(VideoReformatter)
-        self._graphs: dict[str, Graph] = {}
+        self._wide: tuple[str, Graph] | None = None
 
     def convert(self, picture: av.VideoFrame) -> np.ndarray:
         """uint8 RGB (H, W, 3), of BT.709's primaries and contrast where the picture is HDR or BT.2020."""
-        wide = conversion_of(picture)
-        if wide:
-            return self._filter(picture, f"scale=flags=bilinear+{_FLAGS}:{wide},format=rgb24").to_ndarray()
+        if conversion_of(picture):
+            return self._narrowed(picture)
         rgb = self._steps["rgb"].reformat(picture, format="rgb24", interpolation=_TO_RGB, threads=1)
         return rgb.to_ndarray()
 
@@ -72,12 +72,21 @@ class RgbConverter:
             picture, width=width, height=height, format=format, interpolation=_LANCZOS, threads=1
         )
 
-    def _filter(self, picture: av.VideoFrame, filters: str) -> av.VideoFrame:
-        """One picture through a chain of filters."""
-        key = f"{_buffer_of(picture)} {filters}"
-        if key not in self._graphs:
-            self._graphs = {key: filter_graph(picture, filters)}  # a video has one kind of picture
-        return through(self._graphs[key], picture)
+    def _narrowed(self, picture: av.VideoFrame) -> np.ndarray:
+        """HDR and BT.2020 through the table of their colours."""
+        if self._wide is None or self._wide[0] != described(picture):  # a video has one kind of picture
+            with table_file(picture) as table:
+                scale = {"flags": f"bilinear+{EXACT}"}
+                graph = filter_graph(
+                    picture,
+                    ("scale", scale | wide_matrix(picture)),
+                    ("format", {"pix_fmts": "gbrp16le"}),
+                    ("lut3d", {"file": str(table), "interp": "tetrahedral"}),
+                    ("scale", scale),
+                    ("format", {"pix_fmts": "rgb24"}),
+                )
+            self._wide = described(picture), graph
+        return through(self._wide[1], picture).to_ndarray()
 
 
 class YuvConverter:
@@ -88,47 +97,13 @@ class YuvConverter:
     """
 
     def __init__(self, format: str, matrix: str) -> None:
-        self._filters = (
-            f"scale=flags=area+{_FLAGS}:out_color_matrix={matrix}:out_range=limited:out_chroma_loc=left,format={format}"
-        )
+        scale = {"flags": f"area+{EXACT}", "out_color_matrix": matrix, "out_range": "limited", "out_chroma_loc": "left"}
+        self._filters = (("scale", scale), ("format", {"pix_fmts": format}))
         self._graph: Graph | None = None
 
     def convert(self, pixels: np.ndarray) -> av.VideoFrame:
         """The picture of uint8 RGB (H, W, 3); all calls have the first one's size."""
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
         if self._graph is None:
-            self._graph = filter_graph(picture, self._filters)
+            self._graph = filter_graph(picture, *self._filters)
         return through(self._graph, picture)
-
-
-def filter_graph(picture: av.VideoFrame, filters: str) -> Graph:
-    """A chain of libavfilter's filters ("scale=...,format=rgb24") for pictures such as this one. One thread."""
-    graph = Graph()
-    graph.threads = 1
-    last = graph.add("buffer", _buffer_of(picture))
-    for description in filters.split(","):
-        name, _, arguments = description.partition("=")
-        following = graph.add(name, arguments)
-        last.link_to(following)
-        last = following
-    last.link_to(graph.add("buffersink"))
-    graph.configure()
-    return graph
-
-
-def through(graph: Graph, picture: av.VideoFrame) -> av.VideoFrame:
-    """What a graph makes of one picture."""
-    if picture.pts is None:
-        picture.pts = 0
-    graph.push(picture)
-    made = graph.pull()
-    assert isinstance(made, av.VideoFrame)
-    return made
-
-
-def _buffer_of(picture: av.VideoFrame) -> str:
-    """Arguments of the filter that takes such pictures in."""
-    return (
-        f"width={picture.width}:height={picture.height}:pix_fmt={picture.format.name}:time_base=1/1000:pixel_aspect=1/1"
-        f":colorspace={int(picture.colorspace)}:range={int(picture.color_range)}"
-    )

@@ -29,7 +29,6 @@ from videopainter.data.video.conversion import RgbConverter
 from videopainter.data.video.display import Orientation
 from videopainter.data.video.writer import VideoWriter
 from videopainter.errors import InputError
-from videopainter.flags import check_size
 
 __all__ = ["FolderFrames", "VideoFrames", "VideoWriter", "open_video", "read_image", "sound_of", "write_image"]
 
@@ -127,9 +126,8 @@ class VideoFrames:
         """Sizes, colours and rate, from the first frame."""
         check_color(frame, self.path)
         self._orientation = Orientation.of(frame)
-        self._stored_size = (frame.height, frame.width)
+        self.stored_size = (frame.height, frame.width)
         self.height, self.width = self._orientation.size(frame.height, frame.width)
-        check_size("video", self.height, self.width, self.path)
         aspect = Fraction(self._aspect or 1) or Fraction(1)
         primaries, transfer = other_tags(frame)
         self.tags = VideoTags(
@@ -167,7 +165,7 @@ class VideoFrames:
                 rate = measured
         if not rate:
             rate = Fraction(DEFAULT_FPS)  # one frame without a rate: any will do
-        return parse_fps(rate.limit_denominator(1001) or rate, f"frame rate of {self.path}")
+        return parse_fps(rate.limit_denominator(1001))
 
     def _uneven_times(self) -> np.ndarray | None:
         """When frames are shown, where that is ever half a frame or more from an even rate."""
@@ -354,9 +352,9 @@ class VideoFrames:
         return int(np.searchsorted(self._times, frame.pts))
 
     def _pixels(self, frame: av.VideoFrame, number: int, size: tuple[int, int] | None = None) -> np.ndarray:
-        if (frame.height, frame.width) != self._stored_size:
+        if (frame.height, frame.width) != self.stored_size:
             raise InputError(
-                f"video changes its size at frame {number}, from {self._stored_size[1]}x{self._stored_size[0]} "
+                f"video changes its size at frame {number}, from {self.stored_size[1]}x{self.stored_size[0]} "
                 f"to {frame.width}x{frame.height}: {self.path}"
             )
         if size is None:
@@ -386,7 +384,7 @@ class FolderFrames:
         self.path = Path(path)
         self.fps = Fraction(fps)
         if self.fps <= 0:
-            raise InputError(f"video_fps: expected a rate above 0 for a folder of frames, got {fps}, in {self.path}")
+            raise InputError(f"a folder of frames needs a frame rate above 0, {fps} came")
         self.files = list_images(self.path)
         sizes = [image_size(file) for file in self.files]
         self.width, self.height = sizes[0]
