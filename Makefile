@@ -14,7 +14,7 @@ WITH_EXTRAS = $(if $(EXTRAS),[$(subst $(space),$(comma),$(EXTRAS))],)
 # Other extras, another stamp: what is asked for later is installed, too.
 INSTALLED = $(BIN)/.installed$(subst $(space),,$(patsubst %,-%,$(EXTRAS)))
 
-.PHONY: setup dev demo weights test test-sizes test-docs test-launch check format
+.PHONY: setup dev demo test test-sizes test-docs test-launch check format
 
 setup: $(INSTALLED)
 
@@ -42,13 +42,8 @@ demo: setup
 		--output_path outputs/demo/result.mp4 --save_comparison --contact_sheet --overwrite
 	@echo "Look at outputs/demo/: result.mp4, its comparison and its contact sheet."
 
-# Published weights into ckpt/: make weights WEIGHTS="edit evaluate"; names: data_utils/download_weights.py --help.
-WEIGHTS ?= inpaint
-weights: setup
-	$(BIN)/python data_utils/download_weights.py $(WEIGHTS)
-
 test: dev
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 # The published 5B models, all blocks, on an accelerator of shapes alone; `test` has a few blocks of each.
 test-sizes: dev
@@ -60,7 +55,7 @@ test-docs: dev
 
 # Both training scripts in every way that runs without a GPU, killed and resumed: minutes. Needs EXTRAS=train.
 test-launch: dev
-	$(BIN)/python -m pytest -q -n 0 tests/launch
+	VIDEOPAINTER_ALL_ENGINES=1 $(BIN)/python -m pytest -q -n 0 tests/launch tests/test_sharded_training.py
 
 check: dev
 	$(BIN)/ruff format --check .

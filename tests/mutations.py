@@ -34,6 +34,7 @@ class Mutation(NamedTuple):
     tests: str
 
 
+COLOUR, AWKWARD = "data/video/conversion.py", "test_awkward_files.py"
 CONDITIONS, DENOISE = "pipelines/conditioning.py", "pipelines/denoise.py"
 BACKBONES, COGVIDEOX = "models/backbones", "models/backbones/cogvideox"
 ADAPTER, CODEC, PROCESS = f"{COGVIDEOX}/adapter.py", f"{COGVIDEOX}/codec.py", f"{COGVIDEOX}/process.py"
@@ -43,6 +44,92 @@ OBJECTIVE, TRAINER = "training/objective.py", "training/trainer.py"
 GOLDEN, LOSSES = "test_goldens.py", "test_goldens.py test_training_draws.py test_trainer.py"
 
 MUTATIONS = [
+    # Video files
+    Mutation(
+        "colour written between its pixels",
+        COLOUR,
+        '"out_chroma_loc": "left"',
+        '"out_chroma_loc": "center"',
+        f"{AWKWARD}::test_colour_stays_in_its_place_over_generations",
+    ),
+    Mutation(
+        "colour rounded as swscale likes",
+        COLOUR,
+        "Interpolation.BILINEAR | _EXACT",
+        "Interpolation.BILINEAR",
+        f"{AWKWARD}::test_pictures_are_read_as_the_standards_say",
+    ),
+    Mutation(
+        "HDR read as SDR",
+        COLOUR,
+        "if conversion_of(picture):\n            return self._narrowed(picture)",
+        "if False:\n            pass",
+        f"{AWKWARD}::test_hdr_is_mapped_to_sdr_and_said",
+    ),
+    Mutation(
+        "HLG unknown",
+        "data/video/color.py",
+        '16: "PQ", 18: "HLG"',
+        '16: "PQ"',
+        f"{AWKWARD}::test_hdr_is_mapped_to_sdr_and_said",
+    ),
+    Mutation(
+        "red and blue of HDR swapped",
+        "data/video/tone_table.py",
+        "in (red, green, blue)]",
+        "in (blue, green, red)]",
+        f"{AWKWARD}::test_hdr_is_mapped_to_sdr_and_said",
+    ),
+    Mutation(
+        "a table for every HDR file",
+        "data/video/tone_table.py",
+        "if kind not in _TABLES:",
+        "if True:",
+        f"{AWKWARD}::test_a_kind_of_hdr_is_worked_out_once_whatever_the_size",
+    ),
+    Mutation(
+        "mirrored pictures stay so",
+        "data/video/display.py",
+        "up=d < 0, left=a < 0",
+        "up=False, left=False",
+        f"{AWKWARD}::test_pictures_are_turned_and_mirrored_as_the_file_says",
+    ),
+    Mutation(
+        "turned pictures mirrored",
+        "data/video/display.py",
+        "up=b < 0, left=c < 0",
+        "up=c < 0, left=b < 0",
+        f"{AWKWARD}::test_pictures_are_turned_and_mirrored_as_the_file_says",
+    ),
+    Mutation(
+        "uneven frames evenly",
+        "data/video/writer.py",
+        "if self._times is not None:\n            stream",
+        "if False:\n            stream",
+        f"{AWKWARD}::test_uneven_frames_keep_their_times",
+    ),
+    Mutation(
+        "uneven frames' times not read",
+        "data/video/reader.py",
+        "return times if np",
+        "return None if np",
+        f"{AWKWARD}::test_uneven_frames_keep_their_times",
+    ),
+    Mutation(
+        "7.1 as stereo",
+        "data/video/sound.py",
+        "for target in [layout, *fewer]",
+        'for target in ["stereo"]',
+        f"{AWKWARD}::test_sound_keeps_its_channels_and_is_announced",
+    ),
+    Mutation(
+        "7.1 in planes",
+        "data/video/sound.py",
+        '_PACKED = "flt"',
+        '_PACKED = "fltp"',
+        f"{AWKWARD}::test_sound_keeps_its_channels_and_is_announced",
+    ),
+    Mutation("sound not dropped", "runs/plan.py", 'options.output.sound == "drop"', "False", "test_awkward_runs.py"),
     # Conditions
     Mutation("rotary table of upstream", ADAPTER, "(stop - start) / count", "stop / count", "test_rotary.py"),
     Mutation("mask shrinks by area", CONDITIONS, 'mode="nearest"', 'mode="area"', "test_conditioning.py"),
@@ -231,6 +318,27 @@ MUTATIONS = [
         "self.average.swap_in() if self.average is not None else nullcontext()",
         "nullcontext()",
         "test_trainer.py::test_what_is_validated_is_the_average",
+    ),
+    Mutation(
+        "average of rounded copies",
+        "training/ema.py",
+        "if self._masters is not None:",
+        "if False:",
+        "test_ema.py",
+    ),
+    Mutation(
+        "DeepSpeed sums in bf16",
+        "training/engine.py",
+        '{"grad_accum_dtype": "fp32"}',
+        "{}",
+        "test_sharded_training.py::test_two_processes_train_validate_and_save[zero3-branch]",
+    ),
+    Mutation(
+        "validation past the wrapper",
+        "training/validation/validation.py",
+        "model(within=make)",
+        "make()",
+        "test_sharded_training.py::test_two_processes_train_validate_and_save[fsdp2-id_adapter]",
     ),
     Mutation(
         "captions never dropped",

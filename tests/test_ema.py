@@ -135,3 +135,12 @@ def test_whole_parameters_are_needed(layer):
     layer[0].weight.ds_id = 0  # as ZeRO stage 3 marks its own
     with pytest.raises(InputError, match="stage 3"):
         TrainedAverage(layer.named_parameters(), EMAOptions())
+
+
+def test_the_average_is_of_the_weights_that_the_optimizer_works_on(layer):
+    """Engines whose model holds bfloat16 copies give their float32 masters."""
+    masters = [parameter.detach().clone() for parameter in layer[0].parameters()]
+    average = TrainedAverage(layer.to(torch.bfloat16).named_parameters(), EMAOptions(ema_decay=0.0), lambda: masters)
+    masters[0] += 1e-4
+    average.step()
+    assert torch.equal(weight_of(average), masters[0])

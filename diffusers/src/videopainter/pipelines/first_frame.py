@@ -200,9 +200,7 @@ def _pipeline_class(name: str) -> str:
         if index is None:
             return ""  # known to the hub; read when it is loaded
     else:
-        raise InputError(
-            f"img_inpainting_model: expected opencv, none, or the folder or id of a diffusers pipeline, got {name!r}"
-        )
+        raise InputError(f"no such first-frame filler: {name} is neither opencv, none nor a folder of a pipeline")
     try:
         class_name = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
     except (OSError, ValueError, KeyError, TypeError):

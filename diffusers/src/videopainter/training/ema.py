@@ -8,13 +8,13 @@ undone when something fails.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from videopainter.errors import InputError
-from videopainter.flags import check_ranges, flag, switch
+from videopainter.flags import flag, switch
 
 if TYPE_CHECKING:
     import torch
@@ -29,13 +29,14 @@ class EMAOptions:
     _argument_group_name: ClassVar[str] = "moving average"
 
     use_ema: bool = switch(False, "Keep a moving average of the trained weights; validation and saved weights use it.")
-    ema_decay: float = flag(
-        0.999, "Share of the average that a step keeps, at most; it grows to this from 0.1.", least=0, below=1
-    )
-    ema_update_after: int = flag(0, "First steps during which the average is the weights themselves.", least=0)
+    ema_decay: float = flag(0.999, "Share of the average that a step keeps, at most; it grows to this from 0.1.")
+    ema_update_after: int = flag(0, "First steps during which the average is the weights themselves.")
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        if not 0 <= self.ema_decay < 1:
+            raise InputError(f"ema_decay: expected at least 0 and less than 1, got {self.ema_decay}")
+        if self.ema_update_after < 0:
+            raise InputError(f"ema_update_after: expected 0 or more steps, got {self.ema_update_after}")
 
 
 class TrainedAverage:
@@ -46,12 +47,18 @@ class TrainedAverage:
 
     Args:
         named_parameters: As `model.named_parameters()` gives them.
+        masters: Gives the weights that the optimizer works on, in their order, where the model's are rounded copies.
 
     Raises:
         InputError: if nothing is trained, or under ZeRO stage 3, whose parameters are not whole on any process.
     """
 
-    def __init__(self, named_parameters: Iterable[tuple[str, torch.nn.Parameter]], options: EMAOptions) -> None:
+    def __init__(
+        self,
+        named_parameters: Iterable[tuple[str, torch.nn.Parameter]],
+        options: EMAOptions,
+        masters: Callable[[], list[torch.Tensor]] | None = None,
+    ) -> None:
         import torch
         from diffusers.training_utils import EMAModel
 
@@ -65,23 +72,29 @@ class TrainedAverage:
             self._parameters, decay=options.ema_decay, update_after_step=options.ema_update_after, foreach=True
         )
         self._ema.to(dtype=torch.float32)
+        self._masters = masters
 
     def step(self) -> None:
-        """Take in the present weights; once after every optimizer step."""
-        self._ema.step(self._parameters)
+        """Take in the present weights; once after every optimizer step, on every process."""
+        import torch
+
+        present = self._parameters
+        if self._masters is not None:
+            present = [torch.nn.Parameter(master) for master in self._masters()]  # a view: EMAModel asks for parameters
+        self._ema.step(present)
 
     @contextmanager
     def swap_in(self) -> Iterator[None]:
         """Within the block the model holds the averages; afterwards its own weights again, to the bit."""
         import torch
 
-        kept = [parameter.detach().clone() for parameter in self._parameters]
+        weights = [_local(parameter) for parameter in self._parameters]
+        kept = [weight.clone() for weight in weights]
         try:
-            self._ema.copy_to(self._parameters)
+            torch._foreach_copy_(weights, [_local(average) for average in self._ema.shadow_params])
             yield
         finally:
-            with torch.no_grad():
-                torch._foreach_copy_(list[torch.Tensor](self._parameters), kept)
+            torch._foreach_copy_(weights, kept)
 
     def of(self, tensor: torch.Tensor) -> torch.Tensor:
         """The average (float32) of a parameter; what is not trained itself."""
@@ -114,5 +127,21 @@ class TrainedAverage:
                 raise InputError(f"moving average of {name}: expected shape {tuple(average.shape)}, got {shape}")
         with torch.no_grad():
             for name, average in zip(self._names, self._ema.shadow_params):
-                average.copy_(state[_AVERAGE + name])
+                average.copy_(_laid_out_as(average, state[_AVERAGE + name]))
         self._ema.optimization_step = int(state[_STEP])
+
+
+def _local(tensor: torch.Tensor) -> torch.Tensor:
+    """What this process holds of a tensor, without its gradients' history."""
+    from torch.distributed.tensor import DTensor
+
+    return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).detach()
+
+
+def _laid_out_as(average: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
+    """A whole tensor, cut up among the processes where the average is (FSDP2)."""
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    if not isinstance(average, DTensor):
+        return whole
+    return distribute_tensor(whole.to(average.device), average.device_mesh, average.placements)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import random
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from torch.distributed.tensor import DTensor
 from videopainter.errors import InputError
 from videopainter.training.options import TrainedModelOptions, TrainingOptions
 
+logger = logging.getLogger("videopainter.training")
 _PLAIN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _STATE_FILE = "training_state.pt"
@@ -55,6 +57,10 @@ def make_accelerator(options: TrainingOptions) -> Accelerator:
         plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = options.run.train_batch_size
         plugin.deepspeed_config["gradient_clipping"] = options.optimizer.max_grad_norm
         plugin.deepspeed_config.setdefault("communication_data_type", "fp32")  # sums over processes
+        plugin.deepspeed_config.setdefault("data_types", {"grad_accum_dtype": "fp32"})  # and over batches
+        offload = plugin.deepspeed_config.get("zero_optimization", {}).get("offload_optimizer", {}).get("device")
+        if offload not in (None, "none") and options.run.gradient_accumulation_steps > 1:
+            logger.warning("DeepSpeed adds up gradients in half precision where its optimizer is offloaded")
         if options.model.frozen_dtype == "float32" and options.model.mixed_precision != "no":
             raise InputError("frozen_dtype: DeepSpeed holds all weights in mixed_precision's dtype, got float32")
     if accelerator.distributed_type == DistributedType.FSDP:
@@ -146,6 +152,13 @@ class Engine:
         if isinstance(norm, DTensor):  # FSDP2: the part of this process's shards
             norm = norm.full_tensor()
         return None if norm is None else torch.as_tensor(norm)
+
+    def masters(self) -> list[torch.Tensor]:
+        """The trained weights that the optimizer works on, float32, in the order of `parameters`.
+
+        DeepSpeed holds them cut up among the processes: all call this, and put them together. FSDP2's stay cut up.
+        """
+        return [self._whole(p) for p in self.parameters] if self.is_deepspeed else list(self.parameters)
 
     def whole_state(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Parameters of the model, whole, on the CPU, trained ones in float32; all processes call this.

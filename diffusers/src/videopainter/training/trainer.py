@@ -68,7 +68,7 @@ class Trainer:
         self.objective = Objective(
             backbone_of(self.engine.bare.transformer), self.scheduler, options.condition, adapter
         )
-        self.average = TrainedAverage(self.engine.bare.named_parameters(), options.ema) if options.ema.use_ema else None
+        self.average = self._average() if options.ema.use_ema else None
         self.encoder = self._encoder() if cache is None else None
 
     # -- building
@@ -107,6 +107,10 @@ class Trainer:
         optimizer = build_optimizer(trained, options, learning_rate=rate)
         schedule = build_lr_scheduler(optimizer, options, num_training_steps=self.total_steps)
         return Engine(self.accelerator, model, optimizer, schedule, max_grad_norm=options.max_grad_norm)
+
+    def _average(self) -> TrainedAverage:
+        masters = self.engine.masters if self.engine.is_deepspeed else None
+        return TrainedAverage(self.engine.bare.named_parameters(), self.options.ema, masters)
 
     def _encoder(self) -> Encoder:
         model, device = self.options.model, self.accelerator.device
@@ -253,7 +257,7 @@ class Trainer:
             self.checkpoints.begin(step)
         accelerator.wait_for_everyone()
         folder = self.checkpoints.partial(step)
-        extra = {} if self.average is None else {"average": self.average.state_dict()}
+        extra = {} if self.average is None else {"average": self.engine.whole_state(self.average.state_dict())}
         self.engine.save_state(folder / STATE, extra=extra)
         self._write_weights(folder)
         accelerator.wait_for_everyone()

@@ -1,1 +1,0 @@
-"""Data: downloaded, unpacked, checked, and built from raw videos in VPData's layout."""

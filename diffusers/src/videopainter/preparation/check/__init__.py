@@ -1,1 +1,0 @@
-"""A data tree against its CSVs: what is missing, broken, or does not fit."""

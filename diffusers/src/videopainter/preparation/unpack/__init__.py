@@ -1,1 +1,0 @@
-"""Archives of others, unpacked inside their target only."""
