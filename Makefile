@@ -14,7 +14,7 @@ WITH_EXTRAS = $(if $(EXTRAS),[$(subst $(space),$(comma),$(EXTRAS))],)
 # Other extras, another stamp: what is asked for later is installed, too.
 INSTALLED = $(BIN)/.installed$(subst $(space),,$(patsubst %,-%,$(EXTRAS)))
 
-.PHONY: setup dev demo test test-sizes test-docs test-launch check format
+.PHONY: setup dev demo weights test test-sizes test-docs test-launch check format
 
 setup: $(INSTALLED)
 
@@ -41,6 +41,11 @@ demo: setup
 		--img_inpainting_model none --guidance_scale 1 --num_inference_steps 4 --match_edges \
 		--output_path outputs/demo/result.mp4 --save_comparison --contact_sheet --overwrite
 	@echo "Look at outputs/demo/: result.mp4, its comparison and its contact sheet."
+
+# Published weights into ckpt/: make weights WEIGHTS="edit evaluate"; names: data_utils/download_weights.py --help.
+WEIGHTS ?= inpaint
+weights: setup
+	$(BIN)/python data_utils/download_weights.py $(WEIGHTS)
 
 test: dev
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup

@@ -12,6 +12,7 @@ DOCUMENTS = [
     "evaluate/README.md",
     "ckpt/README.md",
     "data/README.md",
+    "data_utils/README.md",
 ]
 # The second word of a fence, where its commands need more than a fresh clone after `make setup`: another environment,
 # published weights (and the benchmark), or a data folder of one's own.

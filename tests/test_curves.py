@@ -84,7 +84,7 @@ def test_the_picture(runs):
         ({"runs": []}, "expected at least one folder"),
         ({"runs": ["nowhere"]}, "found none at nowhere"),
         ({"output": "curves.pdf"}, "expected a .png"),
-        ({"smoothing": 2}, "smoothing: expected 0 to 1"),
+        ({"smoothing": 2}, "smoothing: expected a number from 0 to 1"),
         ({"dpi": 1}, "dpi"),
         ({"metrics": ["validation/los"]}, "expected one of validation/los; the runs have grad_norm"),
         ({"output": "first/metrics.jsonl/curves.png"}, "cannot write"),

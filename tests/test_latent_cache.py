@@ -491,8 +491,11 @@ def test_mistakes_are_found_before_a_model_is_loaded(meta: Path, tmp_path: Path,
     (tmp_path / "other" / "holiday.jpg").write_text("")
     for flags, message in (
         ([], "--latent_cache: expected the folder"),
-        (["--output_dir", str(tmp_path / "c"), "--variants", "0"], "--variants: expected at least 1, got 0"),
-        (["--output_dir", str(tmp_path / "c"), "--hole_fill", "2"], "--hole_fill: expected a value from -1 to 1"),
+        (
+            ["--output_dir", str(tmp_path / "c"), "--variants", "0"],
+            "--variants: expected a number from 1 to 1024, got 0",
+        ),
+        (["--output_dir", str(tmp_path / "c"), "--hole_fill", "2"], "--hole_fill: expected a number from -1 to 1"),
         (["--output_dir", str(tmp_path / "c"), "--variant", "2"], "did you mean --variants"),
         (["--output_dir", str(tmp_path / "c"), "--device", "tpu"], "--device"),
         (["--output_dir", str(tmp_path / "other")], "expected an empty folder, or one with a cache"),

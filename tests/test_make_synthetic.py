@@ -290,5 +290,5 @@ def test_the_door_tells_a_mistake_in_one_line_and_loads_no_torch(tmp_path):
     code += "finally: print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == "error: --clips: expected 1 or more, got 0\n"
+    assert done.stderr == "error: --clips: expected a number from 1 to 1000000, got 0\n"
     assert done.stdout == "False\n"

@@ -176,10 +176,10 @@ def test_arrays_that_are_none(ids: np.ndarray, tmp_path: Path) -> None:
 
 def test_number_and_shape_must_fit(holes: np.ndarray, tmp_path: Path) -> None:
     np.savez(tmp_path / "short.npz", holes[:4])
-    with pytest.raises(InputError, match=r"7 frames need as many masks, .*short\.npz has 4"):
+    with pytest.raises(InputError, match=r"expected 7, as many as frames, got 4, in .*short\.npz"):
         open_masks(tmp_path / "short.npz", frames=FRAMES)
     np.savez(tmp_path / "square.npz", holes[:, :, :30])
-    with pytest.raises(InputError, match="masks of 30x30 do not fit frames of 44x30"):
+    with pytest.raises(InputError, match="expected the frames' shape, 44x30, got 30x30"):
         open_masks(tmp_path / "square.npz", frames=FRAMES)
     np.savez(tmp_path / "double.npz", holes.repeat(2, axis=1).repeat(2, axis=2))
     np.testing.assert_array_equal(all_of(open_masks(tmp_path / "double.npz", frames=FRAMES)), holes)

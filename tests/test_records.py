@@ -117,15 +117,15 @@ def test_resampling_a_record_uses_one_index_for_frames_and_masks(bench: Path) ->
 def test_rows_that_cannot_be(bench: Path) -> None:
     good = "000005000000.0.mp4,0,19,16,2,cap,,\n"
     cases = {
-        good.replace(",0,19", ",x,19"): "start_frame is a whole number, 'x' came in row 0",
-        good.replace(",0,19", ",0.5,19"): "start_frame is a whole number",
+        good.replace(",0,19", ",x,19"): "start_frame of row 0: expected a whole number, got 'x'",
+        good.replace(",0,19", ",0.5,19"): "start_frame of row 0: expected a whole number",
         good.replace(",0,19", ",7,7"): r"frames 7 to 7 \(exclusive\)",
         good.replace(",0,19", ",25,40"): r"has 20",
         good.replace(",0,19", ",-2,19"): r"frames -2",
         good.replace(",16,2,", ",16,9,"): "mask_id 9 does not occur, there are 1, 2",
-        good.replace(",16,2,", ",16,,"): "mask_id is a whole number",
+        good.replace(",16,2,", ",16,,"): "mask_id of row 0: expected a whole number",
         good.replace("000005000000", "000005000001"): r"video of row 0 not found: videovo/raw_video/000005000/",
-        good.replace("000005000000", "../../etc"): "path is the name",
+        good.replace("000005000000", "../../etc"): "path: expected the name",
     }
     for row, expected in cases.items():
         (bench / "bad.csv").write_text(HEADER + row)
@@ -140,12 +140,12 @@ def test_rows_that_cannot_be(bench: Path) -> None:
 
 def test_files_that_are_no_such_csv(tmp_path: Path) -> None:
     cases = {
-        "path,start_frame,end_frame,fps,caption\na.mp4,0,1,8,x\n": "lacks the column mask_id",
-        "path,start_frame,end_frame,fps,mask_id\na.mp4,0,1,8,1\n": "lacks a caption",
-        "Video_Index,Video_Name,Video_Caption\n1,a,b\n": "lacks the column Masked_Target_Caption",
-        HEADER: "has no rows",
-        "": "not a CSV",
-        'path\n"unclosed\n': "not a CSV|lacks",
+        "path,start_frame,end_frame,fps,caption\na.mp4,0,1,8,x\n": "got none called mask_id",
+        "path,start_frame,end_frame,fps,mask_id\na.mp4,0,1,8,1\n": "expected a caption",
+        "Video_Index,Video_Name,Video_Caption\n1,a,b\n": "got none called Masked_Target_Caption",
+        HEADER: "expected rows",
+        "": "expected one that can be read",
+        'path\n"unclosed\n': "expected one that can be read|got none called",
     }
     for text, expected in cases.items():
         (tmp_path / "t.csv").write_text(text)

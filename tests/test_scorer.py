@@ -525,8 +525,8 @@ def test_scores_survive_a_file(scored, tmp_path):
         ({"metrics": ["psnr", "fid"]}, "no such metric"),
         ({"metrics": []}, "at least one"),
         ({"protocol": "front"}, "background, whole, release, got front"),
-        ({"score_batch": 0}, "--score_batch: expected at least 1, got 0"),
-        ({"vfid_segment": 0}, "--vfid_segment"),
+        ({"score_batch": 0}, "score_batch: expected a number from 1 to 1024, got 0"),
+        ({"vfid_segment": 0}, "vfid_segment"),
     ],
 )
 def test_options_that_are_wrong(options, message):
@@ -535,7 +535,7 @@ def test_options_that_are_wrong(options, message):
 
 
 def test_flags():
-    words = ["--protocol", "release", "--metrics", "psnr", "vfid", "--score_batch", "2", "--vfid_segment", "50"]
+    words = ["--protocol", "release", "--metrics", "psnr", "vfid", "--score_batch", "2", "vfid_segment", "50"]
     (options,) = parse_options([ScoreOptions], words)
     assert options == ScoreOptions(protocol="release", metrics=["psnr", "vfid"], score_batch=2, vfid_segment=50)
     with pytest.raises(InputError, match="no such metric: sharpness"):

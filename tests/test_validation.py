@@ -194,11 +194,11 @@ def test_the_set_is_the_same_whatever_the_training_augments(csv):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"validating_steps": -1}, "validating_steps: expected 0 or more, got -1"),
+        ({"validating_steps": -1}, "validating_steps: expected at least 0, got -1"),
         ({"validation_timesteps": [100, 1000]}, "from 0 to 999, got 1000"),
         ({"validation_timesteps": []}, "got none"),
         ({"validation_timesteps": [5, 5]}, "expected different ones"),
-        ({"validation_batch_size": 0}, "validation_batch_size: expected 1 or more"),
+        ({"validation_batch_size": 0}, "validation_batch_size: expected a number from 1"),
     ],
 )
 def test_options_that_cannot_be(changes, expected):

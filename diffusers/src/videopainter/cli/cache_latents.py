@@ -14,7 +14,7 @@ from videopainter.cli.door import parse_options
 from videopainter.data.training.sample_order import SampleKey
 from videopainter.data.training.training_set import TrainingSet, TrainingSetOptions, UnreadableLog
 from videopainter.errors import InputError
-from videopainter.flags import flag, switch
+from videopainter.flags import check_ranges, flag, switch
 from videopainter.pipelines.loading import check_checkpoints
 from videopainter.runs.options import ModelOptions
 from videopainter.runs.processes import Shard
@@ -40,11 +40,16 @@ class CacheOptions:
         None, "Folder of the cache, as in training; an unfinished one is gone on with.", aliases=["--output_dir"]
     )
     variants: int = flag(
-        4, "Versions of every clip, with their own crop, mask and first-frame noise: epoch e trains on e mod variants."
+        4,
+        "Versions of every clip, with their own crop, mask and first-frame noise: epoch e trains on e mod variants.",
+        least=1,
+        most=1024,
     )
-    batch_size: int = flag(1, "Samples that the VAE encodes at once.")
-    hole_fill: float = flag(0.0, "What holes are filled with, from -1 (black) to 1; as in training.")
-    max_text_seq_length: int | None = flag(None, "Tokens of a caption. Default: the backbone's own.")
+    batch_size: int = flag(1, "Samples that the VAE encodes at once.", least=1, most=1024)
+    hole_fill: float = flag(0.0, "What holes are filled with, from -1 (black) to 1; as in training.", least=-1, most=1)
+    max_text_seq_length: int | None = flag(
+        None, "Tokens of a caption. Default: the backbone's own.", least=1, most=4096
+    )
     dtype: Literal["bfloat16", "float16", "float32"] | None = flag(
         None, "Of encoders and cache, as training's mixed_precision. Default: bfloat16 on a GPU, float32 on a CPU."
     )
@@ -53,25 +58,17 @@ class CacheOptions:
     enable_tiling: bool = switch(
         False, "Encode large frames in overlapping tiles: less memory, slightly other latents."
     )
-    dataloader_num_workers: int = flag(2, "Processes that read clips; 0 reads in the main one.")
-    shard_megabytes: float = flag(256.0, "Size of one file; as much is held in memory, and lost if the run is killed.")
-    max_unreadable_share: float = flag(0.05, "Share of clips that may be unreadable before the run ends.")
+    dataloader_num_workers: int = flag(2, "Processes that read clips; 0 reads in the main one.", least=0, most=256)
+    shard_megabytes: float = flag(
+        256.0, "Size of one file; as much is held in memory, and lost if the run is killed.", above=0, most=1e6
+    )
+    max_unreadable_share: float = flag(
+        0.05, "Share of clips that may be unreadable before the run ends.", least=0, most=1
+    )
     quiet: bool = switch(False, "No progress bars.")
 
     def __post_init__(self) -> None:
-        for name in ("variants", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name}: expected at least 1, got {getattr(self, name)}")
-        if self.dataloader_num_workers < 0:
-            raise InputError(f"--dataloader_num_workers: expected at least 0, got {self.dataloader_num_workers}")
-        if self.max_text_seq_length is not None and self.max_text_seq_length < 1:
-            raise InputError(f"--max_text_seq_length: expected at least 1, got {self.max_text_seq_length}")
-        if not self.shard_megabytes > 0:
-            raise InputError(f"--shard_megabytes: expected more than 0, got {self.shard_megabytes}")
-        if not -1 <= self.hole_fill <= 1:
-            raise InputError(f"--hole_fill: expected a value from -1 to 1, got {self.hole_fill}")
-        if not 0 <= self.max_unreadable_share <= 1:
-            raise InputError(f"--max_unreadable_share: expected a share from 0 to 1, got {self.max_unreadable_share}")
+        check_ranges(self)
 
 
 def read_options(argv: Sequence[str] | None = None) -> tuple[CacheOptions, TrainingSetOptions]:

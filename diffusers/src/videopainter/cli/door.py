@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import copy
+import dataclasses
 import difflib
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from transformers import HfArgumentParser
 
 from videopainter.errors import InputError, complain
+from videopainter.flags import Range, range_of, shown, without_range
 
 EPILOG = (
     "Exit codes: 0 done, 1 some samples failed, 2 nothing could start, 130 interrupted. "
@@ -49,7 +54,20 @@ class DoorParser(HfArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message} (see --help)")
+        raise InputError(_in_our_words(message))
+
+    @staticmethod
+    def _parse_dataclass_field(parser: argparse.ArgumentParser, field: dataclasses.Field) -> None:
+        """As its parent, and what is read must lie in the field's range."""
+        plain = copy.copy(field)
+        plain.metadata = MappingProxyType(without_range(field.metadata))  # type: ignore[misc]
+        before = len(parser._actions)
+        HfArgumentParser._parse_dataclass_field(parser, plain)
+        for action in parser._actions[before:]:
+            if action.type in (int, float):
+                action.type = _reader(action.type, range_of(field.metadata))
+            elif action.type is str:
+                action.type = _text
 
 
 def parse_options(
@@ -71,15 +89,62 @@ def run_door(main: Callable[[], int | None]) -> NoReturn:
     try:
         code = main() or 0
     except ValueError as error:
-        if os.environ.get("VIDEOPAINTER_DEBUG", "") not in ("", "0"):
+        if _debugging():
             raise
         complain(f"error: {error}")
+        code = 2
+    except OSError as error:
+        # A path that no file can have, or nobody may read. Others are faults of ours, or of the machine.
+        if error.filename is None or _debugging():
+            raise
+        complain(f"error: path: expected one that can be used, got {error.strerror}, in {shown(str(error.filename))}")
         code = 2
     except KeyboardInterrupt:
         complain("interrupted: start the same command again to go on where it was")
         code = 130
     sys.stdout.flush()
     sys.exit(code)
+
+
+def _debugging() -> bool:
+    return os.environ.get("VIDEOPAINTER_DEBUG", "") not in ("", "0")
+
+
+def _reader(kind: type, allowed: Range) -> Callable[[str], float]:
+    """Reads a flag's number."""
+
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            whole = "a whole number" if kind is int else "a number"
+            words = str(allowed).replace("a number", whole).replace("a finite number", whole)
+            words = words if words.startswith(whole) else f"{whole}, {words}"
+            raise argparse.ArgumentTypeError(f"expected {words}, got {shown(text)!r}") from None
+        if not allowed.holds(value):
+            raise argparse.ArgumentTypeError(f"expected {allowed}, got {shown(value)}")
+        return value
+
+    return read
+
+
+def _text(text: str) -> str:
+    # No file has such a name, and libraries take it for a text's end.
+    if "\0" in text:
+        raise argparse.ArgumentTypeError(f"expected text without NUL characters, got {shown(repr(text))}")
+    return text
+
+
+def _in_our_words(message: str) -> str:
+    """argparse's complaint as `--flag: expected ..., got ...`."""
+    found = re.fullmatch(r"argument (--[\w-]+)\S*: (.*)", message, re.DOTALL)
+    if not found:
+        return f"{message} (see --help)"
+    name, told = found.groups()
+    choice = re.fullmatch(r"invalid choice: (.*?) \(choose from (.*)\)", told, re.DOTALL)
+    if choice:
+        told = f"expected one of {choice[2].replace(chr(39), '')}, got {choice[1]}"
+    return f"{name}: {told}{', got none' if told.startswith('expected') and ', got' not in told else ''}"
 
 
 def _unknown_flag(name: str, known: list[str]) -> str:

@@ -13,7 +13,6 @@ from tqdm import tqdm
 from videopainter.cli.door import parse_options
 from videopainter.data.synthetic.dataset import SyntheticLook
 from videopainter.data.synthetic.writing import TABLES, Rows, write_set
-from videopainter.errors import InputError
 from videopainter.flags import flag
 
 _DESCRIPTION = (
@@ -29,14 +28,19 @@ class SyntheticSetOptions:
     _argument_group_name: ClassVar[str] = "how many clips, and where"
 
     output_dir: str = flag("data/synthetic", "The data folder: a new one, or a set of the same look to add to.")
-    clips: int = flag(200, "Clips to train on (pexels_videovo_train_dataset.csv).")
-    val_clips: int = flag(8, "Clips to validate on (pexels_videovo_val_dataset.csv).")
-    test_clips: int = flag(8, "Clips to test on (pexels_videovo_test_dataset.csv, our_video_inpaint.csv).")
-    long_clips: int = flag(
-        0, "Long clips in which an object leaves and comes back, to train on (pexels_videovo_train_long_dataset.csv)."
+    clips: int = flag(200, "Clips to train on (pexels_videovo_train_dataset.csv).", least=1, most=1_000_000)
+    val_clips: int = flag(8, "Clips to validate on (pexels_videovo_val_dataset.csv).", least=0, most=1_000_000)
+    test_clips: int = flag(
+        8, "Clips to test on (pexels_videovo_test_dataset.csv, our_video_inpaint.csv).", least=0, most=1_000_000
     )
-    long_test_clips: int = flag(0, "Such clips to test on (our_video_inpaint_long.csv).")
-    processes: int = flag(0, "How many processes draw; 0: one for each processor.")
+    long_clips: int = flag(
+        0,
+        "Long clips in which an object leaves and comes back, to train on (pexels_videovo_train_long_dataset.csv).",
+        least=0,
+        most=500_000,
+    )
+    long_test_clips: int = flag(0, "Such clips to test on (our_video_inpaint_long.csv).", least=0, most=500_000)
+    processes: int = flag(0, "How many processes draw; 0: one for each processor.", least=0, most=256)
 
     def counts(self) -> dict[str, int]:
         """Clips per part of the set."""
@@ -52,10 +56,6 @@ class SyntheticSetOptions:
 def make_synthetic(argv: Sequence[str] | None = None) -> int:
     """Write the set that the flags ask for; the exit code."""
     options, look = parse_options((SyntheticSetOptions, SyntheticLook), argv, description=_DESCRIPTION)
-    if options.clips < 1:
-        raise InputError(f"--clips: expected 1 or more, got {options.clips}")
-    if options.processes < 0:
-        raise InputError(f"--processes: expected 0 or more, got {options.processes}")
     processes = options.processes or _processors()
     started = time.perf_counter()
     rows, drawn = write_set(options.output_dir, options.counts(), look, processes=processes, progress=_bar)

@@ -6,14 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pandas as pd
-
 from videopainter.data.clip import Clip
 from videopainter.data.images import IMAGE_SUFFIXES
 from videopainter.data.masks.views import DilatedMasks
 from videopainter.data.rates import resample
 from videopainter.data.records import RecordTable, open_clip, parse_sample_ids
 from videopainter.data.resized import parse_size
+from videopainter.data.tables import read_table
 from videopainter.errors import InputError, complain
 from videopainter.evaluation.options import ResultsOptions, ScoringOptions
 from videopainter.evaluation.pairs import (
@@ -176,13 +175,7 @@ def read_prompts(path: str | None) -> Prompts:
     """{name: (prompt, region prompt)} from a CSV with the columns name, prompt and, if wanted, region_prompt."""
     if path is None:
         return {}
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"--prompts_file: not a CSV that can be read: {path} ({type(error).__name__})") from None
-    lacking = [name for name in ("name", "prompt") if name not in table.columns]
-    if lacking:
-        raise InputError(f"--prompts_file: lacks the column {', '.join(lacking)}: {path}")
+    table = read_table(Path(path), ("name", "prompt"))
     regions = table["region_prompt"] if "region_prompt" in table.columns else [""] * len(table)
     return {name: (prompt, region) for name, prompt, region in zip(table["name"], table["prompt"], regions)}
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from videopainter.errors import InputError
-from videopainter.flags import flag, switch
+from videopainter.flags import MAX_DILATION, MAX_INT, flag, switch
 from videopainter.metrics.scorer import ScoreOptions
+from videopainter.pipelines.settings import LIMITS
 from videopainter.runs.options import ModelOptions, PromptOptions, SamplingOptions
 
 
@@ -31,14 +32,17 @@ class BenchmarkOptions:
     inpainting_sample_id: list[str] | None = flag(  # noqa: RUF009
         None, "Rows of each CSV: numbers, ranges and lists (0 5 7-12), or all. Default: all."
     )
-    inpainting_frames: int = flag(49, "Frames in one window, 4k+1.")
+    inpainting_frames: int = flag(49, "Frames in one window, 4k+1.", **LIMITS["num_frames"])
     down_sample_fps: str = flag("8", "Frames per second that videos are resampled to; lower rates are kept.")
     resize_to: str | None = flag(
         None,
         "Size that videos are brought to first and scored at, HEIGHTxWIDTH (release: 480x720). Default: their own.",
     )
     dilate_sizes: list[int] = flag(  # noqa: RUF009
-        None, "Sizes in pixels by which holes are grown, one run each (release: 32 16 0). Default: 32."
+        None,
+        "Sizes in pixels by which holes are grown, one run each (release: 32 16 0). Default: 32.",
+        least=0,
+        most=MAX_DILATION,
     )
     replace_gts: list[str] = flag(  # noqa: RUF009
         None, "Whether the background is kept, one run each (release: true false). Default: as --replace_gt says."
@@ -105,7 +109,7 @@ class ResultsOptions:
     )
     originals: str | None = flag(None, "The original videos, named as the results (or one video for one).")
     masks: str | None = flag(None, "Their masks, white = hole (or one for one): videos, folders, images, .npz.")
-    mask_id: int | None = flag(None, "Which id of the masks is the hole, where they hold ids.")
+    mask_id: int | None = flag(None, "Which id of the masks is the hole, where they hold ids.", least=0, most=MAX_INT)
     inpainting_mask_meta: str | None = flag(
         None, "Benchmark CSV whose rows are the originals; results are found by row number or name."
     )
@@ -118,12 +122,16 @@ class ResultsOptions:
     down_sample_fps: str | None = flag(
         None, "Rate at which the originals were sampled. Default: 8 for rows of VPBench, every frame otherwise."
     )
-    num_frames: int | None = flag(None, "Compare the first so many frames. Default: all of them.")
+    num_frames: int | None = flag(None, "Compare the first so many frames. Default: all of them.", least=1)
     allow_shorter: bool = switch(False, "Compare as many frames as a result has, where the original has more.")
     resize_to: str | None = flag(None, "Bring everything to HEIGHTxWIDTH first. Default: the results' own size.")
-    dilate_size: int = flag(0, "Grow the hole by a square of this many pixels, as the method was given it.")
+    dilate_size: int = flag(
+        0, "Grow the hole by a square of this many pixels, as the method was given it.", least=0, most=MAX_DILATION
+    )
     borders: list[int] | None = flag(  # noqa: RUF009
-        None, "Frames on which new windows begin, for seam and identity metrics, where no JSON beside a result tells."
+        None,
+        "Frames on which new windows begin, for seam and identity metrics, where no JSON beside a result tells.",
+        least=0,
     )
     output_path: str | None = flag(None, "Folder of scores and reports. Default: RESULTS/evaluation.")
     device: str | None = flag(None, "cpu, cuda or cuda:N. Default: a GPU if there is one (one per process).")

@@ -14,7 +14,7 @@ import numpy as np
 
 from videopainter.data.clip import FrameSource, MaskSource
 from videopainter.errors import InputError
-from videopainter.flags import flag
+from videopainter.flags import check_ranges, flag
 from videopainter.metrics import catalog
 from videopainter.metrics.catalog import METRICS, PROTOCOLS
 from videopainter.metrics.motion import MIN_FLOW_SIZE
@@ -51,9 +51,12 @@ class ScoreOptions:
     metrics: list[str] | None = flag(  # noqa: RUF009
         None, f"Only these metrics, of {', '.join(METRICS)}. Default: all that can be computed."
     )
-    score_batch: int = flag(8, "Frames that are scored at once.")
+    score_batch: int = flag(8, "Frames that are scored at once.", least=1, most=1024)
     vfid_segment: int = flag(
-        100, "Longer videos go through I3D in equal parts of at most this many frames, whose features are averaged."
+        100,
+        "Longer videos go through I3D in equal parts of at most this many frames, whose features are averaged.",
+        least=1,
+        most=100_000,
     )
 
     def __post_init__(self) -> None:
@@ -63,9 +66,7 @@ class ScoreOptions:
         if unknown or (self.metrics is not None and not self.metrics):
             told = f"no such metric: {', '.join(unknown)}" if unknown else "expected at least one, got none"
             raise InputError(f"--metrics: {told}; there are {', '.join(METRICS)}")
-        for name in ("score_batch", "vfid_segment"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name}: expected at least 1, got {getattr(self, name)}")
+        check_ranges(self)
 
     @property
     def wanted(self) -> tuple[str, ...]:

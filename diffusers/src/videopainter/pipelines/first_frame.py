@@ -200,7 +200,9 @@ def _pipeline_class(name: str) -> str:
         if index is None:
             return ""  # known to the hub; read when it is loaded
     else:
-        raise InputError(f"no such first-frame filler: {name} is neither opencv, none nor a folder of a pipeline")
+        raise InputError(
+            f"img_inpainting_model: expected opencv, none, or the folder or id of a diffusers pipeline, got {name!r}"
+        )
     try:
         class_name = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -4,11 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from videopainter.flags import MAX_INT, MAX_SIDE, Range, check_number, check_size
+
 TEMPORAL_COMPRESSION = 4  # of CogVideoX's VAE: 4k+1 frames become k+1 latent frames
 SIZE_MULTIPLE = 16  # VAE 8 × patch 2
 BLENDS = ("linear", "average")
 KEPT_LATENTS = ("untouched", "nearest")
 ID_RESAMPLE_CHOICES = ("auto", "off", "exact", "compact")
+
+# The range of every number, for the flags that set it (see `flags.flag`).
+LIMITS: dict[str, dict[str, float]] = {
+    "height": {"least": SIZE_MULTIPLE, "most": MAX_SIDE},
+    "width": {"least": SIZE_MULTIPLE, "most": MAX_SIDE},
+    "num_frames": {"least": 1, "most": 4097},
+    "overlap_frames": {"least": 0, "most": 4093},
+    "num_inference_steps": {"least": 1, "most": 1000},  # CogVideoX has as many timesteps
+    "guidance_scale": {"least": 0, "most": 1000},
+    "strength": {"above": 0, "most": 1},
+    "prev_clip_weight": {"least": 0, "most": 100},
+    "conditioning_scale": {"least": -100, "most": 100},
+    "feather": {"least": 0, "most": 4096},
+    "seed": {"least": 0, "most": MAX_INT},
+}
 
 
 def is_frame_count(frames: int) -> bool:
@@ -74,13 +91,11 @@ class InpaintSettings:
     def __post_init__(self) -> None:
         self._check_windows()
         self._check_size()
-        _expect(self.num_inference_steps >= 1, "num_inference_steps", "1 or more", self.num_inference_steps)
-        _expect(0 < self.strength <= 1, "strength", "more than 0, at most 1", self.strength)
-        _expect(self.guidance_scale >= 0, "guidance_scale", "0 or more", self.guidance_scale)
-        _expect(self.prev_clip_weight >= 0, "prev_clip_weight", "0 or more", self.prev_clip_weight)
+        for name, limits in LIMITS.items():
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), Range(**limits))
         pasted = self.replace_gt and self.paste_background
         _expect(pasted or not self.match_edges, "match_edges", "replace_gt and paste_background with it", "them off")
-        _expect(self.feather >= 0, "feather", "0 or more pixels", self.feather)
         _expect(self.kept_latents in KEPT_LATENTS, "kept_latents", " or ".join(KEPT_LATENTS), self.kept_latents)
         _expect(self.blend in BLENDS, "blend", " or ".join(BLENDS), self.blend)
         _expect(
@@ -103,9 +118,9 @@ class InpaintSettings:
             raise ValueError(f"size: expected both height and width or neither, got {self.height} x {self.width}")
         for name, value in (("height", self.height), ("width", self.width)):
             if value is not None:
-                _expect(
-                    value >= SIZE_MULTIPLE and value % SIZE_MULTIPLE == 0, name, f"a multiple of {SIZE_MULTIPLE}", value
-                )
+                _expect(value % SIZE_MULTIPLE == 0, name, f"a multiple of {SIZE_MULTIPLE}", value)
+        if self.height is not None and self.width is not None:
+            check_size("height, width", self.height, self.width)
 
     @property
     def num_denoising_steps(self) -> int:

@@ -7,10 +7,13 @@ computed, the one whose block outputs become ID memory. Choosing and checking im
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from videopainter.flags import Range, check_number
 
 # Name -> default threshold. Their meaning stands at `StepCache`.
 THRESHOLDS = {"first_block": 0.05, "taylorseer": 3.0, "pab": 2.0, "mag": 0.06}
@@ -47,8 +50,7 @@ class StepCache:
     def __post_init__(self) -> None:
         if self.name not in THRESHOLDS:
             raise ValueError(f"cache: expected {', '.join(STEP_CACHES)}, got {self.name!r}")
-        if self.value <= 0:
-            raise ValueError(f"cache threshold: expected more than 0, got {self.value:g}")
+        check_number("cache_threshold", self.value, Range(above=0, most=1e9))
         if self.name in COUNTED and (self.value != int(self.value) or self.value < 2):
             raise ValueError(f"cache threshold of {self.name}: expected 2, 3, 4, ... steps, got {self.value:g}")
         if (self.name == "mag") != (self.ratios is not None):
@@ -77,8 +79,8 @@ def read_ratios(path: str | Path) -> tuple[float, ...]:
     except (OSError, ValueError) as error:
         raise ValueError(f"cache ratios: expected a JSON list of numbers, got {error}: {path}") from None
     numbers = isinstance(ratios, list) and all(isinstance(x, int | float) and not isinstance(x, bool) for x in ratios)
-    if not numbers or not ratios:
-        raise ValueError(f"cache ratios: expected a JSON list of numbers: {path}")
+    if not numbers or not ratios or not all(map(math.isfinite, ratios)):
+        raise ValueError(f"cache ratios: expected a JSON list of finite numbers, got another, in {path}")
     return tuple(map(float, ratios))
 
 

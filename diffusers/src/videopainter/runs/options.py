@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from videopainter.flags import flag, switch
+from videopainter.flags import MAX_DILATION, MAX_INT, MAX_SIDE, flag, switch
+from videopainter.pipelines.settings import LIMITS, SIZE_MULTIPLE
 
 
 @dataclass(kw_only=True)
@@ -23,7 +24,9 @@ class ClipOptions:
         "Its mask, white = hole: a video, a folder of PNGs (one per frame), one image for all frames, "
         "or all_masks.npz.",
     )
-    mask_id: int | None = flag(None, "Which id of an all_masks.npz (or of a mask of ids) is the hole.")
+    mask_id: int | None = flag(
+        None, "Which id of an all_masks.npz (or of a mask of ids) is the hole.", least=0, most=MAX_INT
+    )
     video_fps: str = flag("24", "Frames per second of a --video (or DAVIS row) that is a folder of images.")
     inpainting_mask_meta: str | None = flag(
         None, "Benchmark CSV with the columns path, start_frame, end_frame, fps, mask_id, caption."
@@ -36,7 +39,9 @@ class ClipOptions:
         "Where the rows' videos lie: .../videovo/raw_video as in the release, or the data folder itself. "
         "Default: the CSV's folder.",
     )
-    inpainting_frames: int = flag(49, "Frames in one window, 4k+1; without --long_video a row is cut to as many.")
+    inpainting_frames: int = flag(
+        49, "Frames in one window, 4k+1; without --long_video a row is cut to as many.", **LIMITS["num_frames"]
+    )
     long_video: bool = switch(False, "Process every frame of a benchmark row, not only the first window.")
     down_sample_fps: str | None = flag(
         None,
@@ -46,7 +51,12 @@ class ClipOptions:
     resize_to: str | None = flag(
         None, "Bring video and mask to HEIGHTxWIDTH first, whatever their shape; the result has that size, too."
     )
-    dilate_size: int = flag(0, "Grow the hole by a square of this many pixels (release: 32 to inpaint, 48 to edit).")
+    dilate_size: int = flag(
+        0,
+        "Grow the hole by a square of this many pixels (release: 32 to inpaint, 48 to edit).",
+        least=0,
+        most=MAX_DILATION,
+    )
 
 
 @dataclass(kw_only=True)
@@ -100,7 +110,9 @@ class ModelOptions:
         None, "ID-resample adapter: its folder (VideoPainterID/checkpoints) or its safetensors file."
     )
     lora_path: str | None = flag(None, "One more LoRA for the backbone: its folder or safetensors file.")
-    lora_rank: int | None = flag(None, "Rank those adapters are expected to have; checked against the files.")
+    lora_rank: int | None = flag(
+        None, "Rank those adapters are expected to have; checked against the files.", least=1, most=65_536
+    )
     dtype: Literal["bfloat16", "float16", "float32"] | None = flag(
         None, "Precision of the weights. Default: bfloat16 on a GPU, float32 on a CPU."
     )
@@ -121,6 +133,8 @@ class ModelOptions:
         None,
         "More leaves out more. first_block: relative change of the first block (default 0.05); mag: accumulated error "
         "(0.06); taylorseer, pab: one step in so many is computed (3, 2).",
+        above=0,
+        most=1e9,
     )
     cache_ratios: str | None = flag(
         None, "For mag: a JSON list of the ratios that diffusers' MagCacheConfig(calibrate=True) prints for this model."
@@ -134,20 +148,27 @@ class SamplingOptions:
     _argument_group_name: ClassVar[str] = "sampling"
 
     generate_type: Literal["i2v_inpainting"] = flag("i2v_inpainting", "Kind of generation; there is this one.")
-    num_inference_steps: int = flag(50, "Denoising steps per window.")
-    guidance_scale: float = flag(6.0, "Classifier-free guidance; 1 turns it off (and halves the work).")
+    num_inference_steps: int = flag(50, "Denoising steps per window.", **LIMITS["num_inference_steps"])
+    guidance_scale: float = flag(
+        6.0, "Classifier-free guidance; 1 turns it off (and halves the work).", **LIMITS["guidance_scale"]
+    )
     constant_guidance: bool = switch(
         False, "Keep the guidance constant over the steps; without it, it grows as in CogVideoX."
     )
     scheduler: Literal["dpm", "ddim"] = flag("dpm", "Sampler.")
-    strength: float = flag(1.0, "Below 1 the hole starts from its own noised content, and fewer steps run.")
-    seed: int = flag(42, "Same seed, same result.")
-    num_videos_per_prompt: int = flag(1, "Results per clip, with the seeds seed, seed+1, ...")
-    height: int | None = flag(
-        None, "Model height, a multiple of 16. Default: the backbone's area at the video's aspect."
+    strength: float = flag(
+        1.0, "Below 1 the hole starts from its own noised content, and fewer steps run.", **LIMITS["strength"]
     )
-    width: int | None = flag(None, "Model width, a multiple of 16.")
-    overlap_frames: int = flag(0, "Frames neighbouring windows share, 4k+1; 0 means 1.")
+    seed: int = flag(42, "Same seed, same result.", **LIMITS["seed"])
+    num_videos_per_prompt: int = flag(1, "Results per clip, with the seeds seed, seed+1, ...", least=1, most=1000)
+    height: int | None = flag(
+        None,
+        "Model height, a multiple of 16. Default: the backbone's area at the video's aspect.",
+        least=SIZE_MULTIPLE,
+        most=MAX_SIDE,
+    )
+    width: int | None = flag(None, "Model width, a multiple of 16.", least=SIZE_MULTIPLE, most=MAX_SIDE)
+    overlap_frames: int = flag(0, "Frames neighbouring windows share, 4k+1; 0 means 1.", **LIMITS["overlap_frames"])
     blend: Literal["linear", "average"] = flag("linear", "How overlapping windows are joined (release: average).")
     mask_add: bool = switch(True, "Add branch features to background tokens only.")
     add_first: bool = switch(False, "Add branch features after the first blocks only.")
@@ -163,9 +184,13 @@ class SamplingOptions:
         False,
         "Shift colours inside the hole so that no outline shows at its edge; the mask should cover the object well.",
     )
-    feather: int = flag(0, "Width in pixels, inside the hole, over which the result fades into the background.")
-    conditioning_scale: float = flag(1.0, "Weight of the branch's features.")
-    prev_clip_weight: float = flag(0.0, "Weight of the previous window's identity tokens (needs an ID adapter).")
+    feather: int = flag(
+        0, "Width in pixels, inside the hole, over which the result fades into the background.", **LIMITS["feather"]
+    )
+    conditioning_scale: float = flag(1.0, "Weight of the branch's features.", **LIMITS["conditioning_scale"])
+    prev_clip_weight: float = flag(
+        0.0, "Weight of the previous window's identity tokens (needs an ID adapter).", **LIMITS["prev_clip_weight"]
+    )
     id_resample: Literal["auto", "off", "exact", "compact"] = flag(
         "auto", "Form of ID resampling; auto: as the adapter was trained, off without one."
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import string
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,9 +63,13 @@ def _pattern(output_path: str | None, several_clips: bool, several_seeds: bool, 
 
 def _check_pattern(pattern: str, several_clips: bool, several_seeds: bool) -> None:
     try:
-        used = {field for _, field, _, _ in string.Formatter().parse(pattern) if field is not None}
+        parts = [part for part in string.Formatter().parse(pattern) if part[1] is not None]
     except ValueError as error:
         raise InputError(f"--output_path {pattern}: {error}") from None
+    used = {field for _, field, _, _ in parts}
+    wrong = [spec for _, _, spec, conversion in parts if conversion or not re.fullmatch(r"(0?\d{1,2}d?)?", spec or "")]
+    if wrong:
+        raise InputError(f"--output_path: expected at most a width such as {{id:05d}}, got {wrong[0]!r}, in {pattern}")
     if used - FIELDS:
         raise InputError(f"--output_path {pattern}: expected {{name}}, {{id}} or {{seed}}, got {used - FIELDS}")
     if several_clips and not used & {"name", "id"}:
@@ -102,7 +108,7 @@ def companion(result: Path, kind: str, suffix: str | None = None) -> Path:
 
 
 def _same(a: Path, b: Path) -> bool:
-    return a.resolve() == b.resolve()
+    return os.path.realpath(a) == os.path.realpath(b)  # Path.resolve raises where links go round
 
 
 def _list(values: Sequence[str]) -> str:

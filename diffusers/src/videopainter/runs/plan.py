@@ -128,8 +128,6 @@ def takes_first_frame(prompts: PromptOptions) -> bool:
 
 def _check_counts(options: InpaintOptions) -> None:
     sampling = options.sampling
-    if sampling.num_videos_per_prompt < 1:
-        raise InputError(f"--num_videos_per_prompt: expected 1 or more, got {sampling.num_videos_per_prompt}")
     adapter = options.model.id_adapter_resample_learnable_path
     if sampling.prev_clip_weight > 0 and (
         sampling.id_resample == "off" or (sampling.id_resample == "auto" and not adapter)

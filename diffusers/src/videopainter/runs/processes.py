@@ -74,6 +74,9 @@ class Precision:
     dtype: str
 
 
+DEVICES = ("cpu", "cuda", "mps", "xpu")
+
+
 def resolve_precision(options: ModelOptions, shard: Shard) -> Precision:
     """The device asked for, or this process's GPU, or the CPU; bfloat16 on a GPU and float32 on a CPU by default.
 
@@ -82,11 +85,13 @@ def resolve_precision(options: ModelOptions, shard: Shard) -> Precision:
     """
     import torch
 
-    device = options.device or _default_device(shard)
+    device = _default_device(shard) if options.device is None else options.device
     try:
         kind, index = torch.device(device).type, torch.device(device).index
     except RuntimeError:
-        raise InputError(f"--device: expected cpu, cuda or cuda:N, got {device}") from None
+        kind, index = "", None
+    if kind not in DEVICES:
+        raise InputError(f"--device: expected cpu, cuda or cuda:N, got {device!r}")
     if kind == "cuda" and (index or 0) >= torch.cuda.device_count():
         raise InputError(f"--device {device}: this machine has {torch.cuda.device_count()} GPUs")
     return Precision(device=device, dtype=options.dtype or ("float32" if kind == "cpu" else "bfloat16"))

@@ -9,7 +9,7 @@ from pathlib import Path
 from videopainter.data.clip import Clip, notes_of, times_of
 from videopainter.data.masks.opening import check_not_empty
 from videopainter.data.masks.views import DilatedMasks, InvertedMasks
-from videopainter.data.rates import resample
+from videopainter.data.rates import parse_fps, resample
 from videopainter.data.records import RecordTable, open_clip, parse_sample_ids
 from videopainter.data.resized import parse_size, resized
 from videopainter.data.video.pictures import check_gif, holds_sound
@@ -69,6 +69,8 @@ def _check_source(clips: ClipOptions) -> None:
         both = "both came" if clips.video is not None else "neither came"
         raise InputError(f"expected --video FILE --mask FILE, or --inpainting_mask_meta CSV: {both}")
     if clips.video is not None:
+        if not clips.video:
+            raise InputError("--video: expected a file or a folder of images, got an empty name")
         if clips.mask is None:
             raise InputError(f"--video needs --mask (what is white is painted): {clips.video}")
         wrong = {
@@ -80,8 +82,8 @@ def _check_source(clips: ClipOptions) -> None:
         _refuse({"--mask": clips.mask, "--mask_id": clips.mask_id}, "--video")
         if clips.inpainting_sample_id is None:
             raise InputError("--inpainting_mask_meta needs --inpainting_sample_id: rows (0 5 7-12), or all")
-    if clips.dilate_size < 0:
-        raise InputError(f"--dilate_size: expected 0 or more pixels, got {clips.dilate_size}")
+    parse_fps(clips.video_fps, "--video_fps")
+    parse_fps(clips.down_sample_fps or "0", "--down_sample_fps")
 
 
 def _refuse(flags: dict[str, object], owner: str) -> None:

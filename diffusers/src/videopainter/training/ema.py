@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from videopainter.errors import InputError
-from videopainter.flags import flag, switch
+from videopainter.flags import check_ranges, flag, switch
 
 if TYPE_CHECKING:
     import torch
@@ -29,14 +29,13 @@ class EMAOptions:
     _argument_group_name: ClassVar[str] = "moving average"
 
     use_ema: bool = switch(False, "Keep a moving average of the trained weights; validation and saved weights use it.")
-    ema_decay: float = flag(0.999, "Share of the average that a step keeps, at most; it grows to this from 0.1.")
-    ema_update_after: int = flag(0, "First steps during which the average is the weights themselves.")
+    ema_decay: float = flag(
+        0.999, "Share of the average that a step keeps, at most; it grows to this from 0.1.", least=0, below=1
+    )
+    ema_update_after: int = flag(0, "First steps during which the average is the weights themselves.", least=0)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.ema_decay < 1:
-            raise InputError(f"ema_decay: expected at least 0 and less than 1, got {self.ema_decay}")
-        if self.ema_update_after < 0:
-            raise InputError(f"ema_update_after: expected 0 or more steps, got {self.ema_update_after}")
+        check_ranges(self)
 
 
 class TrainedAverage:

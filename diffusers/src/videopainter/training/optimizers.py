@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from videopainter.errors import InputError
-from videopainter.flags import flag, switch
+from videopainter.flags import check_ranges, flag, switch
 
 if TYPE_CHECKING:
     import torch
@@ -31,27 +30,29 @@ class OptimizerOptions:
 
     optimizer: str = flag("AdamW", "AdamW, Adam or Prodigy, in any case of letters.")
     use_8bit_adam: bool = switch(False, "Keep the state of Adam or AdamW in 8 bits (bitsandbytes).")
-    learning_rate: float = flag(1e-4, "Learning rate after warm-up; for Prodigy a factor, usually 1.")
+    learning_rate: float = flag(
+        1e-4, "Learning rate after warm-up; for Prodigy a factor, usually 1.", above=0, most=1000
+    )
     scale_lr: bool = switch(False, "Multiply learning_rate by clips per step (batch x accumulation x processes).")
-    adam_beta1: float = flag(0.9, "Decay of the running mean of gradients (Adam, AdamW, Prodigy).")
-    adam_beta2: float = flag(0.95, "Decay of the running mean of their squares.")
+    adam_beta1: float = flag(0.9, "Decay of the running mean of gradients (Adam, AdamW, Prodigy).", least=0, below=1)
+    adam_beta2: float = flag(0.95, "Decay of the running mean of their squares.", least=0, below=1)
     prodigy_beta3: float | None = flag(
-        None, "Decay of Prodigy's running averages for its step size. Default: sqrt(adam_beta2)."
+        None, "Decay of Prodigy's running averages for its step size. Default: sqrt(adam_beta2).", least=0, below=1
     )
     prodigy_decouple: bool = switch(False, "Prodigy: decoupled weight decay, as in AdamW.")
     prodigy_use_bias_correction: bool = switch(False, "Prodigy: Adam's bias correction.")
     prodigy_safeguard_warmup: bool = switch(
         False, "Prodigy: leave the learning rate out of the step size's denominator during warm-up."
     )
-    adam_weight_decay: float = flag(1e-4, "Weight decay (Adam, AdamW, Prodigy).")
-    adam_epsilon: float = flag(1e-8, "Added to the denominator.")
-    max_grad_norm: float = flag(1.0, "Gradients are scaled down to this norm; 0 leaves them as they are.")
+    adam_weight_decay: float = flag(1e-4, "Weight decay (Adam, AdamW, Prodigy).", least=0)
+    adam_epsilon: float = flag(1e-8, "Added to the denominator.", above=0)
+    max_grad_norm: float = flag(1.0, "Gradients are scaled down to this norm; 0 leaves them as they are.", least=0)
     lr_scheduler: Literal[
         "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup"
     ] = flag("constant", "Course of the learning rate.")
-    lr_warmup_steps: int = flag(500, "Optimizer steps of linear warm-up (`constant` has none).")
-    lr_num_cycles: int = flag(1, "Restarts of cosine_with_restarts.")
-    lr_power: float = flag(1.0, "Exponent of polynomial.")
+    lr_warmup_steps: int = flag(500, "Optimizer steps of linear warm-up (`constant` has none).", least=0)
+    lr_num_cycles: int = flag(1, "Restarts of cosine_with_restarts.", least=1)
+    lr_power: float = flag(1.0, "Exponent of polynomial.", above=0, most=100)
 
     @property
     def kind(self) -> str:
@@ -70,31 +71,13 @@ def check_optimizer(options: OptimizerOptions) -> None:
     """
     if options.kind not in OPTIMIZERS:
         raise InputError(f"--optimizer: expected AdamW, Adam or Prodigy, got {options.optimizer!r}")
-    _check_ranges(options)
+    check_ranges(options)
     if options.use_8bit_adam and options.kind == "prodigy":
         raise InputError("--use_8bit_adam goes with --optimizer Adam or AdamW, got Prodigy")
     if options.use_8bit_adam:
         _require("bitsandbytes", "--use_8bit_adam", "bitsandbytes")
     if options.kind == "prodigy":
         _require("prodigyopt", "--optimizer Prodigy", "prodigyopt")
-
-
-def _check_ranges(options: OptimizerOptions) -> None:
-    for name in ("learning_rate", "adam_epsilon", "lr_power"):
-        _expect(options, name, "above 0", lambda value: value > 0)
-    for name in ("adam_weight_decay", "max_grad_norm", "lr_warmup_steps"):
-        _expect(options, name, "0 or more", lambda value: value >= 0)
-    for name in ("adam_beta1", "adam_beta2"):
-        _expect(options, name, "from 0 to below 1", lambda value: 0 <= value < 1)
-    if options.prodigy_beta3 is not None:
-        _expect(options, "prodigy_beta3", "from 0 to below 1", lambda value: 0 <= value < 1)
-    _expect(options, "lr_num_cycles", "1 or more", lambda value: value >= 1)
-
-
-def _expect(options: OptimizerOptions, name: str, what: str, holds: Any) -> None:
-    value = getattr(options, name)
-    if not math.isfinite(value) or not holds(value):
-        raise InputError(f"--{name}: expected a number {what}, got {value}")
 
 
 def _require(module: str, flag_name: str, package: str) -> None:

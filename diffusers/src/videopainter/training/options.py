@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from videopainter.data.training.training_set import TrainingSetOptions
 from videopainter.errors import InputError
-from videopainter.flags import flag, switch
+from videopainter.flags import check_ranges, flag, switch
 from videopainter.training.ema import EMAOptions
 from videopainter.training.optimizers import OptimizerOptions
 from videopainter.training.tracking.trackers import TrackerOptions
@@ -26,10 +26,12 @@ class TrainedModelOptions:
     cogvideox_branch_name_or_path: str | None = flag(
         None, "Folder of a context encoder: the one the ID adapter is trained with, or one to train further."
     )
-    branch_layer_num: int = flag(2, "Blocks of a new context encoder.")
+    branch_layer_num: int = flag(2, "Blocks of a new context encoder.", least=1, most=1000)
     wo_text: bool = switch(False, "A new context encoder that does not see the caption.")
-    hole_fill: float = flag(0.0, "What holes are filled with, -1 (black) to 1 (white); stored with the weights.")
-    max_text_seq_length: int | None = flag(None, "Tokens of a caption. Default: the backbone's.")
+    hole_fill: float = flag(
+        0.0, "What holes are filled with, -1 (black) to 1 (white); stored with the weights.", least=-1, most=1
+    )
+    max_text_seq_length: int | None = flag(None, "Tokens of a caption. Default: the backbone's.", least=1, most=4096)
     enable_slicing: bool = switch(False, "The VAE encodes one clip of a batch at a time.")
     enable_tiling: bool = switch(False, "The VAE encodes large frames in tiles.")
     gradient_checkpointing: bool = switch(False, "Compute activations again in the backward pass: less memory.")
@@ -49,8 +51,10 @@ class ConditionOptions:
 
     _argument_group_name: ClassVar[str] = "objective"
 
-    inpainting_loss_weight: float = flag(1.0, "Weight of the loss inside the hole beside that of the whole.")
-    noised_image_dropout: float = flag(0.05, "Share of samples without an image condition.")
+    inpainting_loss_weight: float = flag(
+        1.0, "Weight of the loss inside the hole beside that of the whole.", least=0, most=1e6
+    )
+    noised_image_dropout: float = flag(0.05, "Share of samples without an image condition.", least=0, most=1)
     mask_add: bool = switch(False, "Add branch features to background tokens only.")
     add_first: bool = switch(False, "Add branch features after the first blocks only.")
 
@@ -61,16 +65,23 @@ class AdapterOptions:
 
     _argument_group_name: ClassVar[str] = "ID adapter"
 
-    rank: int = flag(256, "Rank of the LoRA.")
-    lora_alpha: float = flag(128.0, "Its alpha: the LoRA is scaled by alpha / rank. Stored with the weights.")
+    rank: int = flag(256, "Rank of the LoRA.", least=1, most=65_536)
+    lora_alpha: float = flag(
+        128.0, "Its alpha: the LoRA is scaled by alpha / rank. Stored with the weights.", above=0, most=1e6
+    )
     id_pool_resample_learnable: bool = switch(False, "Resample the hole's tokens in every block (the ID adapter does).")
     id_resample_form: Literal["exact", "compact"] = flag(
         "exact", "exact: as the public release; compact: the hole's tokens alone, cheaper. Stored with the weights."
     )
     prev_clip_prob: float = flag(
-        0.0, "Share of steps in which the second half of a clip resamples tokens of the first, as in long videos."
+        0.0,
+        "Share of steps in which the second half of a clip resamples tokens of the first, as in long videos.",
+        least=0,
+        most=1,
     )
-    prev_clip_weight: float = flag(1.0, "Weight of those tokens (what inference is given as prev_clip_weight).")
+    prev_clip_weight: float = flag(
+        1.0, "Weight of those tokens (what inference is given as prev_clip_weight).", least=0, most=100
+    )
 
 
 @dataclass(kw_only=True)
@@ -80,15 +91,17 @@ class RunOptions:
     _argument_group_name: ClassVar[str] = "run"
 
     output_dir: str = flag("outputs/train", "Checkpoints, metrics.jsonl and validation videos.")
-    train_batch_size: int = flag(1, "Clips at once on every process.")
-    gradient_accumulation_steps: int = flag(1, "Batches of one optimizer step.")
-    num_train_epochs: int = flag(1, "Times that every clip is seen.")
-    max_train_steps: int | None = flag(None, "Optimizer steps; in place of num_train_epochs.")
-    dataloader_num_workers: int = flag(0, "Processes that read clips, per training process.")
+    train_batch_size: int = flag(1, "Clips at once on every process.", least=1, most=1024)
+    gradient_accumulation_steps: int = flag(1, "Batches of one optimizer step.", least=1, most=100_000)
+    num_train_epochs: int = flag(1, "Times that every clip is seen.", least=1, most=10**9)
+    max_train_steps: int | None = flag(None, "Optimizer steps; in place of num_train_epochs.", least=1, most=10**12)
+    dataloader_num_workers: int = flag(0, "Processes that read clips, per training process.", least=0, most=256)
     latent_cache: str | None = flag(None, "Folder made by cache_latents.py: neither VAE nor text encoder is loaded.")
-    max_unreadable_share: float = flag(0.05, "Share of clips that may be unreadable; above it the run ends.")
-    checkpointing_steps: int = flag(500, "Write a checkpoint every this many steps; 0: only the last.")
-    checkpoints_total_limit: int | None = flag(None, "Keep this many checkpoints, the latest.")
+    max_unreadable_share: float = flag(
+        0.05, "Share of clips that may be unreadable; above it the run ends.", least=0, most=1
+    )
+    checkpointing_steps: int = flag(500, "Write a checkpoint every this many steps; 0: only the last.", least=0)
+    checkpoints_total_limit: int | None = flag(None, "Keep this many checkpoints, the latest.", least=1)
     resume_from_checkpoint: str | None = flag(None, "`latest`, or the folder of a checkpoint to go on from.")
     cpu: bool = switch(False, "Train on CPUs, GPUs or not.")
 
@@ -120,19 +133,15 @@ class TrainingOptions:
 
     def check(self) -> None:
         """InputError for values that no run can start with; opens nothing."""
+        for group in self:
+            check_ranges(group)
         self._check_model()
-        self._check_run()
+        out = self.output_dir
+        _expect(not out.exists() or out.is_dir(), f"output_dir: expected a folder, got the file {out}")
 
     def _check_model(self) -> None:
-        model, adapter = self.model, self.adapter
+        model = self.model
         _expect(bool(model.pretrained_model_name_or_path), "pretrained_model_name_or_path is needed: the backbone")
-        _expect(-1 <= model.hole_fill <= 1, f"hole_fill: expected -1 to 1, got {model.hole_fill}")
-        _expect(model.branch_layer_num >= 1, f"branch_layer_num: expected 1 or more, got {model.branch_layer_num}")
-        _expect(adapter.rank >= 1, f"rank: expected 1 or more, got {adapter.rank}")
-        _expect(adapter.lora_alpha > 0, f"lora_alpha: expected more than 0, got {adapter.lora_alpha}")
-        _expect(0 <= adapter.prev_clip_prob <= 1, f"prev_clip_prob: expected 0 to 1, got {adapter.prev_clip_prob}")
-        dropout = self.condition.noised_image_dropout
-        _expect(0 <= dropout <= 1, f"noised_image_dropout: expected 0 to 1, got {dropout}")
         halves = {"bf16": "bfloat16", "fp16": "float16"}
         fitting = ("auto", "float32", *filter(None, [halves.get(model.mixed_precision)]))
         _expect(
@@ -144,25 +153,6 @@ class TrainingOptions:
         _expect(
             not any(side % 16 for side in sides), f"height, width: expected multiples of 16, got {sides[0]}, {sides[1]}"
         )
-
-    def _check_run(self) -> None:
-        run = self.run
-        for name, least in _LEAST.items():
-            value = getattr(run, name)
-            _expect(value is None or value >= least, f"{name}: expected {least} or more, got {value}")
-        out = self.output_dir
-        _expect(not out.exists() or out.is_dir(), f"output_dir: expected a folder, got the file {out}")
-
-
-_LEAST = {
-    "train_batch_size": 1,
-    "gradient_accumulation_steps": 1,
-    "num_train_epochs": 1,
-    "max_train_steps": 1,
-    "dataloader_num_workers": 0,
-    "checkpointing_steps": 0,
-    "checkpoints_total_limit": 1,
-}
 
 
 def _expect(holds: bool, message: str) -> None:

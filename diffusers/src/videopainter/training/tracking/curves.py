@@ -14,7 +14,7 @@ import numpy as np
 
 from videopainter.errors import InputError
 from videopainter.files import replacing
-from videopainter.flags import flag
+from videopainter.flags import check_ranges, flag
 from videopainter.training.tracking.trackers import METRICS_FILE, read_metrics
 
 # Panels and the metrics each shows; panels without any are left out.
@@ -42,18 +42,17 @@ class CurveOptions:
     metrics: list[str] | None = flag(  # noqa: RUF009
         None, "Metrics to draw instead, one panel each, such as `loss` or `validation/loss_t500`."
     )
-    smoothing: float = flag(0.02, "Window of the running mean, as a share of each curve; 0 draws the values alone.")
-    dpi: int = flag(110, "Dots per inch of the picture.")
+    smoothing: float = flag(
+        0.02, "Window of the running mean, as a share of each curve; 0 draws the values alone.", least=0, most=1
+    )
+    dpi: int = flag(110, "Dots per inch of the picture.", least=20, most=1200)
 
     def __post_init__(self) -> None:
         if not self.runs:
             raise InputError("runs: expected at least one folder of a training, got none")
         if Path(self.output).suffix.lower() != ".png":
             raise InputError(f"output: expected a .png, got {self.output}")
-        if not 0 <= self.smoothing <= 1:
-            raise InputError(f"smoothing: expected 0 to 1, got {self.smoothing}")
-        if self.dpi < 20:
-            raise InputError(f"dpi: expected 20 or more, got {self.dpi}")
+        check_ranges(self)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import numpy as np
 
 from videopainter.errors import InputError
 from videopainter.files import to_json, write_text
-from videopainter.flags import flag
+from videopainter.flags import check_ranges, flag
 
 METRICS_FILE = "metrics.jsonl"
 PACKAGES = {"wandb": "wandb", "tensorboard": "tensorboard"}
@@ -41,7 +41,7 @@ class TrackerOptions:
     tracker_name: str = flag("videopainter", "Project the run belongs to (wandb).")
     runs_name: str | None = flag(None, "Name of this run. Default: the name of output_dir.")
     logging_dir: str = flag("logs", "Folder of the tracker's files, seen from output_dir.")
-    logging_steps: int = flag(10, "Write numbers every this many optimizer steps.")
+    logging_steps: int = flag(10, "Write numbers every this many optimizer steps.", least=1)
 
 
 # ---- checks, before models load
@@ -53,8 +53,7 @@ def check_tracker(options: TrackerOptions) -> None:
     Raises:
         InputError: where its library is missing, wandb has no API key and is not offline, or logging_steps is below 1.
     """
-    if options.logging_steps < 1:
-        raise InputError(f"--logging_steps: expected 1 or more, got {options.logging_steps}")
+    check_ranges(options)
     package = PACKAGES.get(options.report_to)
     if package and importlib.util.find_spec(package) is None:
         raise InputError(

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from videopainter.errors import InputError
-from videopainter.flags import flag, switch
-from videopainter.pipelines.settings import InpaintSettings
+from videopainter.flags import MAX_INT, check_ranges, flag, switch
+from videopainter.pipelines.settings import LIMITS, InpaintSettings
 
 if TYPE_CHECKING:
     from videopainter.data.training.training_set import TrainingSetOptions
@@ -24,19 +24,27 @@ class ValidationOptions:
     val_meta_file_path: str | None = flag(
         None, "CSV of validation clips, in the training CSV's format; without it nothing is validated."
     )
-    validating_steps: int = flag(256, "Validate every this many optimizer steps; 0 never does.")
-    validation_epochs: int = flag(1, "Validate in every this many-th epoch only.")
+    validating_steps: int = flag(256, "Validate every this many optimizer steps; 0 never does.", least=0)
+    validation_epochs: int = flag(1, "Validate in every this many-th epoch only.", least=1)
     validation_at_start: bool = switch(False, "Validate before the first step, too.")
-    num_validation_videos: int = flag(1, "Videos made in a validation, of the CSV's first clips; 0 makes none.")
-    validation_samples: int = flag(8, "Clips whose loss is measured, the CSV's first; 0 measures none.")
+    num_validation_videos: int = flag(
+        1, "Videos made in a validation, of the CSV's first clips; 0 makes none.", least=0, most=1000
+    )
+    validation_samples: int = flag(
+        8, "Clips whose loss is measured, the CSV's first; 0 measures none.", least=0, most=100_000
+    )
     validation_timesteps: list[int] = field(
         default_factory=lambda: [100, 300, 500, 700, 900],
         metadata={"help": "Timesteps (0-999) at which the loss is measured, each with its own fixed noise."},
     )
-    validation_batch_size: int = flag(1, "Clips in a forward pass of the loss.")
-    validation_seed: int = flag(42, "Of the clips' crops, the noise and the videos, whatever --seed is.")
-    num_inference_steps: int = flag(50, "Denoising steps of a validation video.")
-    guidance_scale: float = flag(6.0, "Classifier-free guidance of a validation video; 1 turns it off.")
+    validation_batch_size: int = flag(1, "Clips in a forward pass of the loss.", least=1, most=1024)
+    validation_seed: int = flag(
+        42, "Of the clips' crops, the noise and the videos, whatever --seed is.", least=0, most=MAX_INT
+    )
+    num_inference_steps: int = flag(50, "Denoising steps of a validation video.", **LIMITS["num_inference_steps"])
+    guidance_scale: float = flag(
+        6.0, "Classifier-free guidance of a validation video; 1 turns it off.", **LIMITS["guidance_scale"]
+    )
     use_dynamic_cfg: bool = switch(True, "Guidance that grows over the steps, as inference does.")
     val_latent_cache: str | None = flag(
         None,
@@ -48,9 +56,7 @@ class ValidationOptions:
     )
 
     def __post_init__(self) -> None:
-        for name, least in _LEAST.items():
-            if getattr(self, name) < least:
-                raise InputError(f"{name}: expected {least} or more, got {getattr(self, name)}")
+        check_ranges(self)
         wrong = [t for t in self.validation_timesteps if not 0 <= t < NUM_TIMESTEPS]
         if wrong or not self.validation_timesteps:
             got = wrong[0] if wrong else "none"
@@ -94,15 +100,3 @@ class ValidationOptions:
             mask_add=mask_add,
             add_first=add_first,
         )
-
-
-_LEAST = {
-    "validating_steps": 0,
-    "validation_epochs": 1,
-    "num_validation_videos": 0,
-    "validation_samples": 0,
-    "validation_batch_size": 1,
-    "validation_seed": 0,
-    "num_inference_steps": 1,
-    "guidance_scale": 0,
-}

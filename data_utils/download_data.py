@@ -1,0 +1,16 @@
+"""Fetch VPBench or VPData, and unpack it. `--help` documents every flag.
+
+python data_utils/download_data.py vpbench
+"""
+
+from videopainter.cli.door import run_door
+from videopainter.cli.preparation.download_data import download_data
+
+
+def main() -> int:
+    """Parse, run; the exit code."""
+    return download_data()
+
+
+if __name__ == "__main__":
+    run_door(main)

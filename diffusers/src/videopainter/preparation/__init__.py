@@ -1,0 +1,1 @@
+"""Data: downloaded, unpacked, checked, and built from raw videos in VPData's layout."""

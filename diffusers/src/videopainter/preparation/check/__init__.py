@@ -1,0 +1,1 @@
+"""A data tree against its CSVs: what is missing, broken, or does not fit."""

@@ -1,0 +1,1 @@
+"""Archives of others, unpacked inside their target only."""

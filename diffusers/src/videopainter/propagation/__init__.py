@@ -1,0 +1,1 @@
+"""Background that other frames show, copied into the hole: OpenCV and numpy alone, no torch, no weights."""
