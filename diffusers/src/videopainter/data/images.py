@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ from PIL import Image, ImageOps
 
 from videopainter.errors import InputError, one_line
 from videopainter.files import replacing
+from videopainter.flags import MAX_PIXELS, check_size
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -42,7 +46,7 @@ def _split_name(name: str) -> list[str]:
 def image_size(file: Path) -> tuple[int, int]:
     """(width, height) as displayed, from the header alone."""
     try:
-        with Image.open(file) as image:
+        with _opened(file) as image:
             turned = image.getexif().get(0x0112, 1) >= 5
             width, height = image.size
             return (height, width) if turned else (width, height)
@@ -53,10 +57,26 @@ def image_size(file: Path) -> tuple[int, int]:
 def load_image(file: Path | str) -> Image.Image:
     """An image as displayed (EXIF rotation applied), in its own mode; InputError where it cannot be read."""
     try:
-        with Image.open(file) as image:
+        with _opened(file) as image:
             image.load()
             return ImageOps.exif_transpose(image)
     except FileNotFoundError:
         raise InputError(f"no such image: {file}") from None
     except (OSError, ValueError, SyntaxError) as error:
         raise InputError(f"not an image that can be read: {file} ({one_line(error)})") from None
+
+
+@contextmanager
+def _opened(file: Path | str) -> Iterator[Image.Image]:
+    """Of an image nothing is decoded yet; InputError where its header names a size that cannot have been meant."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            image = Image.open(file)
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            pixels = re.search(r"\d+ pixels", str(error))
+            got = pixels[0] if pixels else "more"
+            raise InputError(f"image: expected at most {MAX_PIXELS} pixels, got {got}, in {file}") from None
+    with image:
+        check_size("image", image.height, image.width, file)
+        yield image

@@ -9,23 +9,37 @@ import numpy as np
 
 from videopainter.data.clip import Clip, duration_of, times_of
 from videopainter.errors import InputError
+from videopainter.flags import MAX_FPS, shown
 
 # Rates of the NTSC family, which people and files round to three digits.
 _NTSC = tuple(Fraction(n * 1000, 1001) for n in (24, 30, 48, 60, 120))
 
 
-def parse_fps(value: str | float | Fraction) -> Fraction:
-    """A frame rate from "24", "24000/1001", 23.976, ...: the NTSC rates are taken exactly, InputError otherwise."""
+def parse_fps(value: str | float | Fraction, name: str = "frame rate", where: object = "") -> Fraction:
+    """A frame rate from "24", "24000/1001", 23.976, ...: the NTSC rates are taken exactly.
+
+    InputError, naming `name` (and the file `where`), for what is no number, below 0, or so high or low that no video
+    has it (0 is taken).
+    """
     try:
-        fps = Fraction(value) if not isinstance(value, float) else Fraction(str(value))
-    except (ValueError, ZeroDivisionError, TypeError):
-        raise InputError(f"a frame rate is a number or a fraction like 24000/1001, {value!r} came") from None
-    if fps < 0:
-        raise InputError(f"a frame rate is not negative, {value!r} came")
+        fps = value if isinstance(value, Fraction) else Fraction(_plain(str(value)))
+    except (ValueError, OverflowError, ZeroDivisionError, TypeError):
+        fps = Fraction(-1)
+    if fps and not Fraction(1, MAX_FPS) <= fps <= MAX_FPS:
+        place = f", in {where}" if where else ""
+        raise InputError(
+            f"{name}: expected frames per second, a number or a fraction like 24000/1001, "
+            f"got {shown(repr(value))}{place}"
+        )
     for exact in _NTSC:
         if fps.denominator != 1 and abs(fps - exact) < Fraction(1, 100):
             return exact
     return fps
+
+
+def _plain(text: str) -> str:
+    # As a fraction "1e-999999999" would be computed to its last digit.
+    return repr(float(text)) if "e" in text.lower() else text
 
 
 def frame_offsets(count: int, fps: Fraction, target_fps: Fraction) -> np.ndarray:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from videopainter.data.clip import Clip, FrameSource
 from videopainter.data.images import list_images
 from videopainter.data.masks.opening import open_masks
 from videopainter.data.masks.views import DilatedMasks
+from videopainter.data.rates import parse_fps
+from videopainter.data.tables import read_table
 from videopainter.data.video.reader import FolderFrames, open_video, sound_of
 from videopainter.errors import InputError
-
-if TYPE_CHECKING:
-    import pandas as pd
+from videopainter.flags import shown
 
 # What a row must have, and the columns that may hold the prompts, best first.
 _CLIP_COLUMNS = ("path", "start_frame", "end_frame", "fps", "mask_id")
@@ -91,16 +89,18 @@ class RecordTable:
 
     def __init__(self, csv: Path | str) -> None:
         self.csv = Path(csv)
-        self.rows = _read(self.csv)
+        self.rows = read_table(self.csv)
         self.is_davis = "Video_Name" in self.rows.columns
         wanted = _DAVIS_COLUMNS if self.is_davis else _CLIP_COLUMNS
         missing = [name for name in wanted if name not in self.rows.columns]
         if missing:
-            raise InputError(f"CSV lacks the column {', '.join(missing)}: {self.csv}")
+            raise InputError(
+                f"CSV: expected the columns {', '.join(wanted)}, got none called {', '.join(missing)}, in {self.csv}"
+            )
         if not self.is_davis and not any(name in self.rows.columns for name in _PROMPTS):
-            raise InputError(f"CSV lacks a caption, one of {', '.join(_PROMPTS)}: {self.csv}")
+            raise InputError(f"CSV: expected a caption, a column {' or '.join(_PROMPTS)}, got none, in {self.csv}")
         if not len(self.rows):
-            raise InputError(f"CSV has no rows: {self.csv}")
+            raise InputError(f"CSV: expected rows, got none, in {self.csv}")
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -141,6 +141,8 @@ class RecordTable:
         video = find_file(video_path, roots, f"video of row {number}")
         mask = find_file(mask_path, roots, f"mask of row {number}")
         mask_id = self._integer(row, number, "mask_id")
+        if row["fps"]:  # the file's counts; a record of the run will say this one, too
+            parse_fps(row["fps"], f"fps of row {number}", self.csv)
         frames = open_video(video)
         clip = Clip(
             name=mask_path.parent.name,
@@ -179,11 +181,11 @@ class RecordTable:
     def _integer(self, row: dict[str, str], number: int, column: str) -> int:
         try:
             value = float(row[column])
-            if not math.isfinite(value) or value != int(value):
+            if not abs(value) < 2**53 or value != int(value):
                 raise ValueError
         except ValueError:
             raise InputError(
-                f"{column} is a whole number, {row[column]!r} came in row {number} of {self.csv}"
+                f"{column} of row {number}: expected a whole number, got {shown(repr(row[column]))}, in {self.csv}"
             ) from None
         return int(value)
 
@@ -193,8 +195,12 @@ def record_paths(path: str, *, where: str = "CSV") -> tuple[Path, Path]:
 
     `{base}.0.mp4` is of the videovo subset, any other `{base}.mp4` of pexels.
     """
-    if Path(path).name != path or not path.endswith(".mp4"):
-        raise InputError(f"path is the name of an .mp4, {path!r} came in {where}")
+    if (
+        Path(path).name != path
+        or not path.endswith(".mp4")
+        or not path.removesuffix(".mp4").removesuffix(".0").strip(".")
+    ):
+        raise InputError(f"path: expected the name of an .mp4, got {shown(repr(path))}, in {where}")
     if path.endswith(".0.mp4"):
         base = path.removesuffix(".0.mp4")
         video = Path("videovo", "raw_video", base[:-3], path)
@@ -202,17 +208,6 @@ def record_paths(path: str, *, where: str = "CSV") -> tuple[Path, Path]:
     base = path.removesuffix(".mp4")
     video = Path("pexels", "pexels", "raw_video", base[:9], path)
     return video, Path("video_inpainting", "pexels", base, "all_masks.npz")
-
-
-def _read(csv: Path) -> pd.DataFrame:
-    import pandas as pd  # half a second, and runs on files of one's own need none
-
-    try:
-        return pd.read_csv(csv, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"no such CSV: {csv}") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"not a CSV that can be read: {csv} ({' '.join(str(error).split())})") from None
 
 
 def data_roots(data_root: Path | str | None, csv: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from videopainter.data.clip import Clip, FrameSource, VideoTags, notes_of, tags_
 from videopainter.data.masks.views import ResizedMasks
 from videopainter.data.reshape import resize_frames
 from videopainter.errors import InputError
+from videopainter.flags import check_size, shown
 
 
 class ResizedFrames:
@@ -52,5 +53,7 @@ def parse_size(text: str, flag: str) -> tuple[int, int]:
     """(height, width) from "480x720"; InputError, naming `flag`, for anything else."""
     parts = text.lower().replace("×", "x").split("x")
     if len(parts) != 2 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-        raise InputError(f"{flag}: expected HEIGHTxWIDTH in pixels (480x720), got {text!r}")
-    return int(parts[0]), int(parts[1])
+        raise InputError(f"{flag}: expected HEIGHTxWIDTH in pixels (480x720), got {shown(repr(text))}")
+    height, width = int(parts[0]), int(parts[1])
+    check_size(flag, height, width)
+    return height, width

@@ -17,6 +17,7 @@ import numpy as np
 
 from videopainter.data.clip import check_range
 from videopainter.errors import InputError
+from videopainter.flags import check_size
 
 ARRAY_SUFFIXES = (".npz", ".npy")
 # Bytes that are read at once: of an array, and of what one is packed in.
@@ -158,7 +159,7 @@ def _reading(path: Path, *, checked: bool = False) -> Iterator[IO[bytes]]:
                 else:
                     with open(path, "rb") as raw:
                         yield BufferedReader(_Deflated(raw, info), _PIECE)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
         raise InputError(f"not an array file that can be read, or cut off: {path} ({error})") from None
 
 
@@ -225,11 +226,13 @@ def _skip(file: IO[bytes], count: int) -> int:
 def _header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], np.dtype]:
     try:
         version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran_order, dtype = read(file)
+        if version != (1, 0):  # a header of the others may be gigabytes long
+            raise ValueError(f"expected format 1.0, got {version[0]}.{version[1]}")
+        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
     except ValueError as error:
         raise InputError(f"not a numpy array: {path} ({' '.join(str(error).split())})") from None
-    if len(shape) != 3 or 0 in shape or dtype.kind not in "iub" or fortran_order:
+    if len(shape) != 3 or min(shape) < 1 or dtype.kind not in "iub" or fortran_order:
         order = ", Fortran order" if fortran_order else ""
-        raise InputError(f"masks are integer ids (T, H, W), row by row; {path} holds {dtype} {shape}{order}")
+        raise InputError(f"masks: expected integer ids (T, H, W), row by row, got {dtype} {shape}{order}, in {path}")
+    check_size("masks", shape[1], shape[2], path)
     return shape, dtype

@@ -9,7 +9,7 @@ import numpy as np
 
 from videopainter.data.clip import FrameSource, MaskSource, check_range
 from videopainter.data.images import IMAGE_SUFFIXES, list_images, load_image
-from videopainter.data.masks.ids import ARRAY_SUFFIXES, open_id_array, pick_id, unique_ids
+from videopainter.data.masks.ids import ARRAY_SUFFIXES, IdArray, open_id_array, pick_id, unique_ids
 from videopainter.data.masks.views import ResizedMasks
 from videopainter.data.reshape import is_same_shape
 from videopainter.data.video.reader import VideoFrames
@@ -42,6 +42,7 @@ def open_masks(
     if path.is_dir() or suffix in IMAGE_SUFFIXES:
         masks: MaskSource = ImageMasks(path, mask_id, any_id=any_id)
     elif suffix in ARRAY_SUFFIXES:
+        _check_fit(IdArray(path), frames, path)  # by its header: what is packed in it can be of any size
         masks = open_id_array(path, mask_id)
     elif mask_id is not None:
         raise InputError(f"mask_id {mask_id} needs a mask of ids (npz, npy, png); a mask video has none: {path}")
@@ -49,9 +50,10 @@ def open_masks(
         masks = VideoMasks(path)
     if isinstance(masks, ImageMasks) and path.is_file():
         masks = RepeatedMask(masks, len(frames))
-    if len(masks) != len(frames):
-        raise InputError(f"{len(frames)} frames need as many masks, {path} has {len(masks)}")
-    return _fitted(masks, frames, path)
+    _check_fit(masks, frames, path)
+    if (masks.height, masks.width) == (frames.height, frames.width):
+        return masks
+    return ResizedMasks(masks, frames.height, frames.width)
 
 
 def check_not_empty(masks: MaskSource, what: str) -> None:
@@ -62,14 +64,15 @@ def check_not_empty(masks: MaskSource, what: str) -> None:
     raise InputError(f"mask is empty in all {len(masks)} frames, a hole is white (above {_THRESHOLD} of 255): {what}")
 
 
-def _fitted(masks: MaskSource, frames: FrameSource, path: Path) -> MaskSource:
-    if (masks.height, masks.width) == (frames.height, frames.width):
-        return masks
+def _check_fit(masks: MaskSource | IdArray, frames: FrameSource, path: Path) -> None:
+    """InputError where there are not as many masks as frames, or they are of another shape."""
+    if len(masks) != len(frames):
+        raise InputError(f"masks: expected {len(frames)}, as many as frames, got {len(masks)}, in {path}")
     if not is_same_shape(masks.height, masks.width, frames.height, frames.width):
         raise InputError(
-            f"masks of {masks.width}x{masks.height} do not fit frames of {frames.width}x{frames.height}: {path}"
+            f"masks: expected the frames' shape, {frames.width}x{frames.height}, got {masks.width}x{masks.height}, "
+            f"in {path}"
         )
-    return ResizedMasks(masks, frames.height, frames.width)
 
 
 class VideoMasks:

@@ -28,11 +28,13 @@ from videopainter.data.video.writer import VideoWriter
 from videopainter.data.workers import begin_worker
 from videopainter.errors import InputError
 from videopainter.files import replacing
-from videopainter.flags import flag, switch
+from videopainter.flags import MAX_SIDE, check_ranges, check_size, flag, switch
 
 # Sets of different seeds, and their parts, share no scene. Scenes below the first are for tests and evaluation.
 SCENES_PER_SEED = 10_000_000
 FIRST_SCENE = {"train": 0, "val": 7_000_000, "test": 8_000_000, "long": 9_000_000, "long_test": 9_500_000}
+# A clip is held whole while it is drawn.
+_MOST_NUMBERS = 2**28
 # A hole that is worth learning from: this share of the picture in half of the frames.
 _VISIBLE_AREA, _VISIBLE_FRAMES = 0.004, 0.5
 
@@ -43,18 +45,25 @@ class SyntheticLook:
 
     _argument_group_name: ClassVar[str] = "what the clips look like"
 
-    seed: int = flag(0, "Sets of different seeds have no scene in common.")
-    num_frames: int = flag(49, "Frames of a clip.")
-    long_frames: int = flag(97, "Frames of a long clip, 41 or more.")
-    height: int = flag(240, "Height in pixels, even.")
-    width: int = flag(360, "Width in pixels, even.")
+    seed: int = flag(0, "Sets of different seeds have no scene in common.", least=0, most=10**9)
+    num_frames: int = flag(49, "Frames of a clip.", least=1, most=10_000)
+    long_frames: int = flag(97, "Frames of a long clip, 41 or more.", least=SHORTEST_RETURN, most=10_000)
+    height: int = flag(240, "Height in pixels, even.", least=16, most=MAX_SIDE)
+    width: int = flag(360, "Width in pixels, even.", least=16, most=MAX_SIDE)
     fps: str = flag("8", "Frames per second: a number, or a fraction like 24000/1001.")
-    removal_share: float = flag(0.5, "Share of clips, 0 to 1, in which the object of the hole is not there.")
-    camera_speed: float = flag(1.0, "How fast the camera moves: 0 stands still, 1 is slow.")
+    removal_share: float = flag(
+        0.5, "Share of clips, 0 to 1, in which the object of the hole is not there.", least=0, most=1
+    )
+    camera_speed: float = flag(1.0, "How fast the camera moves: 0 stands still, 1 is slow.", least=0, most=20)
     rich: bool = switch(
         False, "Fine textures, and objects that touch the ground. The tiny checkpoint was trained without."
     )
-    crf: int = flag(12, "Quality of the H.264 files: 0 is the best, 12 suits small clips, 18 large ones, 51 the worst.")
+    crf: int = flag(
+        12,
+        "Quality of the H.264 files: 0 is the best, 12 suits small clips, 18 large ones, 51 the worst.",
+        least=0,
+        most=51,
+    )
     chroma: Literal["444", "420"] = flag(
         "444", "Colours at full or at half resolution; with 444 small clips lose much less, but few phones play it."
     )
@@ -62,15 +71,14 @@ class SyntheticLook:
 
     def check(self) -> None:
         """Raises InputError for the first value that cannot be."""
+        check_ranges(self)
         for name in ("height", "width"):
-            _expect(getattr(self, name) >= 16 and getattr(self, name) % 2 == 0, self, name, "an even number from 16")
-        _expect(self.seed >= 0, self, "seed", "0 or more")
-        _expect(self.num_frames >= 1, self, "num_frames", "1 or more")
-        _expect(self.long_frames >= SHORTEST_RETURN, self, "long_frames", f"{SHORTEST_RETURN} or more")
-        _expect(parse_fps(self.fps) >= 1, self, "fps", "1 or more")
-        _expect(0 <= self.removal_share <= 1, self, "removal_share", "0 to 1")
-        _expect(0 <= self.camera_speed <= 20, self, "camera_speed", "0 to 20")
-        _expect(0 <= self.crf <= 51, self, "crf", "0 to 51")
+            _expect(getattr(self, name) % 2 == 0, self, name, "an even number")
+        check_size("--height, --width", self.height, self.width)
+        for name in ("num_frames", "long_frames"):
+            most = _MOST_NUMBERS // (self.height * self.width)
+            _expect(getattr(self, name) <= most, self, name, f"at most {most} frames of {self.width}x{self.height}")
+        _expect(1 <= parse_fps(self.fps, "--fps") <= 240, self, "fps", "1 to 240")
 
 
 def _expect(holds: bool, options: Any, name: str, what: str) -> None:

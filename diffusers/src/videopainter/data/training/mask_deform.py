@@ -12,7 +12,7 @@ import numpy as np
 
 from videopainter.data.training.mask_shapes import draw_shape, draw_strokes, first_box, jittered
 from videopainter.errors import InputError
-from videopainter.flags import flag, switch
+from videopainter.flags import check_ranges, flag, switch
 
 # Kernels of the brush, in pixels of a frame of 480 rows.
 _KERNEL_MIN, _KERNEL_MAX, _KERNEL_ROWS = 8, 32, 480
@@ -26,29 +26,28 @@ class MaskOptions:
 
     first_frame_gt: bool = switch(False, "Show the first frame whole: its mask is emptied (not that of single frames).")
     mask_background: bool = switch(False, "Paint everything but the object.")
-    mask_transform_prob: float = flag(0.3, "Probability that a clip's masks are deformed.")
-    p_brush: float = flag(0.4, "Share of deformed clips whose masks are closed, opened or dilated.")
-    p_rect: float = flag(0.1, "Share of deformed clips that get a rectangle around the object's first place.")
-    p_ellipse: float = flag(0.1, "Share that get an ellipse there.")
-    p_circle: float = flag(0.1, "Share that get a circle there.")
-    p_random_brush: float = flag(0.3, "Share that get free brush strokes.")
-    margin_ratio: float = flag(0.1, "How far a shape's edges may move, as a share of the object's size.")
-    shape_scale_min: float = flag(1.0, "Smallest factor by which a shape is scaled.")
-    shape_scale_max: float = flag(1.5, "Largest factor by which a shape is scaled.")
+    mask_transform_prob: float = flag(0.3, "Probability that a clip's masks are deformed.", least=0, most=1)
+    p_brush: float = flag(0.4, "Share of deformed clips whose masks are closed, opened or dilated.", least=0, most=1)
+    p_rect: float = flag(
+        0.1, "Share of deformed clips that get a rectangle around the object's first place.", least=0, most=1
+    )
+    p_ellipse: float = flag(0.1, "Share that get an ellipse there.", least=0, most=1)
+    p_circle: float = flag(0.1, "Share that get a circle there.", least=0, most=1)
+    p_random_brush: float = flag(0.3, "Share that get free brush strokes.", least=0, most=1)
+    margin_ratio: float = flag(
+        0.1, "How far a shape's edges may move, as a share of the object's size.", least=0, below=0.5
+    )
+    shape_scale_min: float = flag(1.0, "Smallest factor by which a shape is scaled.", above=0, most=100)
+    shape_scale_max: float = flag(1.5, "Largest factor by which a shape is scaled.", above=0, most=100)
 
     def __post_init__(self) -> None:
         kinds = self.kind_weights
-        for name, value in {"mask_transform_prob": self.mask_transform_prob, **kinds}.items():
-            if not 0 <= value <= 1:
-                raise InputError(f"{name} is a probability from 0 to 1, {value} came")
+        check_ranges(self)
         if self.mask_transform_prob and not sum(kinds.values()):
             raise InputError(f"masks are to be deformed, but {', '.join(kinds)} are all 0")
-        if not 0 <= self.margin_ratio < 0.5:
-            raise InputError(f"margin_ratio is from 0 to less than 0.5, {self.margin_ratio} came")
-        if not 0 < self.shape_scale_min <= self.shape_scale_max:
+        if self.shape_scale_min > self.shape_scale_max:
             raise InputError(
-                "shape_scale_min is above 0 and at most shape_scale_max, "
-                f"{self.shape_scale_min} and {self.shape_scale_max} came"
+                f"shape_scale_min: expected at most shape_scale_max, {self.shape_scale_max}, got {self.shape_scale_min}"
             )
 
     @property

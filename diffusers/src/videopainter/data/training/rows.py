@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from videopainter.data.rates import frame_offsets, parse_fps
+from videopainter.data.tables import read_table
 from videopainter.errors import InputError
 
 _COLUMNS = ("path", "start_frame", "end_frame", "fps", "mask_id", "caption")
@@ -57,7 +58,7 @@ class TrainingRows:
         self.numbers = np.flatnonzero(kept)
         if not len(self.numbers):
             counts = ", ".join(f"{count} x {reason}" for reason, count in self.dropped.items()) or "it has no rows"
-            raise InputError(f"no row of {csv} can be trained with: {counts}")
+            raise InputError(f"CSV: expected rows that can be trained with, got {counts}, in {csv}")
         self._start, self._end = start[kept], end[kept]
         self._mask_id = columns["mask_id"][kept]
         self._path, self._caption = (table[name].to_numpy()[kept].tolist() for name in ("path", "caption"))
@@ -88,18 +89,7 @@ class TrainingRows:
 
 def _read(csv: Path) -> dict[str, pd.Series]:
     """The columns, as text."""
-    try:
-        header = pd.read_csv(csv, dtype=str, nrows=0, encoding="utf-8-sig")
-        missing = [name for name in _COLUMNS if name not in header.columns]
-        if missing:
-            raise InputError(f"CSV lacks the column {', '.join(missing)}: {csv}")
-        table = pd.read_csv(csv, dtype=str, keep_default_na=False, encoding="utf-8-sig", usecols=list(_COLUMNS))
-    except FileNotFoundError:
-        raise InputError(f"no such CSV: {csv}") from None
-    except InputError:
-        raise
-    except (OSError, ValueError) as error:
-        raise InputError(f"not a CSV that can be read: {csv} ({' '.join(str(error).split())})") from None
+    table = read_table(csv, _COLUMNS, only=True)
     return {name: pd.Series(table[name]) for name in _COLUMNS}
 
 

@@ -23,7 +23,7 @@ from videopainter.data.training.unreadable import Unreadable, UnreadableLog
 from videopainter.data.video.conversion import RgbConverter
 from videopainter.data.video.reader import VideoFrames
 from videopainter.errors import InputError, one_line
-from videopainter.flags import flag
+from videopainter.flags import MAX_FPS, MAX_INT, MAX_SIDE, check_size, flag
 
 RESHAPE_MODES = ("resize", "center", "random")
 __all__ = ["TrainingSample", "TrainingSet", "TrainingSetOptions", "Unreadable", "UnreadableLog"]
@@ -40,42 +40,36 @@ class TrainingSetOptions(MaskOptions):
     instance_data_root: str | None = flag(
         None, "The data folder or one inside it, like ../data/videovo/raw_video; default: the CSV's own folder."
     )
-    height: int = flag(480, "Height of the frames, in pixels.")
-    width: int = flag(720, "Width of the frames, in pixels.")
-    fps: float = flag(8, "Frame rate that clips are brought to; 0: each file's own. No frame is shown twice.")
-    max_num_frames: int = flag(49, "Frames of a clip, 4k+1.")
+    height: int = flag(480, "Height of the frames, in pixels.", least=1, most=MAX_SIDE)
+    width: int = flag(720, "Width of the frames, in pixels.", least=1, most=MAX_SIDE)
+    fps: float = flag(
+        8, "Frame rate that clips are brought to; 0: each file's own. No frame is shown twice.", least=0, most=MAX_FPS
+    )
+    max_num_frames: int = flag(49, "Frames of a clip, 4k+1.", least=1, most=4097)
     video_reshape_mode: str = flag(
         "resize", "resize: squeeze to the size; center, random: keep the aspect, cut off what is beside the size."
     )
-    skip_frames_start: int = flag(0, "Frames of every clip's beginning that are left out, at its own rate.")
-    skip_frames_end: int = flag(0, "Frames of every clip's end that are left out, at its own rate.")
-    random_flip: float = flag(0.0, "Probability that a clip is mirrored, left to right.")
-    min_caption_length: int = flag(50, "Captions must be longer than this many characters.")
-    proportion_empty_prompts: float = flag(0.0, "Share of samples that are trained without a caption.")
+    skip_frames_start: int = flag(0, "Frames of every clip's beginning that are left out, at its own rate.", least=0)
+    skip_frames_end: int = flag(0, "Frames of every clip's end that are left out, at its own rate.", least=0)
+    random_flip: float = flag(0.0, "Probability that a clip is mirrored, left to right.", least=0, most=1)
+    min_caption_length: int = flag(50, "Captions must be longer than this many characters.", least=0)
+    proportion_empty_prompts: float = flag(0.0, "Share of samples that are trained without a caption.", least=0, most=1)
     id_token: str = flag("", "Text that is put in front of every caption.")
-    mix_train_ratio: float = flag(0.0, "Share of batches of single frames.")
-    seed: int = flag(42, "Seed of everything that is drawn.")
+    mix_train_ratio: float = flag(0.0, "Share of batches of single frames.", least=0, most=1)
+    seed: int = flag(42, "Seed of everything that is drawn.", least=0, most=MAX_INT)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.meta_file_path:
-            raise InputError("meta_file_path is needed: the CSV of the clips to train on")
+            raise InputError("meta_file_path: expected the CSV of the clips to train on, got none")
         if self.video_reshape_mode not in RESHAPE_MODES:
             raise InputError(
-                f"video_reshape_mode is one of {', '.join(RESHAPE_MODES)}, {self.video_reshape_mode!r} came"
+                f"video_reshape_mode: expected one of {', '.join(RESHAPE_MODES)}, got {self.video_reshape_mode!r}"
             )
         if self.max_num_frames < 1 or self.max_num_frames % 4 != 1:
-            raise InputError(f"max_num_frames is 4k+1 (1, 5, ..., 49), {self.max_num_frames} came")
-        for name, least in _LEAST.items():
-            if getattr(self, name) < least:
-                raise InputError(f"{name} is at least {least}, {getattr(self, name)} came")
-        for name in ("random_flip", "proportion_empty_prompts", "mix_train_ratio"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name} is a share from 0 to 1, {getattr(self, name)} came")
-        parse_fps(self.fps)
-
-
-_LEAST = {"height": 1, "width": 1, "skip_frames_start": 0, "skip_frames_end": 0, "min_caption_length": 0, "seed": 0}
+            raise InputError(f"max_num_frames: expected 4k+1 (1, 5, ..., 49), got {self.max_num_frames}")
+        check_size("height, width", self.height, self.width)
+        parse_fps(self.fps, "fps")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,7 @@ from videopainter.data.video.conversion import RgbConverter
 from videopainter.data.video.display import Orientation
 from videopainter.data.video.writer import VideoWriter
 from videopainter.errors import InputError
+from videopainter.flags import check_size
 
 __all__ = ["FolderFrames", "VideoFrames", "VideoWriter", "open_video", "read_image", "sound_of", "write_image"]
 
@@ -128,6 +129,7 @@ class VideoFrames:
         self._orientation = Orientation.of(frame)
         self.stored_size = (frame.height, frame.width)
         self.height, self.width = self._orientation.size(frame.height, frame.width)
+        check_size("video", self.height, self.width, self.path)
         aspect = Fraction(self._aspect or 1) or Fraction(1)
         primaries, transfer = other_tags(frame)
         self.tags = VideoTags(
@@ -165,7 +167,7 @@ class VideoFrames:
                 rate = measured
         if not rate:
             rate = Fraction(DEFAULT_FPS)  # one frame without a rate: any will do
-        return parse_fps(rate.limit_denominator(1001))
+        return parse_fps(rate.limit_denominator(1001) or rate, f"frame rate of {self.path}")
 
     def _uneven_times(self) -> np.ndarray | None:
         """When frames are shown, where that is ever half a frame or more from an even rate."""
@@ -384,7 +386,7 @@ class FolderFrames:
         self.path = Path(path)
         self.fps = Fraction(fps)
         if self.fps <= 0:
-            raise InputError(f"a folder of frames needs a frame rate above 0, {fps} came")
+            raise InputError(f"video_fps: expected a rate above 0 for a folder of frames, got {fps}, in {self.path}")
         self.files = list_images(self.path)
         sizes = [image_size(file) for file in self.files]
         self.width, self.height = sizes[0]
