@@ -200,7 +200,7 @@ def test_other_content_is_one_line(tmp_path, text):
     (tmp_path / "x.json").write_bytes(text.encode("latin1"))
     with pytest.raises(InputError, match=r"^a record: expected JSON, got .*x.json$"):
         files.read_json(tmp_path / "x.json", "a record")
-    with pytest.raises(InputError, match="found none at"):
+    with pytest.raises(InputError, match="got none, in"):
         files.read_json(tmp_path / "y.json")
 
 

@@ -431,6 +431,13 @@ def _summaries(root: Path) -> None:
     for name, text in (("text", "{"), ("nested", "[" * 100_000), ("latin", "\udce9")):
         (runs / name).mkdir()
         (runs / name / "metrics.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    settings = {"list": "[]", "text": "{", "nested": "[" * 100_000, "half": '{"content": {"format": 3}}', "other": "{}"}
+    for name, text in settings.items():
+        for kind, file in (("caches", "settings.json"), ("sets", "synthetic.json")):
+            folder = root / kind / name
+            folder.mkdir(parents=True)
+            (folder / file).write_text(text)
+    shutil.copytree(root / "frames_good", root / "results" / "another")
     (runs / "folder").mkdir()
     (runs / "folder" / "metrics.json").mkdir()
     for name, text in (

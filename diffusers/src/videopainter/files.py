@@ -203,12 +203,16 @@ def read_json(path: Path | str, what: str = "JSON", *, lenient: bool = False) ->
         InputError: it cannot be read, or is not JSON.
     """
     try:
+        if Path(path).exists() and not Path(path).is_file():  # a pipe would be waited for
+            raise InputError(f"{what}: expected a file, got something else, in {path}")
         text = Path(path).read_text(encoding="utf-8")
         return json.loads(text, parse_constant=None if lenient else _refuse)
+    except InputError:
+        raise
     except FileNotFoundError:
-        raise InputError(f"{what}: expected a file, found none at {path}") from None
+        raise InputError(f"{what}: expected a file, got none, in {path}") from None
     except OSError as error:
-        raise InputError(f"{what}: cannot be read, {error.strerror}: {path}") from None
+        raise InputError(f"{what}: expected a file that can be read, got {error.strerror}, in {path}") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{what}: expected JSON, got something else ({_first_line(error)}), in {path}") from None
 

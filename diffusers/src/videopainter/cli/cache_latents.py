@@ -97,7 +97,8 @@ def plan_cache(options: CacheOptions, samples: TrainingSetOptions) -> CachePlan:
     """
     if options.latent_cache is None:
         raise InputError("--latent_cache: expected the folder to write to (see --help)")
-    model_path = Path(options.pretrained_model_name_or_path or find_tiny() / BACKBONE)
+    given = options.pretrained_model_name_or_path
+    model_path = Path(find_tiny() / BACKBONE if given is None else given)
     check_checkpoints(model_path)
     # Captions are dropped when training; here each is wanted.
     training_set = TrainingSet(replace(samples, proportion_empty_prompts=0.0))

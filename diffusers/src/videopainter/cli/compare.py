@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar
 
-from videopainter.cli.door import DoorParser
+from videopainter.cli.door import DoorParser, plain_text
 from videopainter.errors import InputError
 from videopainter.files import to_json, write_text
 from videopainter.flags import flag
@@ -51,6 +51,7 @@ def read_options(argv: Sequence[str] | None = None) -> tuple[list[str], CompareO
         "runs",
         nargs="*",
         metavar="RUN",
+        type=plain_text,
         help="An evaluation's output folder or its metrics.json; NAME=PATH shows it as NAME. The first is what the "
         "others are compared with.",
     )

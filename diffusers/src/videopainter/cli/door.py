@@ -67,7 +67,7 @@ class DoorParser(HfArgumentParser):
             if action.type in (int, float):
                 action.type = _reader(action.type, range_of(field.metadata))
             elif action.type is str:
-                action.type = _text
+                action.type = plain_text
 
 
 def parse_options(
@@ -128,7 +128,8 @@ def _reader(kind: type, allowed: Range) -> Callable[[str], float]:
     return read
 
 
-def _text(text: str) -> str:
+def plain_text(text: str) -> str:
+    """What an option's text may be."""
     # No file has such a name, and libraries take it for a text's end.
     if "\0" in text:
         raise argparse.ArgumentTypeError(f"expected text without NUL characters, got {shown(repr(text))}")

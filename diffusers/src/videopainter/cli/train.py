@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from videopainter.cli.door import parse_options
 from videopainter.data.training.training_set import TrainingSet, TrainingSetOptions
 from videopainter.errors import InputError, complain
+from videopainter.files import make_folder
 from videopainter.pipelines.loading import check_checkpoints, read_config
 from videopainter.training.checkpoints import CheckpointFolder, check_processes
 from videopainter.training.ema import EMAOptions
@@ -100,6 +101,11 @@ def check_training(kind: Kind, options: TrainingOptions) -> None:
         # Inference resamples wherever it is given an adapter.
         raise InputError("id_pool_resample_learnable is needed: an ID adapter is trained as it will run, resampling")
     check_checkpoints(options.model.pretrained_model_name_or_path, branch)
+    layers = read_config(Path(options.model.pretrained_model_name_or_path) / "transformer")["num_layers"]
+    if options.model.branch_layer_num > layers:
+        raise InputError(
+            f"branch_layer_num: expected at most the backbone's {layers}, got {options.model.branch_layer_num}"
+        )
     if branch is not None:
         _check_same_fill(options, Path(branch))
     if options.ema.use_ema and os.environ.get("ACCELERATE_USE_FSDP", "false") == "true":
@@ -109,6 +115,7 @@ def check_training(kind: Kind, options: TrainingOptions) -> None:
         raise InputError(f"resume_from_checkpoint: expected `latest` or a checkpoint's folder, found no {wanted}")
     _check_resumed(options)
     _check_fresh(options)
+    make_folder(options.output_dir)
 
 
 def _check_resumed(options: TrainingOptions) -> None:

@@ -13,12 +13,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def read_table(csv: Path, columns: Sequence[str] = (), *, only: bool = False) -> pd.DataFrame:
+def read_table(csv: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
     """A CSV's cells as text, rows numbered from 0; an empty cell is "".
 
     Args:
         columns: Names that it must have.
-        only: Read no others.
 
     Raises:
         InputError: in one line, for what is no CSV, lacks a column, holds NUL characters, or has rows with more cells
@@ -38,9 +37,8 @@ def read_table(csv: Path, columns: Sequence[str] = (), *, only: bool = False) ->
             raise InputError(
                 f"CSV: expected the columns {', '.join(columns)}, got none called {', '.join(missing)}, in {csv}"
             )
-        table = pd.read_csv(
-            csv, dtype=str, keep_default_na=False, encoding="utf-8-sig", usecols=list(columns) if only else None
-        )
+        # All columns: asked for some of them, pandas no longer sees that a row has more cells than there are names.
+        table = pd.read_csv(csv, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except InputError:
         raise
     except (OSError, ValueError) as error:

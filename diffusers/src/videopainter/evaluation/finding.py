@@ -9,7 +9,7 @@ from pathlib import Path
 from videopainter.data.clip import Clip
 from videopainter.data.images import IMAGE_SUFFIXES
 from videopainter.data.masks.views import DilatedMasks
-from videopainter.data.rates import resample
+from videopainter.data.rates import parse_fps, resample
 from videopainter.data.records import RecordTable, open_clip, parse_sample_ids
 from videopainter.data.resized import parse_size
 from videopainter.data.tables import read_table
@@ -49,7 +49,7 @@ class Found:
 
 def _check(options: ResultsOptions) -> None:
     """InputError for flags that do not go together, before anything is opened."""
-    if options.results is None:
+    if not options.results:
         raise InputError("--results: expected a folder of results or a video, none came")
     if not Path(options.results).exists():
         raise InputError(f"--results: no such file or folder: {options.results}")
@@ -65,6 +65,7 @@ def _check(options: ResultsOptions) -> None:
         raise InputError(f"--dilate_size: expected 0 or more pixels, got {options.dilate_size}")
     if options.resize_to is not None:
         parse_size(options.resize_to, "--resize_to")
+    parse_fps(options.down_sample_fps or "0", "--down_sample_fps")
 
 
 def find_results(options: ResultsOptions) -> list[Found]:

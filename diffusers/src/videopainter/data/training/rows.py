@@ -89,7 +89,7 @@ class TrainingRows:
 
 def _read(csv: Path) -> dict[str, pd.Series]:
     """The columns, as text."""
-    table = read_table(csv, _COLUMNS, only=True)
+    table = read_table(csv, _COLUMNS)
     return {name: pd.Series(table[name]) for name in _COLUMNS}
 
 

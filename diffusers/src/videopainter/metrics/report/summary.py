@@ -6,7 +6,6 @@ null. `load_summary` gives floats back.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from videopainter.errors import InputError
-from videopainter.files import write_json
+from videopainter.files import read_json, write_json
 from videopainter.metrics.catalog import METRICS, PROTOCOLS, Metric
 from videopainter.metrics.report.intervals import bootstrap_mean
 from videopainter.metrics.scores import VideoScores
@@ -173,14 +172,8 @@ def load_summary(path: Path) -> dict[str, Any]:
         InputError: for a path that is not there, or a file that is something else.
     """
     path = path / SUMMARY_FILE if path.is_dir() else path
+    content = read_json(path, SUMMARY_FILE)
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError:
-        raise InputError(f"expected a run's folder or its {SUMMARY_FILE}, found no file {path}") from None
-    except ValueError:
-        raise InputError(f"expected the {SUMMARY_FILE} of an evaluation, got something else: {path}") from None
-    try:
-        content = json.loads(text)
         if content["kind"] != KIND or content["version"] != VERSION:
             raise ValueError
         for metric in content["metrics"].values():
@@ -188,10 +181,12 @@ def load_summary(path: Path) -> dict[str, Any]:
             _ = metric["videos"], metric["infinite"], metric["label"], metric["direction"]
         for video in content["videos"]:
             video["values"] = {key: _float(value) for key, value in video["values"].items()}
-            _ = video["index"], video["name"], video["details"]
-        _ = dict(content["left_out"]), dict(content["run"]), content["protocol"], content["total_videos"]
+            _ = dict(video["details"]), hash((video["index"], video["name"]))
+        _ = dict(content["left_out"]), dict(content["run"]), hash(content["protocol"]), content["total_videos"]
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise InputError(f"expected the {SUMMARY_FILE} of an evaluation (version {VERSION}), got {path}") from None
+        raise InputError(
+            f"{SUMMARY_FILE}: expected that of an evaluation (version {VERSION}), got something else, in {path}"
+        ) from None
     return content
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +85,7 @@ def _curves(rows: Iterable[Mapping[str, Any]]) -> dict[str, tuple[np.ndarray, np
     points: dict[str, dict[int, float]] = {}
     for row in rows:
         for name, value in row.items():
-            if name != "step" and isinstance(value, int | float) and math.isfinite(value):
+            if name != "step" and isinstance(value, int | float) and abs(value) <= sys.float_info.max:
                 points.setdefault(name, {})[int(row["step"])] = float(value)
     ordered = {name: sorted(values.items()) for name, values in points.items()}
     return {name: (np.array([s for s, _ in v]), np.array([x for _, x in v])) for name, v in ordered.items()}

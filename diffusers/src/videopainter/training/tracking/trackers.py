@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
-from videopainter.errors import InputError
+from videopainter.errors import InputError, one_line
 from videopainter.files import to_json, write_text
 from videopainter.flags import check_ranges, flag
 
@@ -197,13 +197,16 @@ def read_metrics(path: Path | str) -> list[dict[str, float]]:
     Raises:
         InputError: where another line is not what `Trackers` writes.
     """
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise InputError(f"metrics: expected lines of JSON, got {one_line(error)}, in {path}") from None
     rows = []
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
             row["step"] = int(row["step"])
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
             if number == len(lines):
                 break
             raise InputError(f'{path}, line {number}: expected {{"step": ...}}, got {line[:40]!r}') from None
