@@ -23,9 +23,9 @@ from videopainter.runs.manifest import (
     work_dir,
 )
 from videopainter.runs.options import INPAINT_OPTIONS
-from videopainter.runs.outcomes import Report
+from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.outputs import output_paths
-from videopainter.runs.plan import build_settings, make_plan, parse_prompts_at
+from videopainter.runs.plan import build_settings, parse_prompts_at, plan_jobs
 from videopainter.runs.processes import Shard
 from videopainter.runs.weights import lora_ranks, resolve_weights
 
@@ -221,11 +221,11 @@ def test_model_needs_its_branch():
 def test_quantization_names_the_package_it_lacks(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
     with pytest.raises(ValueError, match="bitsandbytes"):
-        make_plan(read_options(["--quantization", "nf4"]))
+        plan_jobs(read_options(["--quantization", "nf4"]))
 
 
 def test_one_bad_job_of_several_does_not_stop_the_rest(capsys):
-    report = Report(several=True)
+    report = Outcomes(several=True)
     with report.attempt("bad"):
         raise InputError("broken")
     with report.attempt("good"):
@@ -234,5 +234,5 @@ def test_one_bad_job_of_several_does_not_stop_the_rest(capsys):
     report.started = True
     assert report.exit_code(Shard()) == 1
     assert capsys.readouterr().err.splitlines()[0] == "failed: bad: broken"
-    with pytest.raises(InputError), Report(several=False).attempt("only"):
+    with pytest.raises(InputError), Outcomes(several=False).attempt("only"):
         raise InputError("broken")

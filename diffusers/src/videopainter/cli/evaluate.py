@@ -11,7 +11,7 @@ from videopainter.errors import InputError
 from videopainter.evaluation.benchmark import BenchmarkRun, entry_of, jobs_of, make_runs
 from videopainter.evaluation.options import EVALUATE_OPTIONS, EvaluateOptions
 from videopainter.evaluation.scoring import Scoring, find_ckpt, score_entries, tell_absent, wanted_weights
-from videopainter.runs.outcomes import Report
+from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.plan import Job, openable_jobs
 from videopainter.runs.processes import Shard
 
@@ -37,31 +37,30 @@ def evaluate(options: EvaluateOptions) -> int:
     ckpt = find_ckpt(options.scoring.ckpt)
     if benchmark.score and shard.rank == 0:
         tell_absent(ckpt, wanted_weights(options.scoring))
-    report = Report(several=len(jobs_of(runs)) > 1)
+    outcomes = Outcomes(several=len(jobs_of(runs)) > 1)
     work = shard.own(jobs_of(runs))
     if benchmark.generate:
-        work = _generate(options, runs, work, shard, report, started)
+        work = _generate(options, work, shard, outcomes, started)
     if benchmark.score:
-        _score(options, work, shard, ckpt, report)
-    code = report.exit_code(shard)
+        _score(options, work, shard, ckpt, outcomes)
+    code = outcomes.exit_code(shard)
     # Behind exit_code: by now every process has written its scores.
     if benchmark.score and shard.rank == 0 and code != 2:
         from videopainter.evaluation.report import report_runs
 
-        report_runs(options, runs, ckpt, failed=report.failed_anywhere)
+        report_runs(options, runs, ckpt, failed=outcomes.failed_anywhere)
     return code
 
 
 def _generate(
     options: EvaluateOptions,
-    runs: list[BenchmarkRun],
     work: list[tuple[BenchmarkRun, Job]],
     shard: Shard,
-    report: Report,
+    outcomes: Outcomes,
     started: float,
 ) -> list[tuple[BenchmarkRun, Job]]:
     """Inpaint what is missing; the jobs that have a result now."""
-    opened = {id(job) for run in runs for job in openable_jobs(run.plan, [j for r, j in work if r is run], report)}
+    opened = {id(job) for job in openable_jobs([job for _, job in work], outcomes)}
     work = [(run, job) for run, job in work if id(job) in opened]
     if not work:
         return []
@@ -70,17 +69,16 @@ def _generate(
     from videopainter.runs.studio import Studio
 
     studio = Studio(
-        plan=runs[0].plan,
         precision=resolve_precision(options.model, shard),
         position=shard.local_rank,
         seconds={"check": time.perf_counter() - started},
     )
-    studio.make([(run.plan, job) for run, job in work], report)
-    return [(run, job) for run, job in work if job.label not in report.failed]
+    studio.make([job for _, job in work], outcomes)
+    return [(run, job) for run, job in work if job.label not in outcomes.failed]
 
 
 def _score(
-    options: EvaluateOptions, work: list[tuple[BenchmarkRun, Job]], shard: Shard, ckpt: Path, report: Report
+    options: EvaluateOptions, work: list[tuple[BenchmarkRun, Job]], shard: Shard, ckpt: Path, outcomes: Outcomes
 ) -> None:
     if not work:
         return
@@ -89,4 +87,4 @@ def _score(
     device = resolve_precision(options.model, shard).device
     scoring = Scoring(options=options.scoring, device=device, ckpt=ckpt)
     entries = [entry_of(options, run, job) for run, job in work]
-    score_entries(entries, scoring, report, quiet=options.benchmark.quiet)
+    score_entries(entries, scoring, outcomes, quiet=options.benchmark.quiet)

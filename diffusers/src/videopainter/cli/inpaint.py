@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from videopainter.cli.door import parse_options
 from videopainter.runs.options import INPAINT_OPTIONS, InpaintOptions
-from videopainter.runs.outcomes import Report
-from videopainter.runs.plan import make_plan, openable_jobs
+from videopainter.runs.outcomes import Outcomes
+from videopainter.runs.plan import openable_jobs, plan_jobs
 from videopainter.runs.processes import Shard
 
 _DESCRIPTION = "Inpaint videos: your own (--video, --mask), or rows of a benchmark CSV (--inpainting_mask_meta)."
@@ -27,9 +27,9 @@ def inpaint(options: InpaintOptions) -> int:
         InputError, ValueError: nothing could start, or the only job failed.
     """
     started = time.perf_counter()
-    plan, shard = make_plan(options), Shard.from_env()
-    report = Report(several=len(plan.jobs) > 1)
-    checked = openable_jobs(plan, shard.own(plan.jobs), report)
+    jobs, shard = plan_jobs(options), Shard.from_env()
+    outcomes = Outcomes(several=len(jobs) > 1)
+    checked = openable_jobs(shard.own(jobs), outcomes)
     if checked:
         seconds = {"check": time.perf_counter() - started}
         # Only now: these import torch, which takes seconds.
@@ -37,6 +37,6 @@ def inpaint(options: InpaintOptions) -> int:
         from videopainter.runs.studio import Studio
 
         precision = resolve_precision(options.model, shard)
-        studio = Studio(plan=plan, precision=precision, position=shard.local_rank, seconds=seconds)
-        studio.make([(plan, job) for job in checked], report)
-    return report.exit_code(shard)
+        studio = Studio(precision=precision, position=shard.local_rank, seconds=seconds)
+        studio.make(checked, outcomes)
+    return outcomes.exit_code(shard)

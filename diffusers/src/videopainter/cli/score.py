@@ -9,7 +9,7 @@ from videopainter.evaluation.finding import entries_of
 from videopainter.evaluation.options import SCORE_OPTIONS, ResultsOptions, ScoringOptions
 from videopainter.evaluation.scoring import Scoring, find_ckpt, score_entries, tell_absent, wanted_weights
 from videopainter.runs.options import ModelOptions
-from videopainter.runs.outcomes import Report
+from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.outputs import check_writable
 from videopainter.runs.processes import Shard
 
@@ -33,16 +33,16 @@ def score(options: ResultsOptions, scoring_options: ScoringOptions) -> int:
     ckpt = find_ckpt(scoring_options.ckpt)
     if shard.rank == 0:
         tell_absent(ckpt, wanted_weights(scoring_options))
-    report = Report(several=len(entries) > 1)
+    outcomes = Outcomes(several=len(entries) > 1)
     # Only now: torch.
     from videopainter.runs.processes import resolve_precision
 
     device = resolve_precision(ModelOptions(device=options.device), shard).device
     scoring = Scoring(options=scoring_options, device=device, ckpt=ckpt, overwrite=options.overwrite)
-    score_entries(shard.own(entries), scoring, report, quiet=options.quiet)
-    code = report.exit_code(shard)
+    score_entries(shard.own(entries), scoring, outcomes, quiet=options.quiet)
+    code = outcomes.exit_code(shard)
     if shard.rank == 0 and code != 2:
         from videopainter.evaluation.report import report_results
 
-        report_results(options, entries, scoring, failed=report.failed_anywhere)
+        report_results(options, entries, scoring, failed=outcomes.failed_anywhere)
     return code

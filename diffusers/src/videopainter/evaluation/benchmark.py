@@ -11,7 +11,7 @@ from videopainter.evaluation.pairs import Pair, borders_of, open_result, read_re
 from videopainter.evaluation.scoring import Entry
 from videopainter.metrics.report.published import PUBLISHED
 from videopainter.runs.options import ClipOptions, InpaintOptions, OutputOptions
-from videopainter.runs.plan import Job, Plan, make_plan
+from videopainter.runs.plan import Job, plan_jobs
 
 VIDEOS = "videos"  # in a run's folder: results and the JSON of how each was made
 TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
@@ -19,13 +19,13 @@ TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkRun:
-    """One setting on one set: its folder, and what `infer` would do there."""
+    """One setting on one set: its folder, and what `infer` would make there."""
 
     set_name: str
     dilate_size: int
     replace_gt: bool
     folder: Path
-    plan: Plan
+    jobs: list[Job]
 
     @property
     def name(self) -> str:
@@ -78,19 +78,18 @@ def _runs_of(options: EvaluateOptions, set_name: str, csv: str, dilate_size: int
     benchmark, runs = options.benchmark, []
     for replace_gt in _replace_gts(options):
         folder = Path(benchmark.output_path) / set_name / setting_name(dilate_size, replace_gt)
-        plan = make_plan(_inpaint_options(options, set_name, csv, dilate_size, replace_gt, folder))
+        jobs = plan_jobs(_inpaint_options(options, set_name, csv, dilate_size, replace_gt, folder))
         if runs:
-            first: Plan = runs[0].plan
-            plan = replace(plan, jobs=[replace(b, sample=a.sample) for a, b in zip(first.jobs, plan.jobs, strict=True)])
+            jobs = [replace(job, sample=first.sample) for first, job in zip(runs[0].jobs, jobs, strict=True)]
         label = f"{set_name} {setting_name(dilate_size, replace_gt)}"
-        jobs = [replace(job, label=f"{label}: {job.label}") for job in plan.jobs]
+        jobs = [replace(job, label=f"{label}: {job.label}") for job in jobs]
         runs.append(
             BenchmarkRun(
                 set_name=set_name,
                 dilate_size=dilate_size,
                 replace_gt=replace_gt,
                 folder=folder,
-                plan=replace(plan, jobs=jobs),
+                jobs=jobs,
             )
         )
     return runs
@@ -130,7 +129,7 @@ def _inpaint_options(
 
 def jobs_of(runs: list[BenchmarkRun]) -> list[tuple[BenchmarkRun, Job]]:
     """Every job of every run, in order."""
-    return [(run, job) for run in runs for job in run.plan.jobs]
+    return [(run, job) for run in runs for job in run.jobs]
 
 
 def entry_of(options: EvaluateOptions, run: BenchmarkRun, job: Job) -> Entry:

@@ -57,19 +57,19 @@ def report_runs(options: EvaluateOptions, runs: Sequence[BenchmarkRun], ckpt: Pa
     scoring = Scoring(options=options.scoring, device="cpu", ckpt=ckpt, hasher=hasher)
     summaries: dict[str, dict[str, Any]] = {}
     for run in runs:
-        videos = Scored.all_of([entry_of(options, run, job) for job in run.plan.jobs], failed)
+        videos = Scored.all_of([entry_of(options, run, job) for job in run.jobs], failed)
         if not videos:
             continue
         scored = {video.stem for video in videos}
-        missing = [job.output.stem for job in run.plan.jobs if job.output.stem not in scored]
+        missing = [job.output.stem for job in run.jobs if job.output.stem not in scored]
         about = {
             "set": run.set_name,
             MISSING: missing,
             "name": run.name,
             "data": {"dilate_size": run.dilate_size, "sets": options.benchmark.sets, **_data_of(options)},
-            "sampling": asdict(run.plan.settings(options.sampling.seed)) | {"scheduler": options.sampling.scheduler},
+            "sampling": asdict(run.jobs[0].settings) | {"scheduler": options.sampling.scheduler},
             "seed": options.sampling.seed,
-            "weights": weight_digests(run.plan.weights.roles(), hasher),
+            "weights": weight_digests(run.jobs[0].plan.weights.roles(), hasher),
             "options": {group: asdict(values) for group, values in vars(options).items()},
             **_about_scoring(options.scoring, scoring),
         }

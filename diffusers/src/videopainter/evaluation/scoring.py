@@ -19,7 +19,7 @@ from videopainter.metrics.catalog import METRICS
 from videopainter.metrics.networks.weights import WEIGHTS, absent
 from videopainter.metrics.scores import VideoScores
 from videopainter.runs.manifest import Hasher, model_files
-from videopainter.runs.outcomes import Report
+from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.record import ROW_KEYS
 from videopainter.runs.weights import upwards
 
@@ -43,17 +43,17 @@ class Entry:
         return self.folder / SCORES / f"{self.stem}.json"
 
 
-def score_entries(entries: Sequence[Entry], scoring: Scoring, report: Report, *, quiet: bool) -> None:
+def score_entries(entries: Sequence[Entry], scoring: Scoring, outcomes: Outcomes, *, quiet: bool) -> None:
     """Score what has no scores of these settings yet, and write what the run's folder shows of each."""
     for entry in entries:
-        with report.attempt(entry.label):
+        with outcomes.attempt(entry.label):
             pair = entry.open()
-            report.started = True
+            outcomes.started = True
             scores = scoring.score(pair, entry.scores_file)
             # Here, not with the report: every process does its own.
             show(pair, entry.folder, entry.stem, scores.fingerprint, scoring.options)
-            if entry.label not in report.done:
-                report.done.append(entry.label)
+            if entry.label not in outcomes.done:
+                outcomes.done.append(entry.label)
             if not quiet:
                 complain(f"scored: {entry.result}")
 

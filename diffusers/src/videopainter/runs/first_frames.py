@@ -11,8 +11,8 @@ from videopainter.data.clip import Clip
 from videopainter.data.images import read_image, write_image
 from videopainter.pipelines.first_frame import make_filler
 from videopainter.runs.manifest import work_dir
-from videopainter.runs.outcomes import Report
-from videopainter.runs.plan import Job, Plan, fitting_image, has_first_frame
+from videopainter.runs.outcomes import Outcomes
+from videopainter.runs.plan import Job, fitting_image, has_first_frame
 from videopainter.runs.processes import Precision, torch_dtype
 from videopainter.runs.record import image_prompt
 
@@ -22,21 +22,21 @@ def first_frame_file(job: Job) -> Path:
     return work_dir(job.output) / "first_frame.png"
 
 
-def fill_first_frames(work: Sequence[tuple[Plan, Job]], precision: Precision, report: Report) -> list[Job]:
-    """Fill what is not filled yet, with one filler for all: plans name the same. Returns the jobs where that failed."""
-    missing = [(plan, job) for plan, job in work if _needs_filling(plan, job)]
+def fill_first_frames(jobs: Sequence[Job], precision: Precision, outcomes: Outcomes) -> list[Job]:
+    """Fill what is not filled yet, with one filler for all (their plans name the same); the jobs where that failed."""
+    missing = [job for job in jobs if _needs_filling(job)]
     if not missing:
         return []
     failed: list[Job] = []
     filled: dict[int, Path] = {}  # the seeds (and sweeps) of a sample share its first frame
-    model = missing[0][0].options.prompts.img_inpainting_model
+    model = missing[0].options.prompts.img_inpainting_model
     filler = make_filler(model, dtype=torch_dtype(precision.dtype), device=precision.device)
     try:
-        for plan, job in missing:
+        for job in missing:
             failed.append(job)
-            with report.attempt(job.label):
+            with outcomes.attempt(job.label):
                 file, known = first_frame_file(job), filled.get(id(job.sample))
-                seed = plan.options.sampling.seed
+                seed = job.options.sampling.seed
                 write_image(file, read_image(known) if known else _fill(filler, job.sample.open(), seed))
                 filled[id(job.sample)] = file
                 failed.pop()
@@ -45,8 +45,8 @@ def fill_first_frames(work: Sequence[tuple[Plan, Job]], precision: Precision, re
     return failed
 
 
-def _needs_filling(plan: Plan, job: Job) -> bool:
-    prompts = plan.options.prompts
+def _needs_filling(job: Job) -> bool:
+    prompts = job.options.prompts
     return prompts.first_frame is None and has_first_frame(prompts) and not first_frame_file(job).exists()
 
 
@@ -62,12 +62,12 @@ def _fill(filler, clip: Clip, seed: int) -> np.ndarray:
     return filled
 
 
-def load_first_frame(plan: Plan, job: Job, clip: Clip) -> np.ndarray | None:
+def load_first_frame(job: Job, clip: Clip) -> np.ndarray | None:
     """The first frame that the video model starts from, uint8 (H, W, 3); None leaves it to the model.
 
     Where the first mask is empty, it is the clip's own.
     """
-    prompts = plan.options.prompts
+    prompts = job.options.prompts
     if prompts.first_frame is not None:
         return fitting_image(Path(prompts.first_frame), clip)
     if has_first_frame(prompts):

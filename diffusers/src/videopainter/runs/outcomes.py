@@ -12,7 +12,7 @@ from videopainter.runs.processes import Shard
 
 
 @dataclass(kw_only=True)
-class Report:
+class Outcomes:
     """Jobs of this process by outcome; `started` once any passed its checks.
 
     `failed_anywhere` holds those of all processes, once `exit_code` has gathered them.
@@ -39,12 +39,12 @@ class Report:
 
     def exit_code(self, shard: Shard) -> int:
         """0; 1 if some failed; 2 if all did before any could start. Says so once, for all processes."""
-        reports = shard.gather(self)
-        failed = {label: text for report in reports for label, text in report.failed.items()}
+        everywhere = shard.gather(self)
+        failed = {label: text for one in everywhere for label, text in one.failed.items()}
         self.failed_anywhere = failed
         if not failed:
             return 0
-        total = len(failed) + sum(len(report.done) for report in reports)
+        total = len(failed) + sum(len(one.done) for one in everywhere)
         if shard.rank == 0:
             complain(f"error: {len(failed)} of {total} failed: {', '.join(failed)}")
-        return 1 if any(report.started for report in reports) else 2
+        return 1 if any(one.started for one in everywhere) else 2

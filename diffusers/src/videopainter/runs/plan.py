@@ -18,38 +18,43 @@ from videopainter.pipelines.first_frame import check_filler
 from videopainter.pipelines.loading import check_checkpoints, check_quantization
 from videopainter.pipelines.settings import InpaintSettings
 from videopainter.pipelines.step_cache import THRESHOLDS, StepCache, read_ratios
-from videopainter.runs.options import InpaintOptions, PromptOptions, SamplingOptions
-from videopainter.runs.outcomes import Report
+from videopainter.runs.options import InpaintOptions, PromptOptions
+from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.outputs import check_writable, output_paths
 from videopainter.runs.samples import Sample, list_samples, silent, source_notes
 from videopainter.runs.weights import Weights, check_lora_fits, resolve_weights
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """One result: a sample, a seed, a file."""
+class Plan:
+    """A checked command line: what its results have in common."""
 
+    options: InpaintOptions
+    weights: Weights
+    prompts_at: dict[int, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One result: a sample, a seed, a file, made as the plan says."""
+
+    plan: Plan
     sample: Sample
     seed: int
     output: Path
     label: str
 
+    @property
+    def options(self) -> InpaintOptions:
+        return self.plan.options
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """A checked command line."""
-
-    options: InpaintOptions
-    weights: Weights
-    jobs: list[Job]
-    prompts_at: dict[int, str]
-
-    def settings(self, seed: int) -> InpaintSettings:
-        """How a job with this seed is sampled."""
-        return build_settings(self.options, seed)
+    @property
+    def settings(self) -> InpaintSettings:
+        """How it is sampled."""
+        return build_settings(self.plan.options, self.seed)
 
 
-def make_plan(options: InpaintOptions) -> Plan:
+def plan_jobs(options: InpaintOptions) -> list[Job]:
     """Check all flags and name every result.
 
     Raises:
@@ -67,7 +72,7 @@ def make_plan(options: InpaintOptions) -> Plan:
     weights = resolve_weights(options.model)
     check_checkpoints(weights.model_path, weights.inpainting_branch, weights.id_adapter)
     check_lora_fits(weights)
-    return Plan(options=options, weights=weights, jobs=_jobs(samples, options), prompts_at=prompts_at)
+    return _jobs(samples, Plan(options=options, weights=weights, prompts_at=prompts_at))
 
 
 def build_settings(options: InpaintOptions, seed: int) -> InpaintSettings:
@@ -149,21 +154,21 @@ def _check_prompts(prompts: PromptOptions) -> None:
         )
 
 
-def openable_jobs(plan: Plan, jobs: Sequence[Job], report: Report) -> list[Job]:
+def openable_jobs(jobs: Sequence[Job], outcomes: Outcomes) -> list[Job]:
     """The jobs whose clip opens and has a hole; a clip is opened once, whatever the number of its seeds."""
-    opens: dict[int, bool] = {}
+    opens: dict[tuple[int, int], bool] = {}
     for job in jobs:
-        key = id(job.sample)
+        key = id(job.plan), id(job.sample)
         if key not in opens:
             opens[key] = False
-            with report.attempt(job.label):
+            with outcomes.attempt(job.label):
                 clip = job.sample.open()
-                check_clip(plan, clip)
+                check_clip(job.plan, clip)
                 notes = source_notes(clip, job.output)
-                if notes and not plan.options.output.quiet:
+                if notes and not job.options.output.quiet:
                     complain(f"{job.sample.label}: {'; '.join(notes)}")
                 opens[key] = True
-    return [job for job in jobs if opens[id(job.sample)]]
+    return [job for job in jobs if opens[id(job.plan), id(job.sample)]]
 
 
 def check_clip(plan: Plan, clip: Clip) -> None:
@@ -206,8 +211,8 @@ def parse_prompts_at(texts: list[str]) -> dict[int, str]:
     return prompts
 
 
-def _jobs(samples: list[Sample], options: InpaintOptions) -> list[Job]:
-    sampling: SamplingOptions = options.sampling
+def _jobs(samples: list[Sample], plan: Plan) -> list[Job]:
+    options, sampling = plan.options, plan.options.sampling
     seeds = [sampling.seed + i for i in range(sampling.num_videos_per_prompt)]
     names = [(sample.row, sample.name) for sample in samples]
     paths = output_paths(options.output.output_path, names, seeds, lossless=options.output.lossless)
@@ -215,6 +220,7 @@ def _jobs(samples: list[Sample], options: InpaintOptions) -> list[Job]:
     check_writable(list(paths.values()), _input_files(options), images=images)
     return [
         Job(
+            plan=plan,
             sample=samples[index],
             seed=seed,
             output=path,

@@ -35,9 +35,9 @@ class Stamp:
     files: dict[str, str]
 
 
-def make_stamp(plan: Plan, job: Job, clip: Clip, precision: Precision, hasher: Hasher) -> Stamp:
+def make_stamp(job: Job, clip: Clip, precision: Precision, hasher: Hasher) -> Stamp:
     """Hash the inputs and weights of a job (weights are remembered between runs)."""
-    prompts, files = plan.options.prompts, [*clip.files]
+    plan, prompts, files = job.plan, job.options.prompts, [*clip.files]
     if prompts.first_frame is not None:
         files.append(Path(prompts.first_frame))
     digests = hasher.files(files)
@@ -47,7 +47,7 @@ def make_stamp(plan: Plan, job: Job, clip: Clip, precision: Precision, hasher: H
         "clip": clip_facts(clip, plan.options),
         "prompts": all_prompts(plan, clip),
         "first_frame": _first_frame_recipe(plan, hasher),
-        "settings": asdict(plan.settings(job.seed)),
+        "settings": asdict(job.settings),
         "scheduler": plan.options.sampling.scheduler,
         "dtype": precision.dtype,
         "quantization": plan.options.model.quantization,
@@ -110,10 +110,10 @@ def _joint_digest(digests: Mapping[str, str]) -> str:
 
 
 def make_record(
-    plan: Plan, job: Job, clip: Clip, stamp: Stamp, precision: Precision, seconds: Mapping[str, float], hasher: Hasher
+    job: Job, clip: Clip, stamp: Stamp, precision: Precision, seconds: Mapping[str, float], hasher: Hasher
 ) -> dict[str, Any]:
     """The JSON beside a result; its first keys are the public release's."""
-    options = plan.options
+    options = job.options
     return {
         **release_keys(options, clip),
         "result": job.output.name,
@@ -128,7 +128,8 @@ def make_record(
         "options": {group: asdict(values) for group, values in vars(options).items()},
         "inputs": stamp.files,
         "weights": {
-            role: {"path": path, "sha256": file_digests(path, hasher)} for role, path in plan.weights.roles().items()
+            role: {"path": path, "sha256": file_digests(path, hasher)}
+            for role, path in job.plan.weights.roles().items()
         },
         "versions": versions(),
         "device": precision.device,

@@ -18,8 +18,8 @@ from videopainter.pipelines.loading import load_pipeline
 from videopainter.pipelines.streaming import inpaint_stream
 from videopainter.runs.first_frames import fill_first_frames, load_first_frame
 from videopainter.runs.manifest import WINDOWS_FOLDER, Hasher, begin, is_finished, manifest_path, work_dir
-from videopainter.runs.outcomes import Report
-from videopainter.runs.plan import Job, Plan, step_cache
+from videopainter.runs.outcomes import Outcomes
+from videopainter.runs.plan import Job, step_cache
 from videopainter.runs.processes import Precision, torch_dtype
 from videopainter.runs.record import Stamp, make_record, make_stamp, reset_peak_memory
 from videopainter.runs.workload import largest_workload
@@ -28,71 +28,59 @@ from videopainter.runs.writers import ResultWriter, write_missing_beside
 LORA_NAME = "extra"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Order:
-    """A job to be done, of which plan, and the stamp it will carry."""
-
-    plan: Plan
-    job: Job
-    stamp: Stamp
-
-
 @dataclass(kw_only=True)
 class Studio:
     """Makes the results of one process, with one filler and then one pipeline for all of them.
 
-    `plan` says which models; all plans that results are made for name the same. `position` is the line of its progress
-    bar among those of other processes, `seconds` the time taken by stage.
+    The jobs' plans name the same models. `position` is the line of its progress bar among those of other processes,
+    `seconds` the time taken by stage.
     """
 
-    plan: Plan
     precision: Precision
     position: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     hasher: Hasher = field(default_factory=Hasher)
 
-    def make(self, work: Sequence[tuple[Plan, Job]], report: Report) -> None:
-        """Make every result that is not there; failures go to `report`."""
+    def make(self, jobs: Sequence[Job], outcomes: Outcomes) -> None:
+        """Make every result that is not there; failures go to `outcomes`."""
         with self._timed("hash"):
-            orders = self._orders(work, report)
-        report.started = bool(orders or report.done)
-        if not orders:
+            missing = self._missing(jobs, outcomes)
+        outcomes.started = bool(missing or outcomes.done)
+        if not missing:
             return
         with self._timed("first_frame"):
-            orders = self._fill(orders, report)
-        if not orders:
+            failed = fill_first_frames([job for job, _ in missing], self.precision, outcomes)
+            missing = [(job, stamp) for job, stamp in missing if job not in failed]
+        if not missing:
             return
         with self._timed("load"):
-            pipe = self._load(orders)
-        for order in orders:
-            with report.attempt(order.job.label):
-                self._make_one(pipe, order)
-                report.done.append(order.job.label)
+            pipe = self._load([job for job, _ in missing])
+        for job, stamp in missing:
+            with outcomes.attempt(job.label):
+                self._make_one(pipe, job, stamp)
+                outcomes.done.append(job.label)
 
-    def _orders(self, work: Sequence[tuple[Plan, Job]], report: Report) -> list[Order]:
-        """Stamps the jobs, leaves out finished ones, and marks the work folders of the others."""
-        orders = []
-        for plan, job in work:
-            output = plan.options.output
-            with report.attempt(job.label):
+    def _missing(self, jobs: Sequence[Job], outcomes: Outcomes) -> list[tuple[Job, Stamp]]:
+        """The jobs without a finished result, with the stamps it will carry; their work folders are marked."""
+        missing = []
+        for job in jobs:
+            output = job.options.output
+            with outcomes.attempt(job.label):
                 clip = job.sample.open()
-                stamp = make_stamp(plan, job, clip, self.precision, self.hasher)
+                stamp = make_stamp(job, clip, self.precision, self.hasher)
                 if not is_finished(job.output, stamp.fingerprint, overwrite=output.overwrite):
                     begin(job.output, stamp.fingerprint)
-                    orders.append(Order(plan=plan, job=job, stamp=stamp))
+                    missing.append((job, stamp))
                     continue
                 complain(f"finished already: {job.output}")
                 write_missing_beside(job.output, clip, output)
-                report.done.append(job.label)
-        return orders
+                outcomes.done.append(job.label)
+        return missing
 
-    def _fill(self, orders: Sequence[Order], report: Report) -> list[Order]:
-        failed = fill_first_frames([(order.plan, order.job) for order in orders], self.precision, report)
-        return [order for order in orders if order.job not in failed]
-
-    def _load(self, orders: Sequence[Order]) -> Any:
-        model, weights = self.plan.options.model, self.plan.weights
-        if self.plan.options.output.quiet:
+    def _load(self, jobs: Sequence[Job]) -> Any:
+        options, weights = jobs[0].options, jobs[0].plan.weights
+        model = options.model
+        if options.output.quiet:
             diffusers_logging.disable_progress_bar()
             transformers_logging.disable_progress_bar()
         pipe = load_pipeline(
@@ -103,44 +91,43 @@ class Studio:
             memory=model.memory,
             quantization=model.quantization,
             compile=model.compile,
-            cache=step_cache(self.plan.options),
+            cache=step_cache(options),
             device=self.precision.device,
-            scheduler=self.plan.options.sampling.scheduler,
-            workload=largest_workload([(order.plan, order.job) for order in orders]),
+            scheduler=options.sampling.scheduler,
+            workload=largest_workload(jobs),
             extra_adapters=[] if weights.lora is None else [weights.lora],
         )
         if weights.lora is not None:
             add_lora(pipe, weights.lora)
         return pipe
 
-    def _make_one(self, pipe: Any, order: Order) -> None:
+    def _make_one(self, pipe: Any, job: Job, stamp: Stamp) -> None:
         """Inpaint one clip; the JSON and then the end of the work folder tell that all of it is there."""
-        job, plan = order.job, order.plan
-        clip, settings = job.sample.open(), plan.settings(job.seed)
+        clip, options = job.sample.open(), job.options
         resumed = any((work_dir(job.output) / WINDOWS_FOLDER).glob("*.safetensors"))
         reset_peak_memory(self.precision.device)
-        pipe.set_progress_bar_config(desc=job.label, disable=plan.options.output.quiet, position=self.position)
+        pipe.set_progress_bar_config(desc=job.label, disable=options.output.quiet, position=self.position)
         with self._timed("inpaint"):
             chunks = inpaint_stream(
                 pipe,
                 clip.frames,
                 clip.masks,
-                settings=settings,
-                prompt={0: clip.prompt, **plan.prompts_at},
-                negative_prompt=plan.options.prompts.negative_prompt,
-                first_frame=load_first_frame(plan, job, clip),
+                settings=job.settings,
+                prompt={0: clip.prompt, **job.plan.prompts_at},
+                negative_prompt=options.prompts.negative_prompt,
+                first_frame=load_first_frame(job, clip),
                 work_dir=work_dir(job.output) / WINDOWS_FOLDER,
-                fingerprint=order.stamp.fingerprint,
+                fingerprint=stamp.fingerprint,
             )
-            with ResultWriter(job.output, clip, plan.options.output) as writer:
+            with ResultWriter(job.output, clip, options.output) as writer:
                 for chunk in chunks:
                     writer.write(chunk)
         pipe.maybe_free_model_hooks()
-        record = make_record(plan, job, clip, order.stamp, self.precision, self.seconds, self.hasher)
+        record = make_record(job, clip, stamp, self.precision, self.seconds, self.hasher)
         # The time of a resumed result is that of its last part only.
         write_json(manifest_path(job.output), record | {"resumed": resumed}, indent=2)
         remove_folder(work_dir(job.output))
-        if not plan.options.output.quiet:
+        if not options.output.quiet:
             complain(f"written: {job.output}")
 
     @contextmanager

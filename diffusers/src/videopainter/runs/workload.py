@@ -19,9 +19,9 @@ from videopainter.runs.plan import Job, Plan
 _LOOKS = 33  # frames whose mask is looked at
 
 
-def largest_workload(work: Sequence[tuple[Plan, Job]]) -> Workload:
+def largest_workload(jobs: Sequence[Job]) -> Workload:
     """What takes most on each axis of all these jobs: most pixels, longest window, largest hole."""
-    each = [_workload(plan, job) for plan, job in work]
+    each = [_workload(job) for job in jobs]
     largest = max(each, key=lambda one: one.height * one.width)
     return Workload(
         height=largest.height,
@@ -34,8 +34,8 @@ def largest_workload(work: Sequence[tuple[Plan, Job]]) -> Workload:
     )
 
 
-def _workload(plan: Plan, job: Job) -> Workload:
-    settings, clip = plan.settings(job.seed), job.sample.open()
+def _workload(job: Job) -> Workload:
+    plan, settings, clip = job.plan, job.settings, job.sample.open()
     height, width = _size(plan, settings, clip.frames.height, clip.frames.width)
     windows = plan_windows(len(clip), settings.num_frames, settings.overlap_frames)
     form = _form(plan, settings)
