@@ -68,6 +68,13 @@ def switch(default: bool | None, help: str) -> Any:
     return flag(default, help, nargs="?", const=True) if default is None else flag(default, help)
 
 
+def same_flag(owner: Any, name: str, help: str | None = None) -> Any:
+    """A flag that the dataclass `owner` declares already: its default and range, and its help where none is given."""
+    known = next(one for one in fields(owner) if one.name == name)
+    told = {} if help is None else {"help": help.replace("%", "%%")}
+    return field(default=known.default, metadata={**known.metadata, **told})
+
+
 def range_of(metadata: Mapping[str, Any]) -> Range:
     """What a field's metadata says of its numbers; any finite one where it says nothing."""
     return metadata.get(_RANGE, Range())

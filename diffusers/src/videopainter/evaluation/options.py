@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from videopainter.errors import InputError
-from videopainter.flags import MAX_DILATION, MAX_INT, flag, switch
+from videopainter.flags import MAX_DILATION, MAX_INT, flag, same_flag, switch
 from videopainter.metrics.scorer import ScoreOptions
-from videopainter.pipelines.settings import LIMITS
+from videopainter.pipelines.settings import InpaintSettings
 from videopainter.runs.options import ModelOptions, PromptOptions, SamplingOptions
 
 
@@ -32,7 +32,7 @@ class BenchmarkOptions:
     inpainting_sample_id: list[str] | None = flag(  # noqa: RUF009
         None, "Rows of each CSV: numbers, ranges and lists (0 5 7-12), or all. Default: all."
     )
-    inpainting_frames: int = flag(49, "Frames in one window, 4k+1.", **LIMITS["num_frames"])
+    inpainting_frames: int = same_flag(InpaintSettings, "num_frames", "Frames in one window, 4k+1.")
     down_sample_fps: str = flag("8", "Frames per second that videos are resampled to; lower rates are kept.")
     resize_to: str | None = flag(
         None,

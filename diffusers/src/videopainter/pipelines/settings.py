@@ -3,29 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args, get_origin, get_type_hints
 
-from videopainter.flags import MAX_INT, MAX_SIDE, Range, check_number, check_size
+from videopainter.flags import MAX_INT, MAX_SIDE, check_ranges, check_size, flag, switch
 
 TEMPORAL_COMPRESSION = 4  # of CogVideoX's VAE: 4k+1 frames become k+1 latent frames
 SIZE_MULTIPLE = 16  # VAE 8 × patch 2
-BLENDS = ("linear", "average")
-KEPT_LATENTS = ("untouched", "nearest")
-ID_RESAMPLE_CHOICES = ("auto", "off", "exact", "compact")
-
-# The range of every number, for the flags that set it (see `flags.flag`).
-LIMITS: dict[str, dict[str, float]] = {
-    "height": {"least": SIZE_MULTIPLE, "most": MAX_SIDE},
-    "width": {"least": SIZE_MULTIPLE, "most": MAX_SIDE},
-    "num_frames": {"least": 1, "most": 4097},
-    "overlap_frames": {"least": 0, "most": 4093},
-    "num_inference_steps": {"least": 1, "most": 1000},  # CogVideoX has as many timesteps
-    "guidance_scale": {"least": 0, "most": 1000},
-    "strength": {"above": 0, "most": 1},
-    "prev_clip_weight": {"least": 0, "most": 100},
-    "conditioning_scale": {"least": -100, "most": 100},
-    "feather": {"least": 0, "most": 4096},
-    "seed": {"least": 0, "most": MAX_INT},
-}
 
 
 def is_frame_count(frames: int) -> bool:
@@ -34,73 +17,91 @@ def is_frame_count(frames: int) -> bool:
 
 
 @dataclass(kw_only=True)
-class InpaintSettings:
-    """How a video is inpainted. Sizes in pixels, counts in frames.
-
-    Args:
-        height, width: Size the model works at, multiples of 16; both or none. None: the backbone's own area in the
-            video's aspect. Results come back at the video's size whatever this is.
-        num_frames: Frames of a window, 4k+1. Videos that are shorter use one shorter window.
-        overlap_frames: Frames shared by neighbouring windows: 0 (taken as 1) or 4k+1, less than `num_frames`.
-        num_inference_steps: Denoising steps of a window.
-        guidance_scale: Classifier-free guidance; 1 or less turns it off (half the work).
-        use_dynamic_cfg: Guidance that grows over the steps, as upstream CogVideoX does.
-        strength: 1 starts from noise; less starts from the noised input, and runs that share of the steps.
-        mask_add: Add branch features on background tokens only (the paper's "select").
-        add_first: Add features after the first blocks only.
-        replace_gt: Keep the background: in latents after every step, in pixels at full resolution at the end.
-        paste_background: False leaves out the second of these: the background is what the VAE makes of kept latents, as
-            in the public release, whose published background metrics measure just that.
-        kept_latents: Which latents `replace_gt` sets to the original ones: ``untouched`` by the hole, or, as the public
-            release, all that the ``nearest`` mask calls background (which may show the edge of what is to go).
-        first_frame_gt: Take the filled first frame as known: its mask becomes empty.
-        prev_clip_weight: Weight of the previous window's ID memory; 0: each window resamples itself.
-        id_resample: ``auto`` (as the loaded adapter was trained; off without one), ``off``, ``exact`` or ``compact``.
-        blend: Overlapping latents: ``linear``, or ``average`` as the public release.
-        conditioning_scale: Factor on every branch feature.
-        match_edges: Shift colours inside the hole so that they go over into the pasted background at its edge.
-        feather: Width in pixels of the soft edge inside the hole where `replace_gt` pastes the background.
-        seed: Seed of the noise; the same seed and settings give the same video on the same machine.
+class SamplingSettings:
+    """The settings that commands and pipelines share, with the `--help` of the flags that set them. Sizes in pixels.
 
     Raises:
         ValueError: in one line, for every value that does not fit.
     """
 
-    height: int | None = None
-    width: int | None = None
-    num_frames: int = 49
-    overlap_frames: int = 0
-    num_inference_steps: int = 50
-    guidance_scale: float = 6.0
-    use_dynamic_cfg: bool = True
-    strength: float = 1.0
-    mask_add: bool = True
-    add_first: bool = False
-    replace_gt: bool = True
-    paste_background: bool = True
-    kept_latents: str = "untouched"
-    first_frame_gt: bool = False
-    prev_clip_weight: float = 0.0
-    id_resample: str = "auto"
-    blend: str = "linear"
-    conditioning_scale: float = 1.0
-    match_edges: bool = False
-    feather: int = 0
-    seed: int = 42
+    num_inference_steps: int = flag(50, "Denoising steps per window.", least=1, most=1000)  # CogVideoX has as many
+    guidance_scale: float = flag(
+        6.0, "Classifier-free guidance; 1 turns it off (and halves the work).", least=0, most=1000
+    )
+    strength: float = flag(
+        1.0, "Below 1 the hole starts from its own noised content, and fewer steps run.", above=0, most=1
+    )
+    # On the same machine: the same seed and settings give the same video.
+    seed: int = flag(42, "Same seed, same result.", least=0, most=MAX_INT)
+    # Both or none. Results come back at the video's size whatever this is.
+    height: int | None = flag(
+        None,
+        "Model height, a multiple of 16. Default: the backbone's area at the video's aspect.",
+        least=SIZE_MULTIPLE,
+        most=MAX_SIDE,
+    )
+    width: int | None = flag(None, "Model width, a multiple of 16.", least=SIZE_MULTIPLE, most=MAX_SIDE)
+    overlap_frames: int = flag(0, "Frames neighbouring windows share, 4k+1; 0 means 1.", least=0, most=4093)
+    blend: Literal["linear", "average"] = flag("linear", "How overlapping windows are joined (release: average).")
+    mask_add: bool = switch(True, "Add branch features to background tokens only.")  # the paper's "select"
+    add_first: bool = switch(False, "Add branch features after the first blocks only.")
+    # In latents after every step, in pixels at full resolution at the end.
+    replace_gt: bool = switch(True, "Keep the background: the input's own pixels outside the hole, to the bit.")
+    # Without it the background is what the VAE makes of kept latents, as in the public release, whose published
+    # background metrics measure just that.
+    paste_background: bool = switch(
+        True, "With replace_gt, put the input's own pixels back outside the hole; without it, only latents are kept."
+    )
+    # What the nearest mask calls background may show the edge of what is to go.
+    kept_latents: Literal["untouched", "nearest"] = flag(
+        "untouched", "Which latents replace_gt keeps: those the hole does not touch, or as the release (nearest mask)."
+    )
+    match_edges: bool = switch(
+        False,
+        "Shift colours inside the hole so that no outline shows at its edge; the mask should cover the object well.",
+    )
+    feather: int = flag(
+        0, "Width in pixels, inside the hole, over which the result fades into the background.", least=0, most=4096
+    )
+    conditioning_scale: float = flag(1.0, "Weight of the branch's features.", least=-100, most=100)
+    # At 0 each window resamples itself.
+    prev_clip_weight: float = flag(
+        0.0, "Weight of the previous window's identity tokens (needs an ID adapter).", least=0, most=100
+    )
+    id_resample: Literal["auto", "off", "exact", "compact"] = flag(
+        "auto", "Form of ID resampling; auto: as the adapter was trained, off without one."
+    )
+
+    def __post_init__(self) -> None:
+        self._check_size()
+        check_ranges(self)
+        pasted = self.replace_gt and self.paste_background
+        _expect(pasted or not self.match_edges, "match_edges", "replace_gt and paste_background with it", "them off")
+        for name, hint in get_type_hints(type(self)).items():
+            if get_origin(hint) is Literal:
+                _expect(getattr(self, name) in get_args(hint), name, " or ".join(get_args(hint)), getattr(self, name))
+
+    def _check_size(self) -> None:
+        if (self.height is None) != (self.width is None):
+            raise ValueError(f"size: expected both height and width or neither, got {self.height} x {self.width}")
+        for name, value in (("height", self.height), ("width", self.width)):
+            if value is not None:
+                _expect(value % SIZE_MULTIPLE == 0, name, f"a multiple of {SIZE_MULTIPLE}", value)
+        if self.height is not None and self.width is not None:
+            check_size("height, width", self.height, self.width)
+
+
+@dataclass(kw_only=True)
+class InpaintSettings(SamplingSettings):
+    """How a video is inpainted: what a pipeline takes. Counts in frames."""
+
+    num_frames: int = flag(49, "Frames in one window, 4k+1; shorter videos use one shorter window.", least=1, most=4097)
+    use_dynamic_cfg: bool = switch(True, "Guidance that grows over the steps, as in CogVideoX.")
+    first_frame_gt: bool = switch(False, "The filled first frame is final: the mask there becomes empty.")
 
     def __post_init__(self) -> None:
         self._check_windows()
-        self._check_size()
-        for name, limits in LIMITS.items():
-            if getattr(self, name) is not None:
-                check_number(name, getattr(self, name), Range(**limits))
-        pasted = self.replace_gt and self.paste_background
-        _expect(pasted or not self.match_edges, "match_edges", "replace_gt and paste_background with it", "them off")
-        _expect(self.kept_latents in KEPT_LATENTS, "kept_latents", " or ".join(KEPT_LATENTS), self.kept_latents)
-        _expect(self.blend in BLENDS, "blend", " or ".join(BLENDS), self.blend)
-        _expect(
-            self.id_resample in ID_RESAMPLE_CHOICES, "id_resample", " or ".join(ID_RESAMPLE_CHOICES), self.id_resample
-        )
+        super().__post_init__()
 
     def _check_windows(self) -> None:
         _expect(is_frame_count(self.num_frames), "frames of a window", "4k+1 (1, 5, 9, ..., 49)", self.num_frames)
@@ -112,15 +113,6 @@ class InpaintSettings:
             f"less than a window's {self.num_frames} frames",
             overlap,
         )
-
-    def _check_size(self) -> None:
-        if (self.height is None) != (self.width is None):
-            raise ValueError(f"size: expected both height and width or neither, got {self.height} x {self.width}")
-        for name, value in (("height", self.height), ("width", self.width)):
-            if value is not None:
-                _expect(value % SIZE_MULTIPLE == 0, name, f"a multiple of {SIZE_MULTIPLE}", value)
-        if self.height is not None and self.width is not None:
-            check_size("height, width", self.height, self.width)
 
     @property
     def num_denoising_steps(self) -> int:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from videopainter.flags import MAX_DILATION, MAX_INT, MAX_SIDE, flag, switch
-from videopainter.pipelines.settings import LIMITS, SIZE_MULTIPLE
+from videopainter.flags import MAX_DILATION, MAX_INT, flag, same_flag, switch
+from videopainter.pipelines.settings import InpaintSettings, SamplingSettings
 
 
 @dataclass(kw_only=True)
@@ -39,8 +39,8 @@ class ClipOptions:
         "Where the rows' videos lie: .../videovo/raw_video as in the release, or the data folder itself. "
         "Default: the CSV's folder.",
     )
-    inpainting_frames: int = flag(
-        49, "Frames in one window, 4k+1; without --long_video a row is cut to as many.", **LIMITS["num_frames"]
+    inpainting_frames: int = same_flag(
+        InpaintSettings, "num_frames", "Frames in one window, 4k+1; without --long_video a row is cut to as many."
     )
     long_video: bool = switch(False, "Process every frame of a benchmark row, not only the first window.")
     down_sample_fps: str | None = flag(
@@ -142,58 +142,18 @@ class ModelOptions:
 
 
 @dataclass(kw_only=True)
-class SamplingOptions:
+class SamplingOptions(SamplingSettings):
     """How the denoising runs."""
 
     _argument_group_name: ClassVar[str] = "sampling"
 
     generate_type: Literal["i2v_inpainting"] = flag("i2v_inpainting", "Kind of generation; there is this one.")
-    num_inference_steps: int = flag(50, "Denoising steps per window.", **LIMITS["num_inference_steps"])
-    guidance_scale: float = flag(
-        6.0, "Classifier-free guidance; 1 turns it off (and halves the work).", **LIMITS["guidance_scale"]
-    )
     constant_guidance: bool = switch(
         False, "Keep the guidance constant over the steps; without it, it grows as in CogVideoX."
     )
     scheduler: Literal["dpm", "ddim"] = flag("dpm", "Sampler.")
-    strength: float = flag(
-        1.0, "Below 1 the hole starts from its own noised content, and fewer steps run.", **LIMITS["strength"]
-    )
-    seed: int = flag(42, "Same seed, same result.", **LIMITS["seed"])
     num_videos_per_prompt: int = flag(1, "Results per clip, with the seeds seed, seed+1, ...", least=1, most=1000)
-    height: int | None = flag(
-        None,
-        "Model height, a multiple of 16. Default: the backbone's area at the video's aspect.",
-        least=SIZE_MULTIPLE,
-        most=MAX_SIDE,
-    )
-    width: int | None = flag(None, "Model width, a multiple of 16.", least=SIZE_MULTIPLE, most=MAX_SIDE)
-    overlap_frames: int = flag(0, "Frames neighbouring windows share, 4k+1; 0 means 1.", **LIMITS["overlap_frames"])
-    blend: Literal["linear", "average"] = flag("linear", "How overlapping windows are joined (release: average).")
-    mask_add: bool = switch(True, "Add branch features to background tokens only.")
-    add_first: bool = switch(False, "Add branch features after the first blocks only.")
-    replace_gt: bool = switch(True, "Keep the background: the input's own pixels outside the hole, to the bit.")
-    paste_background: bool = switch(
-        True, "With replace_gt, put the input's own pixels back outside the hole; without it, only latents are kept."
-    )
-    kept_latents: Literal["untouched", "nearest"] = flag(
-        "untouched", "Which latents replace_gt keeps: those the hole does not touch, or as the release (nearest mask)."
-    )
     mask_background: bool = switch(False, "Paint the background and keep what the mask shows, instead.")
-    match_edges: bool = switch(
-        False,
-        "Shift colours inside the hole so that no outline shows at its edge; the mask should cover the object well.",
-    )
-    feather: int = flag(
-        0, "Width in pixels, inside the hole, over which the result fades into the background.", **LIMITS["feather"]
-    )
-    conditioning_scale: float = flag(1.0, "Weight of the branch's features.", **LIMITS["conditioning_scale"])
-    prev_clip_weight: float = flag(
-        0.0, "Weight of the previous window's identity tokens (needs an ID adapter).", **LIMITS["prev_clip_weight"]
-    )
-    id_resample: Literal["auto", "off", "exact", "compact"] = flag(
-        "auto", "Form of ID resampling; auto: as the adapter was trained, off without one."
-    )
 
 
 @dataclass(kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import cv2
@@ -16,7 +16,7 @@ from videopainter.data.video.pictures import image_name_of
 from videopainter.errors import InputError, complain
 from videopainter.pipelines.first_frame import check_filler
 from videopainter.pipelines.loading import check_checkpoints, check_quantization
-from videopainter.pipelines.settings import InpaintSettings
+from videopainter.pipelines.settings import InpaintSettings, SamplingSettings
 from videopainter.pipelines.step_cache import THRESHOLDS, StepCache, read_ratios
 from videopainter.runs.options import InpaintOptions, PromptOptions
 from videopainter.runs.outcomes import Outcomes
@@ -78,29 +78,14 @@ def plan_jobs(options: InpaintOptions) -> list[Job]:
 def build_settings(options: InpaintOptions, seed: int) -> InpaintSettings:
     """The pipeline's settings from the flags; ValueError where a value does not fit."""
     sampling = options.sampling
-    return InpaintSettings(
-        height=sampling.height,
-        width=sampling.width,
-        num_frames=options.clip.inpainting_frames,
-        overlap_frames=sampling.overlap_frames,
-        num_inference_steps=sampling.num_inference_steps,
-        guidance_scale=sampling.guidance_scale,
-        use_dynamic_cfg=not sampling.constant_guidance,
-        strength=sampling.strength,
-        mask_add=sampling.mask_add,
-        add_first=sampling.add_first,
-        replace_gt=sampling.replace_gt,
-        paste_background=sampling.paste_background,
-        kept_latents=sampling.kept_latents,
-        first_frame_gt=takes_first_frame(options.prompts),
-        prev_clip_weight=sampling.prev_clip_weight,
-        id_resample=sampling.id_resample,
-        blend=sampling.blend,
-        conditioning_scale=sampling.conditioning_scale,
-        match_edges=sampling.match_edges,
-        feather=sampling.feather,
-        seed=seed,
-    )
+    shared = {one.name: getattr(sampling, one.name) for one in fields(SamplingSettings)}
+    own = {
+        "num_frames": options.clip.inpainting_frames,
+        "use_dynamic_cfg": not sampling.constant_guidance,
+        "first_frame_gt": takes_first_frame(options.prompts),
+        "seed": seed,
+    }
+    return InpaintSettings(**(shared | own))
 
 
 def step_cache(options: InpaintOptions) -> StepCache | None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from videopainter.errors import InputError
-from videopainter.flags import MAX_INT, check_ranges, flag, switch
-from videopainter.pipelines.settings import LIMITS, InpaintSettings
+from videopainter.flags import MAX_INT, check_ranges, flag, same_flag, switch
+from videopainter.pipelines.settings import InpaintSettings
 
 if TYPE_CHECKING:
     from videopainter.data.training.training_set import TrainingSetOptions
@@ -41,11 +41,13 @@ class ValidationOptions:
     validation_seed: int = flag(
         42, "Of the clips' crops, the noise and the videos, whatever --seed is.", least=0, most=MAX_INT
     )
-    num_inference_steps: int = flag(50, "Denoising steps of a validation video.", **LIMITS["num_inference_steps"])
-    guidance_scale: float = flag(
-        6.0, "Classifier-free guidance of a validation video; 1 turns it off.", **LIMITS["guidance_scale"]
+    num_inference_steps: int = same_flag(
+        InpaintSettings, "num_inference_steps", "Denoising steps of a validation video."
     )
-    use_dynamic_cfg: bool = switch(True, "Guidance that grows over the steps, as inference does.")
+    guidance_scale: float = same_flag(
+        InpaintSettings, "guidance_scale", "Classifier-free guidance of a validation video; 1 turns it off."
+    )
+    use_dynamic_cfg: bool = same_flag(InpaintSettings, "use_dynamic_cfg")
     val_latent_cache: str | None = flag(
         None,
         "Latent cache of the validation clips (cache_latents.py with that CSV, --seed as --validation_seed and no "
