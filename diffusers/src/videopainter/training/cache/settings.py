@@ -30,7 +30,7 @@ _SHOWN = 60
 # In one file: a process holds it in memory while it is made, and opening it reads the list of its tensors.
 MAX_SAMPLES = 1024
 # For the first process, which writes the settings; all start at the same time.
-PATIENCE_SECONDS = 120
+_PATIENCE_SECONDS = 120
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +170,7 @@ def prepare_folder(folder: Path, settings: CacheSettings, layout: CacheLayout, *
 
 
 def _wait_for(path: Path) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + _PATIENCE_SECONDS
     while not path.is_file():
         if time.monotonic() > deadline:
             raise InputError(f"latent cache: {path} did not appear; do all processes see this folder?")
