@@ -26,7 +26,7 @@ from videopainter.evaluation.finding import entries_of
 from videopainter.evaluation.pairs import borders_of
 from videopainter.evaluation.scoring import Scoring
 from videopainter.metrics.catalog import CSV_COLUMNS, LPIPS
-from videopainter.metrics.networks.weights import WEIGHTS
+from videopainter.metrics.networks.downloads import WEIGHTS
 from videopainter.metrics.report.summary import load_summary
 
 REPO = Path(__file__).resolve().parents[1]

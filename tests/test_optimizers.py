@@ -308,7 +308,6 @@ def test_tensorboard_gets_numbers_and_videos(tmp_path):
         for step in (1, 2, 3):
             run.log({"train/loss": 3.0 / step}, step)
         run.log_videos("validation", [clip()], fps=8, step=3)
-        run.log_images("masks", [clip()[0]], step=3)
     with Trackers(chosen, output_dir=tmp_path, start_step=2) as run:
         run.log({"train/loss": 7.0}, 3)
     events = EventAccumulator(str(tmp_path / "logs" / "a")).Reload()

@@ -19,7 +19,7 @@ from videopainter.cli.train import GROUPS as TRAIN_OPTIONS
 from videopainter.data.synthetic.dataset import SyntheticLook
 from videopainter.evaluation.options import EVALUATE_OPTIONS, SCORE_OPTIONS
 from videopainter.metrics.catalog import METRICS
-from videopainter.metrics.networks.weights import WEIGHTS
+from videopainter.metrics.networks.downloads import WEIGHTS
 from videopainter.runs.options import INPAINT_OPTIONS
 from videopainter.training.tracking.curves import CurveOptions
 

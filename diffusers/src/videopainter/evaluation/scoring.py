@@ -16,7 +16,7 @@ from videopainter.evaluation.pairs import Pair
 from videopainter.evaluation.players import show
 from videopainter.files import fingerprint, sha256_text
 from videopainter.metrics.catalog import METRICS
-from videopainter.metrics.networks.weights import WEIGHTS, absent
+from videopainter.metrics.networks.downloads import WEIGHTS, absent
 from videopainter.metrics.scores import VideoScores
 from videopainter.runs.manifest import Hasher, model_files
 from videopainter.runs.outcomes import Outcomes

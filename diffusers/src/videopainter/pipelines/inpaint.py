@@ -41,9 +41,8 @@ OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 class VideoPainterPipeline(CogVideoXImageToVideoPipeline):
     """Video inpainting of any length with a CogVideoX backbone and a context encoder.
 
-    Loads with `from_pretrained` from what `save_pretrained` wrote; `videopainter.load_pipeline` puts one together
-    from a
-    backbone folder, a branch and an ID adapter. Upstream's LoRA loading, offloading, hooks and progress bars work as
+    Loads with `from_pretrained` from what `save_pretrained` wrote; `videopainter.load_pipeline` puts one together from
+    a backbone folder, a branch and an ID adapter. Upstream's LoRA loading, offloading, hooks and progress bars work as
     usual.
 
     Args:

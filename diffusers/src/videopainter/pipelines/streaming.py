@@ -1,8 +1,7 @@
 """Read → denoise → decode → write, window by window: memory does not depend on the video's length.
 
 Denoising comes first, for all windows; their latents (small) go to a store. Then all latents are decoded in one pass,
-so
-that the decoder's temporal cache runs through the whole video. A killed run finds its finished windows in the store.
+so that the decoder's temporal cache runs through the whole video. A killed run finds its finished windows in the store.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Which frames and latents each window covers, and how overlaps blend. Pure arithmetic.
 
 Windows start on multiples of 4 frames, the VAE's grid, so that window latents fall on the video's latents: latent 0
-holds
-frame 0, latent j holds frames 4j−3..4j.
+holds frame 0, latent j holds frames 4j−3..4j.
 """
 
 from __future__ import annotations
@@ -67,8 +66,7 @@ def plan_windows(total_frames: int, num_frames: int = 49, overlap_frames: int = 
     """Cover `total_frames` with windows of `num_frames` that share `overlap_frames` with their neighbours.
 
     The video is padded to 4k+1 frames (the padding is cut off again at the end). The last window is moved back so
-    that it
-    ends with the video. A video shorter than a window gets one window of its own length.
+    that it ends with the video. A video shorter than a window gets one window of its own length.
 
     Args:
         overlap_frames: 0 or 4k+1. 0, the release's setting, means one shared frame, as its latent arithmetic assumed.
@@ -95,8 +93,7 @@ def blend_weights(plan: WindowPlan, mode: str) -> list[np.ndarray]:
     """Weights of every window's latents; at each latent of the video they add up to 1.
 
     ``average``: all windows alike, as the public release. ``linear``: a ramp over the overlap that starts at 0,
-    because the
-    first latent of a window holds one frame where its neighbours' latents at that place hold four.
+    because the first latent of a window holds one frame where its neighbours' latents at that place hold four.
 
     Returns:
         One float64 array (latents of the window,) per window.

@@ -88,7 +88,6 @@ class Backend(Protocol):
 
     def log(self, metrics: Mapping[str, float], step: int) -> None: ...
     def log_videos(self, name: str, videos: Sequence[np.ndarray], fps: int, step: int) -> None: ...
-    def log_images(self, name: str, images: Sequence[np.ndarray], step: int) -> None: ...
     def close(self, failed: bool) -> None: ...
 
 
@@ -141,11 +140,6 @@ class Trackers:
         for backend in self._backends:
             backend.log_videos(name, videos, fps, step)
 
-    def log_images(self, name: str, images: Sequence[np.ndarray], *, step: int) -> None:
-        """Images, each uint8 RGB (H, W, 3)."""
-        for backend in self._backends:
-            backend.log_images(name, images, step)
-
     def close(self, *, failed: bool = False) -> None:
         """Writes out what waits. Calling it twice does no harm."""
         backends, self._backends = self._backends, []
@@ -182,9 +176,6 @@ class _JsonLines:
         self._file.flush()
 
     def log_videos(self, name: str, videos: Sequence[np.ndarray], fps: int, step: int) -> None:
-        """Not for a text file."""
-
-    def log_images(self, name: str, images: Sequence[np.ndarray], step: int) -> None:
         """Not for a text file."""
 
     def close(self, failed: bool) -> None:
@@ -261,9 +252,6 @@ class _Wandb:
                 shown.append(self._wandb.Video(str(path), format="mp4"))
             self.log({name: shown}, step)  # copies the files before they go
 
-    def log_images(self, name: str, images: Sequence[np.ndarray], step: int) -> None:
-        self.log({name: [self._wandb.Image(image) for image in images]}, step)
-
     def close(self, failed: bool) -> None:
         self._run.finish(exit_code=int(failed))
 
@@ -292,11 +280,6 @@ class _TensorBoard:
             image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=data)
             summary = Summary(value=[Summary.Value(tag=f"{name}/{number}", image=image)])
             self._writer._get_file_writer().add_summary(summary, step)
-        self._writer.flush()
-
-    def log_images(self, name: str, images: Sequence[np.ndarray], step: int) -> None:
-        for number, image in enumerate(images):
-            self._writer.add_image(f"{name}/{number}", image, step, dataformats="HWC")
         self._writer.flush()
 
     def close(self, failed: bool) -> None:
