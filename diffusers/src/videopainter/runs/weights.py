@@ -13,7 +13,7 @@ from videopainter.pipelines.loading import read_config, read_safetensors_header
 from videopainter.runs.manifest import Hasher, model_files
 from videopainter.runs.options import ModelOptions
 
-TINY = Path("ckpt/tiny")
+_TINY = Path("ckpt/tiny")
 BACKBONE = "CogVideoX-5b-I2V"
 BRANCH = "VideoPainter/checkpoints/branch"
 
@@ -58,10 +58,10 @@ def find_tiny() -> Path:
     """The repository's own small checkpoint, found above the package (an editable install) or the current folder."""
     places = [*upwards(Path(videopainter.__file__).resolve().parent), *upwards(Path.cwd())]
     for place in places:
-        if (place / TINY / BACKBONE).is_dir():
-            return place / TINY
+        if (place / _TINY / BACKBONE).is_dir():
+            return place / _TINY
     raise InputError(
-        f"no --model_path given, and no {TINY / BACKBONE} above the package or the current folder: "
+        f"no --model_path given, and no {_TINY / BACKBONE} above the package or the current folder: "
         "run from a clone of the repository, or name a model"
     )
 
