@@ -70,7 +70,6 @@ def fetch(server, how, folder, check=check_video, **options):
         ("noranges", 3),
         ("changes", 2),
         ("liar", 3),
-        ("busy", 3),
         ("unavailable", 3),
         ("unknown", 2),
         ("gzip", 2),
@@ -220,7 +219,7 @@ def rest_of(folder: Path) -> dict[str, dict[str, str]]:
 
 @pytest.mark.usefixtures("quick")
 def test_the_release_layout_and_a_list_of_the_rest(server, video, tmp_path, capsys):
-    hows = ["good", "gone", "drops", "html", "short", "busy", "local", "unavailable", "teapot", "moved"]
+    hows = ["good", "gone", "drops", "html", "short", "moved", "local", "unavailable", "teapot", "moved"]
     write_links(server, tmp_path, [f"{how}/v.mp4" for how in hows])
 
     code = download_listed(["--data_root", str(tmp_path), "--attempts", "2", "--workers", "3"])

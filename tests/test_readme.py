@@ -10,6 +10,7 @@ from readme_blocks import DOCUMENTS, NEEDS, ROOT, blocks
 from videopainter.cli.cache_latents import CacheOptions
 from videopainter.cli.door import DoorParser
 from videopainter.cli.make_synthetic import SyntheticSetOptions
+from videopainter.cli.preparation.build_vpdata import BUILD_OPTIONS
 from videopainter.cli.preparation.check_data import CHECK_OPTIONS
 from videopainter.cli.preparation.download_data import DATA_OPTIONS
 from videopainter.cli.preparation.download_videos import VIDEO_OPTIONS
@@ -47,7 +48,7 @@ def test_flags_exist(document):
     shown |= set(re.findall(r"`(--[a-z_-]+)", text))
     doors = [INPAINT_OPTIONS, list(TRAIN_OPTIONS.values()), [SyntheticSetOptions, SyntheticLook], [CacheOptions]]
     doors += [EVALUATE_OPTIONS, SCORE_OPTIONS, [CurveOptions]]
-    doors += [DATA_OPTIONS, VIDEO_OPTIONS, UNZIP_OPTIONS, WEIGHT_OPTIONS, CHECK_OPTIONS]
+    doors += [DATA_OPTIONS, VIDEO_OPTIONS, UNZIP_OPTIONS, WEIGHT_OPTIONS, CHECK_OPTIONS, BUILD_OPTIONS]
     known = {flag for options in doors for flag in DoorParser(options)._option_string_actions}
     known |= {"--help", "--help-all"}
     assert shown - known <= {"--index", "--version", "--local", "--exclude"}, shown - known

@@ -1,0 +1,35 @@
+"""The first rows: the video files of a folder."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from videopainter.errors import InputError
+from videopainter.preparation.stages.stage import Row
+
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg")
+
+
+def collect_folder(folder: Path) -> list[Row]:
+    """A row per video file below a folder: `id` from its path, `video` its absolute path, `size` and `mtime`.
+
+    The last two are there so that a file that changed is worked on again. InputError where there is no video.
+    """
+    if not folder.is_dir():
+        raise InputError(f"--videos: expected a folder, found none at {folder}")
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+    if not files:
+        raise InputError(f"--videos: expected video files ({', '.join(VIDEO_SUFFIXES)}), found none below {folder}")
+    rows: dict[str, Row] = {}
+    for file in files:
+        name = _id(file.relative_to(folder))
+        while name in rows:  # `a b.mp4` and `a_b.mp4`
+            name += "-2"
+        state = file.stat()
+        rows[name] = {"id": name, "video": str(file.resolve()), "size": state.st_size, "mtime": state.st_mtime_ns}
+    return list(rows.values())
+
+
+def _id(path: Path) -> str:
+    return re.sub(r"[^\w-]+", "_", path.with_suffix("").as_posix()).strip("_")[-100:] or "video"
