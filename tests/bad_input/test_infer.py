@@ -1,7 +1,8 @@
 """Wrong input of `infer/inpaint.py`; a line is a case (`harness.py` says how to read it)."""
 
 import pytest
-from bad_input.harness import cases, check
+from bad_input.harness import Case, cases, check
+from bad_input.wrong_files import CONFIGS, config_name
 
 OWN = "--video {f}/video.mp4 --mask {f}/mask.mp4 --output_path result.mp4 --overwrite"
 ROW = "--inpainting_mask_meta {f}/bench/good.csv --inpainting_sample_id 0 --output_path result.mp4 --overwrite"
@@ -288,6 +289,11 @@ own | --id_adapter_resample_learnable_path {f}/narrow.safetensors | narrow.safet
 own | --id_adapter_resample_learnable_path {f}/no_lora.safetensors | no_lora.safetensors
 own | --id_adapter_resample_learnable_path {f}/text.safetensors | text.safetensors
 own | --id_adapter_resample_learnable_path {f}/folder.safetensors | folder.safetensors
+own | --id_adapter_resample_learnable_path {f}/adapter_form.safetensors | adapter_form
+own | --id_adapter_resample_learnable_path {f}/adapter_fill.safetensors | adapter_fill
+own | --id_adapter_resample_learnable_path {f}/adapter_alpha.safetensors | adapter_alpha
+own | --id_adapter_resample_learnable_path {f}/adapter_alpha_list.safetensors | adapter_alpha_list
+own | --id_adapter_resample_learnable_path {f}/adapter_alpha_nan.safetensors | adapter_alpha_nan
 own | --lora_path {f}/gone.safetensors | gone.safetensors
 own | --lora_path {f}/text.mp4 | text.mp4
 own | --lora_path {f}/narrow.safetensors | 3
@@ -314,3 +320,66 @@ def test_tables(case, files, tmp_path):
 @pytest.mark.parametrize("case", cases("infer/inpaint.py", BASES, MODELS))
 def test_models(case, files, tmp_path):
     check(case, files, tmp_path)
+
+
+BRANCH = "--inpainting_branch {f}/models/good_branch"
+FOLDERS = [
+    "no_index",
+    "text_index",
+    "list_index",
+    "no_transformer_config",
+    "no_vae_weights",
+    "empty_weights",
+    "lfs",
+    "huge_header",
+    "list_header",
+    "odd_header",
+    "no_tokenizer",
+    "text_config",
+    "list_config",
+    "latin_config",
+    "nested_config",
+    "no_scheduler",
+    "list_scheduler",
+    "text_scheduler",
+    "list_tokenizer",
+    "text_tokenizer",
+    "cut_weights",
+    "no_tokenizer_model",
+    "index_up",
+    "index_list",
+    "index_text",
+    "index_no_map",
+]
+CONFIG_NAMES = [(part, config_name(part, name, value)) for part, name, values in CONFIGS for value in values]
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_backbones(name, files, tmp_path):
+    check(Case("infer/inpaint.py", f"{OWN} {BRANCH} --model_path {{f}}/models/{name}", name), files, tmp_path)
+
+
+@pytest.mark.parametrize(("part", "name"), CONFIG_NAMES)
+def test_configs(part, name, files, tmp_path):
+    """The line names the file that is wrong."""
+    words = f'{OWN} {BRANCH} --model_path "{{f}}/models/{name}"'
+    check(Case("infer/inpaint.py", words, f"{name}/{part}"), files, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "branch_layers_text",
+        "branch_layers_many",
+        "branch_layers_none",
+        "branch_width",
+        "branch_fill_text",
+        "branch_fill_nan",
+        "branch_fill_far",
+        "branch_channels",
+        "branch_list",
+        "branch_text",
+    ],
+)
+def test_branches(name, files, tmp_path):
+    check(Case("infer/inpaint.py", f"{OWN} --inpainting_branch {{f}}/models/{name}", name), files, tmp_path)

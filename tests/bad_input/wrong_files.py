@@ -368,7 +368,6 @@ def _other_weights(root: Path, models: Path) -> None:
         ("branch_fill_text", {"hole_fill": "black"}),
         ("branch_fill_nan", {"hole_fill": float("nan")}),
         ("branch_fill_far", {"hole_fill": 1e9}),
-        ("branch_channels", {"in_channels": 3}),
     ):
         folder = models / name
         folder.mkdir()

@@ -113,7 +113,7 @@ def check_size(name: str, height: int, width: int, where: object = "") -> None:
 def shown(value: object) -> str:
     """A value as it is told in a line: not longer than a line takes."""
     text = f"{value:g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 60 else f"{text[:40]}... ({len(text)} characters)"
+    return text if len(text) <= 60 else f"{text[:30]}...{text[-20:]} ({len(text)} characters)"
 
 
 def _words(text: str, value: float | None) -> str:

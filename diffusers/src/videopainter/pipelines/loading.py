@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from videopainter.models.adapter_file import adapter_file
 from videopainter.models.backbones.registry import codec_of
+from videopainter.models.config_checks import check_configs
 from videopainter.pipelines.memory import Choice, Workload, choose, model_sizes
 from videopainter.pipelines.step_cache import StepCache, enable_step_cache
 
@@ -45,6 +46,7 @@ def check_checkpoints(
         another
             backbone.
     """
+    check_configs(model_path, inpainting_branch, id_adapter)
     backbone = _check_backbone(Path(model_path))
     if inpainting_branch is not None:
         _check_branch(Path(inpainting_branch), backbone, Path(model_path))
