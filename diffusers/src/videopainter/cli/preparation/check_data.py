@@ -47,6 +47,7 @@ class CheckOptions:
         "too; all: every frame.",
         choices=DECODE,
     )
+    max_num_frames: int = flag(49, "Frames of a training clip, at 8 per second; shorter rows are told.", least=1)
     sample: int = flag(0, "Look at the files of so many videos, drawn at random; 0: of all.")
     seed: int = flag(42, "Seed of what is drawn.")
     processes: int = flag(0, "How many processes check; 0: one for each processor.")
@@ -84,6 +85,7 @@ def check_data(argv: Sequence[str] | None = None) -> int:
             videos,
             data,
             options.decode,
+            options.max_num_frames,
             processes=options.processes or processors(),
             records=records,
             progress=progress,

@@ -42,7 +42,7 @@ PROBLEMS: dict[str, ProblemKind] = {
     DUPLICATE: ProblemKind("an earlier row of this CSV has the same frames and id", False),
     SHARED: ProblemKind("the video is in a set to train on and in one to validate or test on", False),
     SHORT_CAPTION: ProblemKind("training leaves rows with so short a caption out", False),
-    TOO_SHORT: ProblemKind("fewer frames than 49 at 8 per second take: training leaves it out", False),
+    TOO_SHORT: ProblemKind("fewer frames than --max_num_frames at 8 per second take: training leaves it out", False),
     OTHER_SIZE: ProblemKind("masks are smaller or larger than the frames, of the same shape: they are resized", False),
     RATE: ProblemKind("the CSV's rate is not the file's, also not rounded", False),
 }

@@ -52,6 +52,7 @@ def check_videos(
     videos: Sequence[VideoRows],
     data: Path,
     decode: str,
+    num_frames: int,
     *,
     processes: int,
     records: CheckRecords,
@@ -69,7 +70,7 @@ def check_videos(
             progress.add("checked before", len(batch), skipped=True)
         else:
             todo.append(number)
-    for number in _checked(todo, batches, data, decode, min(processes, len(todo)), records):
+    for number in _checked(todo, batches, data, decode, num_frames, min(processes, len(todo)), records):
         progress.add(number=len(batches[number]))
     found = [records.read(number) for number in range(len(batches))]
     return [finding for batch in found if batch is not None for finding in batch]
@@ -80,19 +81,20 @@ def _checked(
     batches: Sequence[Sequence[VideoRows]],
     data: Path,
     decode: str,
+    num_frames: int,
     processes: int,
     records: CheckRecords,
 ) -> Iterator[int]:
     """Numbers of batches, as they are through."""
     if processes <= 1:
         for number in todo:
-            _check_batch(batches[number], data, decode, records.file(number))
+            _check_batch(batches[number], data, decode, num_frames, records.file(number))
             yield number
         return
     # Fresh processes: a forked one can inherit a lock that is held.
     pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=begin_process)
     try:
-        work = {pool.submit(_check_batch, batches[k], data, decode, records.file(k)): k for k in todo}
+        work = {pool.submit(_check_batch, batches[k], data, decode, num_frames, records.file(k)): k for k in todo}
         for done in as_completed(work):
             done.result()
             yield work[done]
@@ -102,6 +104,6 @@ def _checked(
         pool.shutdown(cancel_futures=True)
 
 
-def _check_batch(videos: Sequence[VideoRows], data: Path, decode: str, record: Path) -> None:
-    found = [finding for video in videos for finding in check_video_rows(video, data, decode)]
+def _check_batch(videos: Sequence[VideoRows], data: Path, decode: str, num_frames: int, record: Path) -> None:
+    found = [finding for video in videos for finding in check_video_rows(video, data, decode, num_frames)]
     write_json(record, [astuple(finding) for finding in found])

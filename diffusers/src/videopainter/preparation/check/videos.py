@@ -37,8 +37,8 @@ from videopainter.preparation.check.rows import CheckedRow, VideoRows, to_train
 # How much of a video is decoded: the more, the longer it takes and the more is found.
 NOTHING, FIRST, ENDS, ALL = "none", "first", "ends", "all"
 DECODE = (NOTHING, FIRST, ENDS, ALL)
-# What training takes of a clip.
-_FRAMES, _RATE = 49, Fraction(8)
+# The rate that training brings clips to.
+_RATE = Fraction(8)
 # As `open_masks` allows.
 _ASPECT_TOLERANCE = 0.02
 _RATE_TOLERANCE = 0.05
@@ -56,8 +56,8 @@ class VideoFacts:
     exact: bool
 
 
-def check_video_rows(video: VideoRows, data: Path, decode: str) -> list[Finding]:
-    """All that is wrong with one video's files and rows. Reads the data folder, changes nothing."""
+def check_video_rows(video: VideoRows, data: Path, decode: str, num_frames: int) -> list[Finding]:
+    """All that is wrong with one video's files and rows, to train on clips of `num_frames`. Changes nothing."""
     video_path, masks_path = (data / path for path in record_paths(video.path))
     facts, found = _video_facts(video_path, decode)
     masks, masks_found = _masks_of(masks_path)
@@ -72,7 +72,7 @@ def check_video_rows(video: VideoRows, data: Path, decode: str) -> list[Finding]
         found += compared
     result = []
     for row in video.rows:
-        for problem, detail in [*found, *_check_row(row, facts, masks)]:
+        for problem, detail in [*found, *_check_row(row, facts, masks, num_frames)]:
             result.append(Finding(row.csv, row.row, video.path, problem, detail.replace(f"{data}/", "")))
     return result
 
@@ -140,7 +140,9 @@ def _compare(facts: VideoFacts, masks: IdArray) -> Iterator[tuple[str, str]]:
         yield (OTHER_SIZE if fits else SIZES), sizes
 
 
-def _check_row(row: CheckedRow, facts: VideoFacts | None, masks: IdArray | None) -> Iterator[tuple[str, str]]:
+def _check_row(
+    row: CheckedRow, facts: VideoFacts | None, masks: IdArray | None, num_frames: int
+) -> Iterator[tuple[str, str]]:
     length = facts.frames if facts else len(masks) if masks else None
     if length is None:
         return
@@ -149,7 +151,7 @@ def _check_row(row: CheckedRow, facts: VideoFacts | None, masks: IdArray | None)
         yield RANGE, f"frames {row.start} to {'the end' if row.end is None else row.end} of {length}"
         return
     if facts and facts.fps:
-        needed = _needed(facts.fps)
+        needed = _needed(facts.fps, num_frames)
         if end - row.start < needed and to_train(row.csv):
             yield TOO_SHORT, f"{end - row.start} frames at {float(facts.fps):.4g} per second, {needed} are needed"
         if row.fps and abs(row.fps / facts.fps - 1) > _RATE_TOLERANCE and abs(row.fps - facts.fps) >= 1:
@@ -164,6 +166,6 @@ def _check_row(row: CheckedRow, facts: VideoFacts | None, masks: IdArray | None)
 
 
 @lru_cache(maxsize=256)
-def _needed(fps: Fraction) -> int:
+def _needed(fps: Fraction, num_frames: int) -> int:
     """Frames that a training clip takes of a file of that rate."""
-    return int(frame_offsets(_FRAMES, fps, _RATE)[-1]) + 1
+    return int(frame_offsets(num_frames, fps, _RATE)[-1]) + 1
