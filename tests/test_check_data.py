@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from videopainter.cli.preparation.check_data import check_data
 from videopainter.data.records import record_paths
@@ -168,6 +169,35 @@ def test_tables_of_something_else_are_left_out_and_told(data, capsys):
     assert "pexels.csv: not checked" in capsys.readouterr().err
     with pytest.raises(InputError, match=r"pexels\.csv"):
         check(data, "--csv", str(data / "pexels.csv"))
+
+
+def write_davis(data: Path) -> Path:
+    """Three sequences of four frames: one whole, one with a mask too few, one without a hole; and a row without any."""
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 36, 3), dtype=np.uint8)
+    for name in ("bear", "cows", "dance"):
+        for kind, suffix in (("JPEGImages_432_240", "jpg"), ("test_masks", "png")):
+            (data / "davis" / kind / name).mkdir(parents=True)
+            for k in range(3 if (name, kind) == ("cows", "test_masks") else 4):
+                image = pixels if suffix == "jpg" else np.uint8(255) * (np.arange(36) < 9) * np.ones((24, 1), np.uint8)
+                image = image * (name != "dance") if suffix == "png" else image
+                Image.fromarray(image.astype(np.uint8)).save(data / "davis" / kind / name / f"{k:05d}.{suffix}")
+    table = data / "davis" / "davis_caption.csv"
+    rows = "".join(f"{k},{name},a,b\n" for k, name in enumerate(["bear", "cows", "dance", "eels", "bear"]))
+    table.write_text(f"Video_Index,Video_Name,Video_Caption,Masked_Target_Caption\n{rows}")
+    return table
+
+
+def test_sequences_of_davis(data):
+    write_davis(data)
+    assert check(data)[0] == 1
+    with (data.parent / "out" / "findings.csv").open(newline="") as stream:
+        found = {(row["path"], int(row["row"]), row["problem"]) for row in csv.DictReader(stream)}
+    assert found == {
+        ("cows", 1, "bad row"),
+        ("dance", 2, "masks empty"),
+        ("eels", 3, "bad row"),
+        ("bear", 4, "duplicate row"),
+    }
 
 
 def test_killed_and_started_again(data, monkeypatch):

@@ -253,6 +253,7 @@ def test_halves_and_pages_that_the_release_left_are_fetched_anew(server, video, 
     (folder / "000000000001_1001.mp4").write_bytes(b"<html>not found</html>")
     (folder / "000000000002_1002.mp4").write_bytes(video)
     assert download_listed(["--data_root", str(tmp_path)]) == 0
+    assert not (tmp_path / "pexels_not_downloaded.csv").exists()
     assert {path.read_bytes() for path in folder.iterdir()} == {video} and server.asked["/good/v.mp4"] == 2
 
 

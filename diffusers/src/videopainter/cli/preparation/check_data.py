@@ -13,6 +13,7 @@ from videopainter.errors import InputError, complain
 from videopainter.files import make_folder, sha256_file
 from videopainter.flags import flag, switch
 from videopainter.locks import held
+from videopainter.preparation.check.davis import check_davis
 from videopainter.preparation.check.problems import Finding
 from videopainter.preparation.check.report import FINDINGS_FILE, CheckResult, write_report
 from videopainter.preparation.check.rows import CheckedTables, VideoRows, find_tables, read_tables
@@ -90,7 +91,8 @@ def check_data(argv: Sequence[str] | None = None) -> int:
             records=records,
             progress=progress,
         )
-        result = _result(options, tables, videos, found, progress.seconds)
+        davis = [finding for table in tables.davis for finding in check_davis(table)]
+        result = _result(options, tables, videos, [*found, *davis], progress.seconds)
         sheet = draw_sheet(_clips(videos, found, options.seed), data) if options.sheet else None
         page = write_report(output, result, sheet)
         records.remove()
@@ -104,8 +106,8 @@ def _result(
     return CheckResult(
         title=f"Check of {options.data_root}",
         rows=tables.counts,
-        checked=sum(len(video.rows) for video in videos),
-        videos=len(videos),
+        checked=sum(len(video.rows) for video in videos) + sum(len(table) for table in tables.davis),
+        videos=len(videos) + sum(len(table) for table in tables.davis),
         findings=[*tables.findings, *found],
         left_out=tables.left_out,
         options=asdict(options),

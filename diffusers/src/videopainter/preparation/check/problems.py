@@ -25,6 +25,7 @@ LENGTHS = "mask length differs"
 SIZES = "mask size differs"
 OTHER_SIZE = "masks of another size"
 ID_ABSENT = "id absent"
+MASKS_EMPTY = "masks empty"
 RANGE = "range outside"
 TOO_SHORT = "too short to train"
 RATE = "rate differs"
@@ -37,8 +38,9 @@ PROBLEMS: dict[str, ProblemKind] = {
     LENGTHS: ProblemKind("there are not as many masks as frames", True),
     SIZES: ProblemKind("masks and frames have another shape", True),
     ID_ABSENT: ProblemKind("mask_id is in no mask of the row's frames", True),
+    MASKS_EMPTY: ProblemKind("no mask of the sequence has a hole", True),
     RANGE: ProblemKind("the row begins behind the video's end, or ends before it begins", True),
-    BAD_ROW: ProblemKind("a cell is not what it should be", True),
+    BAD_ROW: ProblemKind("a cell is not what it should be, or a sequence of DAVIS does not fit it", True),
     DUPLICATE: ProblemKind("an earlier row of this CSV has the same frames and id", False),
     SHARED: ProblemKind("the video is in a set to train on and in one to validate or test on", False),
     SHORT_CAPTION: ProblemKind("training leaves rows with so short a caption out", False),

@@ -48,17 +48,21 @@ def to_train(csv: str) -> bool:
 
 @dataclass
 class CheckedTables:
-    """All CSVs: the videos in the order in which they come, what the tables alone tell, rows per CSV, CSVs left out."""
+    """All CSVs: the videos in the order in which they come, what the tables alone tell, rows per CSV, CSVs left out.
+
+    davis: Tables of DAVIS, whose rows are sequences of images.
+    """
 
     videos: list[VideoRows]
     findings: list[Finding]
     counts: dict[str, int]
     left_out: dict[str, str]
+    davis: list[RecordTable]
 
 
 def find_tables(data: Path) -> list[Path]:
-    """The CSVs of a data folder; InputError where there is none."""
-    tables = sorted(data.glob("*.csv"))
+    """The CSVs of a data folder, and of `davis` in it; InputError where there is none."""
+    tables = sorted([*data.glob("*.csv"), *data.glob("davis/*.csv")])
     if not tables:
         raise InputError(f"--data_root: expected a folder with CSVs, found none in {data}")
     return tables
@@ -66,19 +70,20 @@ def find_tables(data: Path) -> list[Path]:
 
 def read_tables(files: Sequence[Path], *, strict: bool) -> CheckedTables:
     """Read CSVs. One that has other columns (links, results) is left out, or an InputError where `strict`."""
-    tables = CheckedTables([], [], {}, {})
+    tables = CheckedTables([], [], {}, {}, [])
     videos: dict[str, VideoRows] = {}
     for file in files:
         try:
             table = RecordTable(file)
-            if table.is_davis:
-                raise InputError(f"rows are sequences of DAVIS, which has no masks of ids: {file}")
         except InputError as error:
             if strict:
                 raise
             tables.left_out[file.name] = str(error)
             continue
         tables.counts[file.name] = len(table)
+        if table.is_davis:
+            tables.davis.append(table)
+            continue
         _read_rows(table, videos, tables.findings)
     if not tables.counts:
         raise InputError(f"expected CSVs with rows of clips, found none among {', '.join(map(str, files))}")

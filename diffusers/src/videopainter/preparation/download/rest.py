@@ -59,7 +59,10 @@ class RestList:
         with self._lock, write_errors(self.file):
             self.rows[row.row] = row
             with self.file.open("a", newline="", encoding="utf-8") as stream:
-                csv.writer(stream, lineterminator="\n").writerow(astuple(row))
+                writer = csv.writer(stream, lineterminator="\n")
+                if not stream.tell():
+                    writer.writerow(COLUMNS)
+                writer.writerow(astuple(row))
 
     def remove(self, link: VideoLink) -> None:
         """It became a file after all."""
@@ -67,7 +70,10 @@ class RestList:
             self.rows.pop(str(link.row), None)
 
     def write(self) -> None:
-        """The list anew: each row once, in order, without what became files."""
+        """The list anew: each row once, in order, without what became files; no file where nothing is left."""
+        if not self.rows:
+            self.file.unlink(missing_ok=True)
+            return
         with self._lock, replacing(self.file) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(COLUMNS)
