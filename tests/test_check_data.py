@@ -257,7 +257,7 @@ def test_several_processes_find_the_same(data, monkeypatch):
     [
         (["--data_root", "nowhere"], "--data_root: expected a folder"),
         (["--data_root", "."], "expected a folder with CSVs"),
-        (["--data_root", ".", "--sample", "-1"], "--sample: expected 0 or more"),
+        (["--data_root", ".", "--sample", "-1"], "--sample: expected at least 0"),
         (["--data_root", ".", "--csv", "x.csv"], "x.csv"),
         (["--data_root", ".", "--decode", "some"], "--decode"),
     ],

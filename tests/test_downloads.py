@@ -280,12 +280,12 @@ def test_videovo_links(server, video, tmp_path):
         (None, [], "expected a data folder with pexels.csv"),
         ("id,link\n1,x\n", [], "found no videoId"),
         ("videoId,link\n", [], "expected rows, got none"),
-        ("videoId,link\n1,x\n", ["--workers", "0"], "--workers: expected 1 to 256"),
+        ("videoId,link\n1,x\n", ["--workers", "0"], "--workers: expected a number from 1 to 256"),
         ("videoId,link\n1,x\n", ["--max_rate", "fast"], "--max_rate: expected a size"),
         ("videoId,link\n1,x\n", ["--keep_free", "900000TB"], "--keep_free"),
         ("videoId,link\n1,x\n", ["--subset", "davis"], "--subset: expected pexels or videovo"),
         ("videoId,link\n1,x\n", ["--rows", "5"], "out of range"),
-        ("videoId,link\n1,x\n", ["--attempts", "0"], "--attempts: expected 1 or more"),
+        ("videoId,link\n1,x\n", ["--attempts", "0"], "--attempts: expected at least 1"),
     ],
 )
 def test_bad_input(tmp_path, text, flags, message):

@@ -174,7 +174,7 @@ def test_every_task_names_weights_that_there_are():
     [
         ([], "expected a task"),
         (["inpaintt"], "got 'inpaintt'"),
-        (["inpaint", "--workers", "0"], "--workers: expected 1 or more"),
+        (["inpaint", "--workers", "0"], "--workers: expected a number from 1 to 256"),
         (["inpaint", "--keep_free", "0.9EB"], "--keep_free: expected a size"),
         (["inpaint", "--keep_free", "900000TB"], "to fetch it: expected"),
         (["inpaint", "--ckpt", "file"], "--ckpt: expected a folder"),

@@ -263,9 +263,9 @@ def test_the_door_finds_a_clone_below_data(tmp_path, monkeypatch, capsys):
         (["--source_dir", "nowhere"], "--source_dir: expected a folder of .zip files, found no folder nowhere"),
         (["--source_dir", "empty"], "found none in empty"),
         (["--source_dir", "full", "--target_dir", "full/1.zip"], "--target_dir: expected a folder"),
-        (["--source_dir", "full", "--threads", "-1"], "--threads: expected 0 or more, got -1"),
+        (["--source_dir", "full", "--threads", "-1"], "--threads: expected at least 0, got -1"),
         (["--source_dir", "full", "--max_unpacked", "much"], "--max_unpacked: expected a size"),
-        (["--source_dir", "full", "--max_ratio", "0"], "--max_ratio: expected 1 or more"),
+        (["--source_dir", "full", "--max_ratio", "0"], "--max_ratio: expected at least 1"),
     ],
 )
 def test_bad_flags(tmp_path, monkeypatch, flags, message):

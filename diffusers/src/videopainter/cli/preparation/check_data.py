@@ -49,9 +49,9 @@ class CheckOptions:
         choices=DECODE,
     )
     max_num_frames: int = flag(49, "Frames of a training clip, at 8 per second; shorter rows are told.", least=1)
-    sample: int = flag(0, "Look at the files of so many videos, drawn at random; 0: of all.")
+    sample: int = flag(0, "Look at the files of so many videos, drawn at random; 0: of all.", least=0)
     seed: int = flag(42, "Seed of what is drawn.")
-    processes: int = flag(0, "How many processes check; 0: one for each processor.")
+    processes: int = flag(0, "How many processes check; 0: one for each processor.", least=0)
     sheet: bool = switch(True, "Draw the contact sheet.")
 
 
@@ -61,9 +61,6 @@ CHECK_OPTIONS = (CheckOptions,)
 def check_data(argv: Sequence[str] | None = None) -> int:
     """Check what the flags say, and write the report; the exit code: 1 where rows cannot be used."""
     (options,) = parse_options(CHECK_OPTIONS, argv, description=_DESCRIPTION)
-    for name in ("sample", "processes"):
-        if getattr(options, name) < 0:
-            raise InputError(f"--{name}: expected 0 or more, got {getattr(options, name)}")
     data, output = Path(options.data_root), Path(options.output_dir)
     if not data.is_dir():
         raise InputError(f"--data_root: expected a folder, found none at {data}")

@@ -37,7 +37,7 @@ class WeightsDownloadOptions:
 
     ckpt: str = flag("ckpt", "The folder of weights.")
     dry_run: bool = switch(False, "Only tell what would be fetched, and how much that is.")
-    workers: int = flag(4, "How many files come at once.")
+    workers: int = flag(4, "How many files come at once.", least=1, most=256)
 
 
 WEIGHT_OPTIONS = (WeightsDownloadOptions, DiskOptions)
@@ -56,8 +56,6 @@ def download_weights(argv: Sequence[str] | None = None) -> int:
     options, disk = parse_options(WEIGHT_OPTIONS, flags, description=_DESCRIPTION)
     if not words:
         raise InputError(f"expected a task ({', '.join(TASKS)}) or weights ({', '.join(CATALOGUE)}), got nothing")
-    if options.workers < 1:
-        raise InputError(f"--workers: expected 1 or more, got {options.workers}")
     disk.check()
     names, root = names_of(words), Path(options.ckpt)
     if root.exists() and not root.is_dir():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from videopainter.cli.door import parse_options
-from videopainter.errors import InputError, complain
+from videopainter.errors import complain
 from videopainter.flags import flag, switch
 from videopainter.preparation.disk import DiskOptions
 from videopainter.preparation.download.clones import locate
@@ -34,7 +34,7 @@ class UnzipOptions:
     source_dir: str = flag("./data/videovo_masks", "The folder of .zip files; also found in a clone below data/.")
     target_dir: str = flag("./data/video_inpainting/videovo", "Where to unpack them.")
     overwrite: bool = switch(False, "Replace files that are there with other content.")
-    threads: int = flag(0, "How many entries are unpacked at once; 0: one for each processor.")
+    threads: int = flag(0, "How many entries are unpacked at once; 0: one for each processor.", least=0)
 
 
 UNZIP_OPTIONS = (UnzipOptions, UnpackLimits, DiskOptions)
@@ -43,8 +43,6 @@ UNZIP_OPTIONS = (UnzipOptions, UnpackLimits, DiskOptions)
 def unzip_folder(argv: Sequence[str] | None = None) -> int:
     """Unpack what the flags say; the exit code: 1 where something could not be."""
     options, limits, disk = parse_options(UNZIP_OPTIONS, argv, description=_DESCRIPTION)
-    if options.threads < 0:
-        raise InputError(f"--threads: expected 0 or more, got {options.threads}")
     source, target = locate(Path(options.source_dir)), Path(options.target_dir)
     archives = find_archives(source)
     if source != Path(options.source_dir):

@@ -39,19 +39,17 @@ class FetchOptions:
 
     _argument_group_name: ClassVar[str] = "how hard servers are asked"
 
-    attempts: int = flag(5, "How many tries in a row may bring nothing new before a link is given up for this run.")
-    timeout: float = flag(30.0, "Seconds without a byte after which a connection is given up.")
-    max_wait: float = flag(600.0, "How many seconds a server may ask to wait (Retry-After) without being given up.")
+    attempts: int = flag(
+        5, "How many tries in a row may bring nothing new before a link is given up for this run.", least=1
+    )
+    timeout: float = flag(30.0, "Seconds without a byte after which a connection is given up.", above=0)
+    max_wait: float = flag(
+        600.0, "How many seconds a server may ask to wait (Retry-After) without being given up.", least=0
+    )
     max_file: str = flag("4GB", "No file is larger than this; what goes on without end is cut off here.")
 
     def check(self) -> None:
-        """InputError for what is impossible."""
-        if self.attempts < 1:
-            raise InputError(f"--attempts: expected 1 or more, got {self.attempts}")
-        if not self.timeout > 0:
-            raise InputError(f"--timeout: expected more than 0 seconds, got {self.timeout}")
-        if not self.max_wait >= 0:
-            raise InputError(f"--max_wait: expected 0 seconds or more, got {self.max_wait}")
+        """InputError for what is no size."""
         parse_bytes(self.max_file, "--max_file")
 
 

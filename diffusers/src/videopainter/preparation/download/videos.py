@@ -33,7 +33,7 @@ class DownloadLimits:
 
     _argument_group_name: ClassVar[str] = "how much at once, and at all"
 
-    workers: int = flag(8, "How many files come at once.")
+    workers: int = flag(8, "How many files come at once.", least=1, most=256)
     max_rate: str = flag("", "At most so much a second over all linked videos, such as 20MB; empty: as much as comes.")
     max_disk: str = flag(
         "", "The run ends when it has brought so much of them, such as 500GB; empty: when all are there."
@@ -41,8 +41,6 @@ class DownloadLimits:
 
     def check(self) -> None:
         """InputError for what is impossible."""
-        if not 1 <= self.workers <= 256:
-            raise InputError(f"--workers: expected 1 to 256, got {self.workers}")
         for name in ("max_rate", "max_disk"):
             text = getattr(self, name)
             if text and not parse_bytes(text, f"--{name}"):

@@ -34,16 +34,13 @@ class UnpackLimits:
     max_ratio: float = flag(
         200.0,
         "How many times larger than packed an entry above 256 MB may be; masks of mostly empty frames may need more.",
+        least=1,
     )
     max_unpacked: str = flag("", "How much one archive may unpack to, such as 500GB; empty: what fits on the disk.")
-    max_entries: int = flag(1_000_000, "How many entries an archive may have.")
+    max_entries: int = flag(1_000_000, "How many entries an archive may have.", least=1)
 
     def check(self) -> None:
-        """InputError for a limit that is none."""
-        if not self.max_ratio >= 1:
-            raise InputError(f"--max_ratio: expected 1 or more, got {self.max_ratio}")
-        if self.max_entries < 1:
-            raise InputError(f"--max_entries: expected 1 or more, got {self.max_entries}")
+        """InputError for what is no size."""
         if self.max_unpacked:
             parse_bytes(self.max_unpacked, "--max_unpacked")
 
