@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from videopainter.files import replacing
 from videopainter.models.adapter_file import FILE_NAME, adapter_file
+from videopainter.models.finite import check_weights
 from videopainter.models.id_resample import FORMS
 
 TARGET_MODULES = ("to_q", "to_k", "to_v", "to_out.0")
@@ -63,6 +64,7 @@ class IDAdapter:
         """Load into a backbone as the LoRA adapter `id_resample`, at the scale it was trained with."""
         adapter = cls.read(path)
         state = _load(adapter_file(path))
+        check_weights(state.items(), adapter_file(path))
         transformer.load_lora_adapter(
             state, prefix=PREFIX, adapter_name=ADAPTER_NAME, metadata=adapter.lora_config(prefix=True)
         )

@@ -255,6 +255,7 @@ def _build(
     from transformers import AutoTokenizer, T5EncoderModel
 
     from videopainter.models.context_branch import CogvideoXBranchModel
+    from videopainter.models.finite import check_weights
     from videopainter.models.transformer import VideoPainterTransformer3DModel
     from videopainter.pipelines.inpaint import VideoPainterPipeline
 
@@ -265,6 +266,7 @@ def _build(
     text_encoder = T5EncoderModel.from_pretrained(
         folder / "text_encoder", dtype=dtype, local_files_only=True, **quantized("transformers")
     )
+    check_weights(text_encoder.state_dict().items(), folder / "text_encoder")
     return VideoPainterPipeline(
         tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
         text_encoder=text_encoder.eval(),
@@ -276,11 +278,13 @@ def _build(
 
 
 def load_strictly(cls: Any, folder: Path, dtype: torch.dtype, **options: Any) -> Any:
-    """`from_pretrained` of a diffusers model that refuses missing or unknown weights.
+    """`from_pretrained` of a diffusers model that refuses missing or unknown weights, and weights that are no numbers.
 
     Raises:
         ValueError: naming the first of them.
     """
+    from videopainter.models.finite import check_weights
+
     model, info = cls.from_pretrained(
         folder, torch_dtype=dtype, output_loading_info=True, local_files_only=True, use_safetensors=True, **options
     )
@@ -290,6 +294,7 @@ def load_strictly(cls: Any, folder: Path, dtype: torch.dtype, **options: Any) ->
                 f"{folder}: expected exactly the weights of {cls.__name__}, "
                 f"{len(names)} {kind}, such as {sorted(names)[0]}"
             )
+    check_weights(model.state_dict().items(), folder)
     return model
 
 

@@ -18,6 +18,7 @@ import torch
 
 from videopainter.data.clip import FrameSource, MaskSource
 from videopainter.data.reshape import resize_frames, resize_masks
+from videopainter.models.finite import check_result
 from videopainter.pipelines.conditioning import make_conditions, to_uint8_frames, to_video_tensor
 from videopainter.pipelines.denoise import WindowRun, denoise_window
 from videopainter.pipelines.edge_matching import match_edges
@@ -149,6 +150,7 @@ def _denoise_one(pipe: Any, job: StreamJob, store: WindowStore, window: Window, 
         interrupted=job.interrupted,
     )
     latents, memory = denoise_window(pipe, conditions, job.settings, run)
+    check_result(latents, f"latents of frames {window.start} to {window.stop}")
     # An object that has left keeps the memory of when it was last seen.
     seen = memory is not None and memory.hole.index.shape[1] > 0
     store.save(window.index, latents, memory if seen else None)
@@ -218,6 +220,7 @@ def finished_frames(pipe: Any, job: StreamJob, store: WindowStore) -> Iterator[n
     latents = blended_latents(job.plan, store, job.settings.blend)
     start = 0
     for video in pipe.codec.decode_stream(latents, job.plan.num_latents):
+        check_result(video, f"decoded frames from {start} on")
         decoded = to_uint8_frames(video)
         stop = min(start + len(decoded), job.plan.num_frames)
         if stop > start:

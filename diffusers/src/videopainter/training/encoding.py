@@ -21,6 +21,7 @@ from transformers.integrations import deepspeed as hf_deepspeed
 from videopainter.data.training.sample_order import SampleKey
 from videopainter.data.training.training_set import TrainingSample
 from videopainter.models.backbones.registry import codec_of
+from videopainter.models.finite import check_weights
 from videopainter.pipelines.conditioning import encode_clips, to_video_tensor
 from videopainter.pipelines.loading import load_strictly
 from videopainter.training.draws import first_frame_noise
@@ -151,6 +152,7 @@ def load_text_encoder(model_path: str | Path, dtype: torch.dtype) -> tuple[Any, 
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     with _not_partitioned():
         encoder = T5EncoderModel.from_pretrained(folder / "text_encoder", dtype=dtype, local_files_only=True)
+    check_weights(encoder.state_dict().items(), folder / "text_encoder")
     return tokenizer, encoder.eval().requires_grad_(False)
 
 
