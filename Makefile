@@ -14,7 +14,7 @@ WITH_EXTRAS = $(if $(EXTRAS),[$(subst $(space),$(comma),$(EXTRAS))],)
 # Other extras, another stamp: what is asked for later is installed, too.
 INSTALLED = $(BIN)/.installed$(subst $(space),,$(patsubst %,-%,$(EXTRAS)))
 
-.PHONY: setup dev demo weights test test-sizes test-docs test-launch check format
+.PHONY: setup dev demo weights test test-sizes test-kills test-docs test-launch check format
 
 setup: $(INSTALLED)
 
@@ -57,6 +57,11 @@ test-sizes: dev
 # Every command that the documents show and that needs no weights, in a copy of this folder.
 test-docs: dev
 	$(BIN)/python -m pytest -q -n 0 tests/docs
+
+# Forty kills at any moment over all doors, or KILLS: started again they end as if nothing had been.
+KILLS ?= 40
+test-kills: dev
+	$(BIN)/python tests/kills.py --kills $(KILLS)
 
 # Both training scripts in every way that runs without a GPU, killed and resumed: minutes. Needs EXTRAS=train.
 test-launch: dev

@@ -3,12 +3,13 @@
 cd data_utils && python VPData_download.py
 """
 
-from videopainter.cli.door import run_door
-from videopainter.cli.preparation.download_videos import download_listed
+from videopainter.cli.running import run_door
 
 
 def main() -> int:
     """Parse, run; the exit code."""
+    from videopainter.cli.preparation.download_videos import download_listed
+
     return download_listed()
 
 

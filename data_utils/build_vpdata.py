@@ -3,12 +3,13 @@
 python data_utils/build_vpdata.py --videos raw --output_dir outputs/vpdata
 """
 
-from videopainter.cli.door import run_door
-from videopainter.cli.preparation.build_vpdata import build_vpdata
+from videopainter.cli.running import run_door
 
 
 def main() -> int:
     """Parse, run; the exit code."""
+    from videopainter.cli.preparation.build_vpdata import build_vpdata
+
     return build_vpdata()
 
 

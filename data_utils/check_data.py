@@ -3,12 +3,13 @@
 python data_utils/check_data.py --data_root data --sample 1000
 """
 
-from videopainter.cli.door import run_door
-from videopainter.cli.preparation.check_data import check_data
+from videopainter.cli.running import run_door
 
 
 def main() -> int:
     """Parse, run; the exit code."""
+    from videopainter.cli.preparation.check_data import check_data
+
     return check_data()
 
 

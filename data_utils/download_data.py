@@ -3,12 +3,13 @@
 python data_utils/download_data.py vpbench
 """
 
-from videopainter.cli.door import run_door
-from videopainter.cli.preparation.download_data import download_data
+from videopainter.cli.running import run_door
 
 
 def main() -> int:
     """Parse, run; the exit code."""
+    from videopainter.cli.preparation.download_data import download_data
+
     return download_data()
 
 

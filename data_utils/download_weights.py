@@ -3,12 +3,13 @@
 python data_utils/download_weights.py inpaint --dry_run
 """
 
-from videopainter.cli.door import run_door
-from videopainter.cli.preparation.download_weights import download_weights
+from videopainter.cli.running import run_door
 
 
 def main() -> int:
     """Parse, run; the exit code."""
+    from videopainter.cli.preparation.download_weights import download_weights
+
     return download_weights()
 
 

@@ -3,12 +3,13 @@
 python data_utils/make_synthetic.py --output_dir data/synthetic --clips 200 --processes 2
 """
 
-from videopainter.cli.door import run_door
-from videopainter.cli.make_synthetic import make_synthetic
+from videopainter.cli.running import run_door
 
 
 def main() -> int:
     """Parse, run; the exit code."""
+    from videopainter.cli.make_synthetic import make_synthetic
+
     return make_synthetic()
 
 

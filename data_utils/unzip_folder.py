@@ -3,12 +3,13 @@
 python data_utils/unzip_folder.py --source_dir ./data/videovo_masks --target_dir ./data/video_inpainting/videovo
 """
 
-from videopainter.cli.door import run_door
-from videopainter.cli.preparation.unzip_folder import unzip_folder
+from videopainter.cli.running import run_door
 
 
 def main() -> int:
     """Parse, run; the exit code."""
+    from videopainter.cli.preparation.unzip_folder import unzip_folder
+
     return unzip_folder()
 
 

@@ -3,12 +3,13 @@
 python evaluate/compare.py out/a out/b --output comparison.md
 """
 
-from videopainter.cli.compare import compare, read_options
-from videopainter.cli.door import run_door
+from videopainter.cli.running import run_door
 
 
 def main() -> None:
     """Parse, compare."""
+    from videopainter.cli.compare import compare, read_options
+
     compare(*read_options())
 
 

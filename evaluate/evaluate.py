@@ -3,12 +3,13 @@
 python evaluate/evaluate.py --sets standard=data/our_video_inpaint.csv --output_path outputs/evaluation
 """
 
-from videopainter.cli.door import run_door
-from videopainter.cli.evaluate import evaluate, read_options
+from videopainter.cli.running import run_door
 
 
 def main() -> int:
     """Parse, run; the exit code."""
+    from videopainter.cli.evaluate import evaluate, read_options
+
     return evaluate(read_options())
 
 

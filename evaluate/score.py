@@ -3,12 +3,13 @@
 python evaluate/score.py --results propainter/ --originals videos/ --masks masks/
 """
 
-from videopainter.cli.door import run_door
-from videopainter.cli.score import read_options, score
+from videopainter.cli.running import run_door
 
 
 def main() -> int:
     """Parse, run; the exit code."""
+    from videopainter.cli.score import read_options, score
+
     return score(*read_options())
 
 

@@ -3,12 +3,13 @@
 python infer/inpaint.py --video clip.mp4 --mask mask.mp4 --prompt "..." --output_path result.mp4
 """
 
-from videopainter.cli.door import run_door
-from videopainter.cli.inpaint import inpaint, read_options
+from videopainter.cli.running import run_door
 
 
 def main() -> int:
     """Parse, run; the exit code."""
+    from videopainter.cli.inpaint import inpaint, read_options
+
     return inpaint(read_options())
 
 

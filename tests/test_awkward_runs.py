@@ -11,8 +11,8 @@ import pytest
 import torch
 from awkward_files import AWKWARD, HEIGHT, PHONE_TIMES, WIDTH
 
-from videopainter.cli.door import run_door
 from videopainter.cli.inpaint import inpaint, read_options
+from videopainter.cli.running import run_door
 from videopainter.data.clip import VideoTags, times_of
 from videopainter.data.images import write_image
 from videopainter.data.video.reader import VideoFrames, open_video

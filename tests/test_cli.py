@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from videopainter.cli.door import parse_options, run_door
+from videopainter.cli.door import parse_options
 from videopainter.cli.inpaint import read_options
+from videopainter.cli.running import run_door
 from videopainter.errors import InputError
 from videopainter.files import fingerprint, write_json
 from videopainter.runs.manifest import (

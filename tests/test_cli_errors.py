@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from videopainter.cli.door import run_door
 from videopainter.cli.inpaint import inpaint, read_options
+from videopainter.cli.running import run_door
 from videopainter.data.images import write_image
 from videopainter.data.video.reader import VideoWriter
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from videopainter.cli.door import run_door
 from videopainter.cli.inpaint import inpaint, read_options
+from videopainter.cli.running import run_door
 from videopainter.data.images import write_image
 from videopainter.data.video.reader import VideoWriter, open_video
 from videopainter.files import fingerprint

@@ -17,7 +17,7 @@ import torch
 from conftest import clean_process
 
 from videopainter.cli import evaluate, score
-from videopainter.cli.door import run_door
+from videopainter.cli.running import run_door
 from videopainter.data.images import write_image
 from videopainter.data.synthetic.dataset import SyntheticLook
 from videopainter.data.synthetic.writing import write_set

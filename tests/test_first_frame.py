@@ -92,10 +92,10 @@ def test_mistakes_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     # No request is made: the hub is switched off as HF_HUB_OFFLINE=1 does.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     for name, expected in {
-        str(tmp_path / "missing"): "no such first-frame filler",
-        "../no/such/place": "no such first-frame filler",
-        "telea": "no such first-frame filler",
-        "": "no such first-frame filler",
+        str(tmp_path / "missing"): "img_inpainting_model=opencv",
+        "../no/such/place": "img_inpainting_model=opencv",
+        "telea": "img_inpainting_model=opencv",
+        "": "img_inpainting_model=opencv",
         "nobody/no-such-pipeline": "no such id",
         str(tmp_path / "empty"): "model_index.json is missing",
         str(tmp_path / "file.safetensors"): "is a file",

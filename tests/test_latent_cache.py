@@ -28,7 +28,7 @@ from videopainter.cli.cache_latents import (
     prepare,
     read_options,
 )
-from videopainter.cli.door import run_door
+from videopainter.cli.running import run_door
 from videopainter.data.training.sample_order import SampleKey, SampleOrder
 from videopainter.data.training.training_set import TrainingSet, TrainingSetOptions
 from videopainter.data.video.writer import VideoWriter

@@ -5,12 +5,13 @@ python train/cache_latents.py --pretrained_model_name_or_path ../ckpt/CogVideoX-
     --latent_cache ../data/latent_cache
 """
 
-from videopainter.cli.cache_latents import cache_latents, read_options
-from videopainter.cli.door import run_door
+from videopainter.cli.running import run_door
 
 
 def main() -> int:
     """Parse, run; the exit code."""
+    from videopainter.cli.cache_latents import cache_latents, read_options
+
     return cache_latents(*read_options())
 
 

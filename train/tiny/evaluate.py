@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from videopainter.cli.door import parse_options, run_door
+from videopainter.cli.door import parse_options
+from videopainter.cli.running import run_door
 from videopainter.errors import InputError
 from videopainter.files import sha256_file, write_json
 from videopainter.flags import flag, switch

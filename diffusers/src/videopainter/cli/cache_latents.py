@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,9 @@ from videopainter.cli.door import parse_options
 from videopainter.data.training.sample_order import SampleKey
 from videopainter.data.training.training_set import TrainingSet, TrainingSetOptions, UnreadableLog
 from videopainter.errors import InputError
+from videopainter.files import make_folder
 from videopainter.flags import check_ranges, flag, switch
+from videopainter.locks import held
 from videopainter.pipelines.loading import check_checkpoints
 from videopainter.runs.options import ModelOptions
 from videopainter.runs.processes import Shard
@@ -22,6 +25,7 @@ from videopainter.runs.weights import BACKBONE, find_tiny
 from videopainter.training.cache.settings import CacheLayout, CacheSettings, CacheSizes, prepare_folder
 
 if TYPE_CHECKING:
+    from videopainter.runs.processes import Precision
     from videopainter.training.cache.writer import CacheWriter, Summary
 
 _DESCRIPTION = "Encode a training set once: clip latents and text embeddings, in a folder for --latent_cache."
@@ -131,6 +135,12 @@ def cache_latents(options: CacheOptions, samples: TrainingSetOptions) -> int:
         dtype=precision.dtype,
         max_text_seq_length=options.max_text_seq_length,
     )
+    make_folder(plan.folder, "the latent cache")
+    with held(plan.folder, folder=True) if shard.rank == 0 else nullcontext():
+        return _write(plan, settings, precision, shard)
+
+
+def _write(plan: CachePlan, settings: CacheSettings, precision: Precision, shard: Shard) -> int:
     layout = prepare(plan, settings, shard)
     writer = make_writer(plan, settings, layout, shard)
     started = time.perf_counter()

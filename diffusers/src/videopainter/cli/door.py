@@ -1,4 +1,4 @@
-"""What every door does: read flags, turn a user's mistake into one line, and leave with the right code."""
+"""How every door reads its flags. How it runs and ends: `running.py`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import copy
 import dataclasses
 import difflib
-import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -15,11 +14,11 @@ from typing import Any, NoReturn
 
 from transformers import HfArgumentParser
 
-from videopainter.errors import InputError, complain
+from videopainter.errors import InputError
 from videopainter.flags import Range, range_of, shown, without_range
 
 EPILOG = (
-    "Exit codes: 0 done, 1 some samples failed, 2 nothing could start, 130 interrupted. "
+    "Exit codes: 0 done, 1 some samples failed or the disk is full, 2 nothing could start, 130 interrupted. "
     "VIDEOPAINTER_DEBUG=1 shows the traceback of an error."
 )
 
@@ -82,32 +81,6 @@ def parse_options(
         raise InputError(_unknown_flag(unknown[0], list(parser._option_string_actions)))
     options = parser.parse_args_into_dataclasses(args=words, look_for_args_file=False)
     return tuple(options)
-
-
-def run_door(main: Callable[[], int | None]) -> NoReturn:
-    """Run `main` and exit: its return value (None: 0), 2 after a user's mistake, 130 after Ctrl-C."""
-    try:
-        code = main() or 0
-    except ValueError as error:
-        if _debugging():
-            raise
-        complain(f"error: {error}")
-        code = 2
-    except OSError as error:
-        # A path that no file can have, or nobody may read. Others are faults of ours, or of the machine.
-        if error.filename is None or _debugging():
-            raise
-        complain(f"error: path: expected one that can be used, got {error.strerror}, in {shown(str(error.filename))}")
-        code = 2
-    except KeyboardInterrupt:
-        complain("interrupted: start the same command again to go on where it was")
-        code = 130
-    sys.stdout.flush()
-    sys.exit(code)
-
-
-def _debugging() -> bool:
-    return os.environ.get("VIDEOPAINTER_DEBUG", "") not in ("", "0")
 
 
 def _reader(kind: type, allowed: Range) -> Callable[[str], float]:

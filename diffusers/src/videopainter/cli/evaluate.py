@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from videopainter.cli.door import parse_options
@@ -11,6 +12,7 @@ from videopainter.errors import InputError
 from videopainter.evaluation.benchmark import BenchmarkRun, entry_of, jobs_of, make_runs
 from videopainter.evaluation.options import EVALUATE_OPTIONS, EvaluateOptions
 from videopainter.evaluation.scoring import Scoring, find_ckpt, score_entries, tell_absent, wanted_weights
+from videopainter.locks import held, sweep
 from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.plan import Job, openable_jobs
 from videopainter.runs.processes import Shard
@@ -37,6 +39,15 @@ def evaluate(options: EvaluateOptions) -> int:
     ckpt = find_ckpt(options.scoring.ckpt)
     if benchmark.score and shard.rank == 0:
         tell_absent(ckpt, wanted_weights(options.scoring))
+    with ExitStack() as stack:
+        for run in runs if shard.rank == 0 else ():
+            stack.enter_context(held(run.folder, folder=True))
+            sweep(run.folder, deep=True)
+        return _evaluate(options, runs, shard, ckpt, started)
+
+
+def _evaluate(options: EvaluateOptions, runs: list[BenchmarkRun], shard: Shard, ckpt: Path, started: float) -> int:
+    benchmark = options.benchmark
     outcomes = Outcomes(several=len(jobs_of(runs)) > 1)
     work = shard.own(jobs_of(runs))
     if benchmark.generate:

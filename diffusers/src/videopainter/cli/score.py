@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
 
 from videopainter.cli.door import parse_options
-from videopainter.evaluation.finding import entries_of
+from videopainter.evaluation.finding import entries_of, output_folder
 from videopainter.evaluation.options import SCORE_OPTIONS, ResultsOptions, ScoringOptions
-from videopainter.evaluation.scoring import Scoring, find_ckpt, score_entries, tell_absent, wanted_weights
+from videopainter.evaluation.scoring import Entry, Scoring, find_ckpt, score_entries, tell_absent, wanted_weights
+from videopainter.locks import held, sweep
 from videopainter.runs.options import ModelOptions
 from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.outputs import check_writable
@@ -33,6 +36,16 @@ def score(options: ResultsOptions, scoring_options: ScoringOptions) -> int:
     ckpt = find_ckpt(scoring_options.ckpt)
     if shard.rank == 0:
         tell_absent(ckpt, wanted_weights(scoring_options))
+    folder = output_folder(options)
+    with held(folder, folder=True) if shard.rank == 0 else nullcontext():
+        if shard.rank == 0:
+            sweep(folder, deep=True)
+        return _score(options, scoring_options, entries, shard, ckpt)
+
+
+def _score(
+    options: ResultsOptions, scoring_options: ScoringOptions, entries: Sequence[Entry], shard: Shard, ckpt: Path
+) -> int:
     outcomes = Outcomes(several=len(entries) > 1)
     # Only now: torch.
     from videopainter.runs.processes import resolve_precision

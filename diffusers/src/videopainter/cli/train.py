@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from videopainter.cli.door import parse_options
+from videopainter.cli.running import advise
 from videopainter.data.training.training_set import TrainingSet, TrainingSetOptions
 from videopainter.errors import InputError, complain
 from videopainter.files import make_folder
+from videopainter.locks import held, sweep
 from videopainter.pipelines.loading import check_checkpoints, read_config
 from videopainter.training.checkpoints import CheckpointFolder, check_processes
 from videopainter.training.ema import EMAOptions
@@ -73,12 +76,27 @@ def train(kind: Kind, argv: Sequence[str] | None = None) -> int:
     from videopainter.training.trainer import Trainer, TrainingFailed
 
     task = BranchTask() if kind == "branch" else AdapterTask()
+    advise(lambda: _how_to_go_on(options))
+    make_folder(options.output_dir, "output_dir")
     try:
-        Trainer(options, task, clips, open_cache(options)).run()
+        with held(options.output_dir, folder=True) if _is_main() else nullcontext():
+            if _is_main():
+                sweep(options.output_dir, deep=True, shared=True)
+            Trainer(options, task, clips, open_cache(options)).run()
     except TrainingFailed as error:
         complain(f"error: {error}")
         return 1
     return 0
+
+
+def _how_to_go_on(options: TrainingOptions) -> str:
+    """What to say after Ctrl-C: the same command is refused where a checkpoint lies, unless it says to resume."""
+    last = next(iter(CheckpointFolder(options.output_dir)), None)
+    if last is None:
+        return "before the first checkpoint; start the same command again to begin anew"
+    if options.run.resume_from_checkpoint == "latest":
+        return f"start the same command again to go on from {last}"
+    return f"add --resume_from_checkpoint latest to the command to go on from {last}"
 
 
 def read_options(kind: Kind, argv: Sequence[str] | None = None) -> TrainingOptions:

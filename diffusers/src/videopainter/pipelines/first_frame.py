@@ -201,7 +201,8 @@ def _pipeline_class(name: str) -> str:
             return ""  # known to the hub; read when it is loaded
     else:
         raise InputError(
-            f"img_inpainting_model: expected opencv, none, or the folder or id of a diffusers pipeline, got {name!r}"
+            f"img_inpainting_model: expected opencv, none, or the folder or id of a diffusers pipeline, got {name!r}; "
+            "img_inpainting_model=opencv (--img_inpainting_model opencv) needs no weights"
         )
     try:
         class_name = json.loads(index.read_text(encoding="utf-8"))["_class_name"]

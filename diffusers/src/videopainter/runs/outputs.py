@@ -11,6 +11,7 @@ from pathlib import Path
 from videopainter.data.video.pictures import GIF, check_image_folder, image_name_of
 from videopainter.errors import InputError
 from videopainter.files import make_folder
+from videopainter.locks import sweep
 
 RESULT_SUFFIXES = (".mp4", ".mov", ".mkv", GIF)
 FIELDS = {"name", "id", "seed"}
@@ -86,7 +87,7 @@ def _fill(pattern: str, **values: object) -> str:
 
 
 def check_writable(results: Sequence[Path], inputs: Sequence[Path], *, images: bool = False) -> None:
-    """Make the folders of `results` (files, or folders of images) and try to write there.
+    """Make the folders of `results` (files, or folders of images), try to write there, remove what killed runs left.
 
     Raises:
         InputError: a folder cannot be made or written, or a result would replace one of the `inputs`.
@@ -100,6 +101,7 @@ def check_writable(results: Sequence[Path], inputs: Sequence[Path], *, images: b
             raise InputError(f"--output_path would replace an input: {result}")
     for folder in sorted({result.parent for result in results}):
         make_folder(folder)
+        sweep(folder)
 
 
 def companion(result: Path, kind: str, suffix: str | None = None) -> Path:

@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from videopainter.errors import complain
 from videopainter.files import remove_folder, write_json
+from videopainter.locks import held
 from videopainter.pipelines.loading import load_pipeline
 from videopainter.pipelines.streaming import inpaint_stream
 from videopainter.runs.first_frames import fill_first_frames, load_first_frame
@@ -56,8 +57,11 @@ class Studio:
         with self._timed("load"):
             pipe = self._load([job for job, _ in missing])
         for job, stamp in missing:
-            with outcomes.attempt(job.label):
-                self._make_one(pipe, job, stamp)
+            with outcomes.attempt(job.label), held(job.output):
+                if is_finished(job.output, stamp.fingerprint, overwrite=False):
+                    remove_folder(work_dir(job.output))  # another process made it meanwhile
+                else:
+                    self._make_one(pipe, job, stamp)
                 outcomes.done.append(job.label)
 
     def _missing(self, jobs: Sequence[Job], outcomes: Outcomes) -> list[tuple[Job, Stamp]]:
@@ -68,10 +72,11 @@ class Studio:
             with outcomes.attempt(job.label):
                 clip = job.sample.open()
                 stamp = make_stamp(job, clip, self.precision, self.hasher)
-                if not is_finished(job.output, stamp.fingerprint, overwrite=output.overwrite):
-                    begin(job.output, stamp.fingerprint)
-                    missing.append((job, stamp))
-                    continue
+                with held(job.output):
+                    if not is_finished(job.output, stamp.fingerprint, overwrite=output.overwrite):
+                        begin(job.output, stamp.fingerprint)
+                        missing.append((job, stamp))
+                        continue
                 complain(f"finished already: {job.output}")
                 write_missing_beside(job.output, clip, output)
                 outcomes.done.append(job.label)

@@ -17,10 +17,11 @@ from tqdm import tqdm
 
 from videopainter.data.training.sample_order import SampleOrder
 from videopainter.data.training.training_set import TrainingSet, UnreadableLog
+from videopainter.files import WriteError, remove_folder, write_errors
 from videopainter.models.backbones.registry import backbone_of
 from videopainter.pipelines.loading import read_config
 from videopainter.training.cache.reader import LatentCache
-from videopainter.training.checkpoints import POSITION, STATE, CheckpointFolder, Position
+from videopainter.training.checkpoints import POSITION, STATE, CheckpointFolder, Position, check_processes
 from videopainter.training.ema import TrainedAverage
 from videopainter.training.encoding import EncodedBatch, load_text_encoder, load_vae
 from videopainter.training.engine import Engine, frozen_dtype, make_accelerator
@@ -258,8 +259,13 @@ class Trainer:
         accelerator.wait_for_everyone()
         folder = self.checkpoints.partial(step)
         extra = {} if self.average is None else {"average": self.engine.whole_state(self.average.state_dict())}
-        self.engine.save_state(folder / STATE, extra=extra)
-        self._write_weights(folder)
+        try:
+            with write_errors(folder):
+                self.engine.save_state(folder / STATE, extra=extra)
+                self._write_weights(folder)
+        except WriteError:
+            remove_folder(folder)  # half a checkpoint is of no use, and room is what lacks
+            raise
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             position = {"step": step, "samples": self.position.samples, "options": self.options.flat()}
@@ -289,6 +295,8 @@ class Trainer:
         if checkpoint is None:
             _logger.warning("no checkpoint to go on from in %s: starting anew", self.options.output_dir)
             return
+        # Where the latest is damaged this is an older one than was looked at before the models were loaded.
+        check_processes(checkpoint, self.accelerator.num_processes)
         extra = self.engine.load_state(checkpoint / STATE)
         if self.average is not None and "average" in extra:
             self.average.load_state_dict(extra["average"])

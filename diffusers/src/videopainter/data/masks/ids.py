@@ -17,6 +17,7 @@ import numpy as np
 
 from videopainter.data.clip import check_range
 from videopainter.errors import InputError
+from videopainter.files import write_errors
 from videopainter.flags import check_size
 
 ARRAY_SUFFIXES = (".npz", ".npy")
@@ -35,7 +36,8 @@ class PackedMasks:
 
     def append(self, mask: np.ndarray) -> None:
         """Adds one mask, bool (H, W)."""
-        self._file.write(np.packbits(mask).tobytes())
+        with write_errors(tempfile.gettempdir()):
+            self._file.write(np.packbits(mask).tobytes())
         self._length += 1
 
     def __len__(self) -> int:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,7 @@ from videopainter.data.synthetic.dataset import (
     settings_of,
     write_clip,
 )
+from videopainter.data.workers import begin_worker
 from videopainter.errors import InputError
 from videopainter.files import is_empty, make_folder, read_json, replacing, write_errors, write_json, write_text
 from videopainter.locks import held, sweep
@@ -154,7 +152,7 @@ def _draw(folder: Path, keys: list[SyntheticKey], look: SyntheticLook, processes
         yield from map(work, keys)
         return
     # Fresh processes: a forked one can inherit a lock that is held.
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_begin_worker)
+    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=begin_worker)
     try:
         yield from pool.map(work, keys)
     except BrokenProcessPool:
@@ -166,19 +164,6 @@ def _draw(folder: Path, keys: list[SyntheticKey], look: SyntheticLook, processes
 def _write(folder: Path, look: SyntheticLook, key: SyntheticKey) -> dict[str, Any]:
     row = write_clip(folder, key, look)
     return {**row, "bytes": _sizes(folder, key, look)}
-
-
-def _begin_worker() -> None:
-    """Ctrl-C is the main process's to handle; a worker does not outlive it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _sizes(folder: Path, key: SyntheticKey, look: SyntheticLook) -> list[int]:

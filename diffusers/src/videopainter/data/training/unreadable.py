@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from videopainter.errors import InputError
+from videopainter.files import write_errors
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class UnreadableLog:
     def _append(self, clips: Iterable[Unreadable]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         is_new = not self.path.exists()
-        with open(self.path, "a", newline="", encoding="utf-8") as file:
+        with write_errors(self.path), open(self.path, "a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             if is_new:
                 writer.writerow(["row", "path", "reason"])

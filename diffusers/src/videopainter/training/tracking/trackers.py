@@ -19,8 +19,8 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
-from videopainter.errors import InputError, one_line
-from videopainter.files import to_json, write_text
+from videopainter.errors import InputError, complain, one_line
+from videopainter.files import to_json, write_errors, write_text
 from videopainter.flags import check_ranges, flag
 
 METRICS_FILE = "metrics.jsonl"
@@ -172,8 +172,9 @@ class _JsonLines:
         self._file = path.open("a", encoding="utf-8")
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        self._file.write(to_json({"step": step, **metrics}))
-        self._file.flush()
+        with write_errors(self._file.name):
+            self._file.write(to_json({"step": step, **metrics}))
+            self._file.flush()
 
     def log_videos(self, name: str, videos: Sequence[np.ndarray], fps: int, step: int) -> None:
         """Not for a text file."""
@@ -216,6 +217,20 @@ def _take_back(path: Path, start_step: int) -> None:
 # ---- wandb
 
 
+def wandb_mode() -> str | None:
+    """`offline`, and a line about it, where there is no key to log in with; None: as wandb decides itself."""
+    if os.environ.get("WANDB_MODE") or os.environ.get("WANDB_API_KEY"):
+        return None
+    try:
+        key = importlib.import_module("wandb").Api().api_key
+    except Exception:  # it raises its own where there is none
+        key = None
+    if key:
+        return None
+    complain("wandb: no key found (WANDB_API_KEY, or wandb login): running offline; `wandb sync` sends it later")
+    return "offline"
+
+
 class _Wandb:
     def __init__(
         self, options: TrackerOptions, folder: Path, logs: Path, config: dict[str, Any], start_step: int
@@ -229,6 +244,7 @@ class _Wandb:
             name=options.runs_name or folder.resolve().name,
             dir=str(logs),
             config=config,
+            mode=wandb_mode(),
             id=resumed,
             resume="allow" if resumed else None,
         )
