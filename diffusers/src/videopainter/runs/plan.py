@@ -11,6 +11,7 @@ import numpy as np
 
 from videopainter.data.clip import Clip
 from videopainter.data.images import read_image
+from videopainter.data.masks.looks import mask_notes
 from videopainter.data.reshape import is_same_shape
 from videopainter.data.video.pictures import image_name_of
 from videopainter.errors import InputError, complain
@@ -149,7 +150,7 @@ def openable_jobs(jobs: Sequence[Job], outcomes: Outcomes) -> list[Job]:
             with outcomes.attempt(job.label):
                 clip = job.sample.open()
                 check_clip(job.plan, clip)
-                notes = source_notes(clip, job.output)
+                notes = [*source_notes(clip, job.output), *mask_notes(clip.masks)]
                 if notes and not job.options.output.quiet:
                     complain(f"{job.sample.label}: {'; '.join(notes)}")
                 opens[key] = True

@@ -10,6 +10,7 @@ import numpy as np
 from videopainter.data.clip import FrameSource, MaskSource, check_range
 from videopainter.data.images import IMAGE_SUFFIXES, list_images, load_image
 from videopainter.data.masks.ids import ARRAY_SUFFIXES, IdArray, open_id_array, pick_id, unique_ids
+from videopainter.data.masks.looks import look_note
 from videopainter.data.masks.views import ResizedMasks
 from videopainter.data.reshape import is_same_shape
 from videopainter.data.video.reader import VideoFrames
@@ -85,6 +86,11 @@ class VideoMasks:
     def __len__(self) -> int:
         return len(self.frames)
 
+    @property
+    def note(self) -> str:
+        """What is odd about the first mask's pixels; empty where nothing is."""
+        return look_note(self.frames.read(0, 1)[0])
+
     def read(self, start: int, stop: int) -> np.ndarray:
         out = np.empty((stop - start, self.height, self.width), bool)
         for k in range(start, stop):
@@ -106,6 +112,13 @@ class ImageMasks:
 
     def __len__(self) -> int:
         return len(self.files)
+
+    @property
+    def note(self) -> str:
+        """What is odd about the first mask's pixels; empty where nothing is, or where they are ids."""
+        ids = self.any_id or self.mask_id is not None
+        image = load_image(self.files[0])
+        return "" if ids or image.mode.startswith("I") else look_note(np.asarray(image.convert("RGB")))
 
     def read(self, start: int, stop: int) -> np.ndarray:
         check_range(start, stop, len(self))
@@ -160,7 +173,7 @@ class RepeatedMask:
     """One mask for `length` frames."""
 
     def __init__(self, mask: MaskSource, length: int) -> None:
-        self.height, self.width = mask.height, mask.width
+        self.source, self.height, self.width = mask, mask.height, mask.width
         self._mask, self._length = mask.read(0, 1), length
 
     def __len__(self) -> int:
