@@ -292,3 +292,15 @@ def test_the_door_tells_a_mistake_in_one_line_and_loads_no_torch(tmp_path):
     assert done.returncode == 2
     assert done.stderr == "error: --clips: expected a number from 1 to 1000000, got 0\n"
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt, OSError])
+def test_a_run_that_drew_nothing_does_not_block_the_next(error, tmp_path):
+    def fail(clips, total):
+        (tmp_path / "set" / "video_inpainting").mkdir()
+        raise error
+
+    with pytest.raises((error, InputError)):
+        write_set(tmp_path / "set", {"train": 1}, LOOK, progress=fail)
+    assert not list((tmp_path / "set").iterdir())
+    write_set(tmp_path / "set", {"train": 1}, SyntheticLook(num_frames=2, height=32, width=48))

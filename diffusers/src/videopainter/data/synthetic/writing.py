@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -24,7 +25,16 @@ from videopainter.data.synthetic.dataset import (
 )
 from videopainter.data.workers import begin_worker
 from videopainter.errors import InputError
-from videopainter.files import is_empty, make_folder, read_json, replacing, write_errors, write_json, write_text
+from videopainter.files import (
+    TEMPORARY_NAME,
+    is_empty,
+    make_folder,
+    read_json,
+    replacing,
+    write_errors,
+    write_json,
+    write_text,
+)
 from videopainter.locks import held, sweep
 
 SETTINGS_FILE = "synthetic.json"
@@ -118,9 +128,29 @@ def _claimed(folder: Path, look: SyntheticLook) -> Iterator[None]:
     make_folder(folder)
     with held(folder, folder=True):
         sweep(folder, deep=True)
-        if not file.exists():
+        new = not file.exists()
+        if new:
             write_json(file, settings, indent=2)
-        yield
+        try:
+            yield
+        except BaseException:
+            if new and not _read_journal(folder, look):
+                _clear(folder)
+            raise
+
+
+def _clear(folder: Path) -> None:
+    """Takes back what a run left that drew no clip: in the way of the next one, which may be of another look.
+
+    The folder was empty, so all that is in it is this run's; locks and the like go by themselves.
+    """
+    for path in folder.iterdir():
+        if TEMPORARY_NAME.fullmatch(path.name):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _compare(file: Path, settings: Mapping[str, Any]) -> None:
