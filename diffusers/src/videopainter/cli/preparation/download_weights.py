@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import ClassVar
 
 from videopainter.cli.door import parse_options
 from videopainter.errors import InputError, complain
-from videopainter.files import make_folder
+from videopainter.files import make_folder, sha256_file
 from videopainter.flags import flag, switch
 from videopainter.preparation.disk import DiskOptions
 from videopainter.preparation.download.fetching import DONE, Fetcher, FetchOptions
@@ -122,7 +121,6 @@ def _fetch_web(source: WebFile, root: Path, disk: DiskOptions) -> None:
 
 
 def _check_digest(file: Path, beginning: str) -> None:
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = sha256_file(file)
     if not digest.startswith(beginning):
         raise InputError(f"its sha256 begins with {beginning}, this one's with {digest[:8]}: {file}")

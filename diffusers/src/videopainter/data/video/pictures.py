@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +15,7 @@ from videopainter.data.images import IMAGE_SUFFIXES
 from videopainter.data.video.sound import FORMATS
 from videopainter.data.video.writer import VideoWriter
 from videopainter.errors import InputError
+from videopainter.files import publish, publish_folder, temporary, write_errors
 
 GIF = ".gif"
 # imageio hands all frames to Pillow at the end: more than this would not be a GIF that anybody opens.
@@ -55,7 +55,7 @@ class PicturesWriter:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._partial = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
+        self._partial = temporary(path)
 
     def __enter__(self) -> PicturesWriter:
         return self
@@ -100,12 +100,10 @@ class GifWriter(PicturesWriter):
         # Rounded at the end of each frame, not one by one: the whole keeps its length.
         ends = [round(self._ticks * (index + 1)) for index in range(len(self._frames))]
         lengths = np.diff([0, *ends]).clip(2)  # shorter ones are slowed down by browsers
-        try:
-            milliseconds = [int(ticks) * 10 for ticks in lengths]
+        milliseconds = [int(ticks) * 10 for ticks in lengths]
+        with write_errors(self.path):
             iio.imwrite(self._partial, np.stack(self._frames), extension=GIF, duration=milliseconds, loop=0)
-            os.replace(self._partial, self.path)
-        except OSError as error:
-            raise InputError(f"cannot write {self.path}: {error.strerror or error}") from None
+            publish(self._partial, self.path)
 
     def abort(self) -> None:
         self._frames.clear()
@@ -120,18 +118,15 @@ class FolderWriter(PicturesWriter):
         self._name, self._written = image_name, 0
 
     def write(self, frames: np.ndarray) -> None:
-        try:
+        with write_errors(self.path):
             self._partial.mkdir(parents=True, exist_ok=True)
             for frame in frames:
                 iio.imwrite(self._partial / (self._name % self._written), frame)
                 self._written += 1
-        except OSError as error:
-            raise InputError(f"cannot write {self.path}: {error.strerror or error}") from None
 
     def close(self) -> None:
         # Of what was there before only images are replaced, and `check_image_folder` saw that there are no others.
-        shutil.rmtree(self.path, ignore_errors=True)
-        os.replace(self._partial, self.path)
+        publish_folder(self._partial, self.path)
 
     def abort(self) -> None:
         shutil.rmtree(self._partial, ignore_errors=True)
