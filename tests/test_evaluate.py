@@ -223,7 +223,7 @@ def test_known_differences_of_own_files(triple, run):
     assert means(Path("single")) == found
 
 
-def test_a_score_is_of_its_files_settings_and_weights(triple, tmp_path: Path):
+def test_a_score_is_of_its_files_settings_and_weights(triple, tmp_path: Path, monkeypatch):
     """Whatever decides the numbers is in the fingerprint: each change makes another, undone it is the first again."""
     mask = triple["masks"] / "a b/000.png"
     squeeze = tmp_path / "weights" / WEIGHTS[LPIPS].paths[0]
@@ -255,6 +255,9 @@ def test_a_score_is_of_its_files_settings_and_weights(triple, tmp_path: Path):
     changed.append(of())
     squeeze.write_bytes(b"some weights")
     assert of() == first
+    (tmp_path / "other.pth").write_bytes(b"other weights of channels")
+    monkeypatch.setattr("videopainter.evaluation.scoring.weightings_file", lambda: tmp_path / "other.pth")
+    changed.append(of())
     assert len({first, *changed}) == 1 + len(changed)
 
 

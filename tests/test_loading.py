@@ -160,3 +160,15 @@ def test_a_mode_is_chosen_from_file_headers_or_refused_in_one_line():
     with pytest.raises(ValueError, match="memory: expected at least") as error:
         choose_memory(MODEL, BRANCH, [ADAPTER], free=2**29, **options)
     assert "\n" not in str(error.value)
+
+
+def test_a_mode_that_is_asked_for_is_kept_and_said_not_to_fit(caplog):
+    options = {"workload": Workload(height=64, width=96, num_frames=17), "itemsize": 2, "quantization": "none"}
+    for mode in ("full", "sequential"):
+        assert choose_memory(MODEL, BRANCH, [], free=8 * 2**30, mode=mode, **options).mode == mode
+        assert not caplog.messages
+        choice = choose_memory(MODEL, BRANCH, [], free=2**29, mode=mode, **options)
+        assert (choice.mode, choice.tiling) == (mode, True)
+        (line,) = caplog.messages
+        assert line.startswith(f"memory {mode} takes about") and "0.5 are free" in line and "\n" not in line
+        caplog.clear()

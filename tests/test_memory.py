@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import AutoencoderKL, FluxTransformer2DModel
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from videopainter.models.backbones.cogvideox import decoder
@@ -16,14 +17,17 @@ from videopainter.models.id_resample import ClipMemory, HoleTokens, IDResample
 from videopainter.models.live_bytes import LiveBytes, fused_attention, weights_of
 from videopainter.models.published import build_backbone, build_branch, build_vae, without_storage
 from videopainter.pipelines.memory import (
+    FILLER_ROOM,
     GIB,
     RESERVE,
     ModelSizes,
     Workload,
+    _first_fit,
     choose,
     decode_bytes,
     encode_bytes,
     fits,
+    held,
     step_bytes,
     tensor_bytes,
 )
@@ -140,8 +144,9 @@ def counted_step(work, blocks, batch):
             hidden = [torch.empty(*hole.index.shape, 3072, **options) for _ in range(blocks) if work.hands_on]
             resample = None
             if work.form:
-                previous = ClipMemory(hole, hidden) if work.hands_on else None
+                previous = ClipMemory(hole, hidden, used_once=True) if work.hands_on else None
                 resample = IDResample(hole, work.form, previous, 0.5 if previous else 0.0, work.hands_on)
+            del hidden
             output = CogVideoX(backbone.config).predict(
                 backbone,
                 branch,
@@ -186,6 +191,59 @@ def choice_or_line(sizes, work, card):
         return None, str(error)
 
 
+def test_a_mode_that_is_asked_for_tiles_only_where_it_must():
+    sizes, work = benchmark().published_sizes(), Workload(height=480, width=720)
+    assert held(sizes, work, 80 * GIB, "full")[0].tiling is False
+    assert held(sizes, work, 32 * GIB, "full")[0].tiling is True
+    choice, line = held(sizes, work, 16 * GIB, "full")
+    assert choice.mode == "full" and "--memory group_offload would fit" in line
+    assert held(sizes, work, 32 * GIB, "sequential") == (choose_only(sizes, work, 32, "sequential"), "")
+
+
+def choose_only(sizes, work, card, mode):
+    return _first_fit(sizes, work, card * GIB, (mode,))
+
+
+def test_the_room_for_flux_is_that_of_its_vae():
+    """Two megapixels, the most that is painted; its transformer's step takes less."""
+    height, width = 1024, 2048
+    with torch.device("meta"):
+        blocks = dict.fromkeys(("num_layers", "num_single_layers"), 2)
+        sizes = {"attention_head_dim": 128, "num_attention_heads": 24, "joint_attention_dim": 4096}
+        transformer = FluxTransformer2DModel(
+            patch_size=1, in_channels=384, out_channels=64, **blocks, **sizes, guidance_embeds=True
+        )
+        vae = AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            block_out_channels=(128, 256, 512, 512),
+            layers_per_block=2,
+            latent_channels=16,
+            use_quant_conv=False,
+            use_post_quant_conv=False,
+        )
+    transformer.bfloat16()
+    vae.bfloat16()
+    options, tokens = {"dtype": torch.bfloat16}, height * width // 256
+    with FakeTensorMode(), torch.no_grad(), fused_attention():
+        without_storage(transformer)
+        without_storage(vae)
+        with LiveBytes(weights_of(vae)) as decoding:
+            vae.decode(torch.empty(1, 16, height // 8, width // 8, **options))
+        with LiveBytes(weights_of(transformer)) as step:
+            transformer(
+                hidden_states=torch.empty(1, tokens, 384, **options),
+                encoder_hidden_states=torch.empty(1, 512, 4096, **options),
+                pooled_projections=torch.empty(1, 768, **options),
+                timestep=torch.empty(1, **options),
+                img_ids=torch.empty(tokens, 3, **options),
+                txt_ids=torch.empty(512, 3, **options),
+                guidance=torch.empty(1),
+            )
+    close_above(FILLER_ROOM, decoding.peak)
+    assert step.peak < decoding.peak
+
+
 def test_quantized_weights_count_for_what_they_take():
     header = {"a.weight": {"shape": [1024, 1024]}, "shared.weight": {"shape": [100, 1024]}, "a.bias": {"shape": [9]}}
     plain, int8, nf4 = (tensor_bytes(header, 2, kind) for kind in ("none", "int8", "nf4"))
@@ -223,7 +281,7 @@ def _hash(file, cache, read):
 
     from videopainter.runs import manifest
 
-    plain = manifest._sha256
+    plain = manifest.sha256_file
 
     def slow(path):
         with read.open("a") as log:
@@ -231,5 +289,5 @@ def _hash(file, cache, read):
         time.sleep(0.5)
         return plain(path)
 
-    manifest._sha256 = slow
+    manifest.sha256_file = slow
     Hasher(cache).files([file])

@@ -20,9 +20,9 @@ from videopainter.metrics.catalog import CLIP_FRAMES, CLIP_SCORE, I3D_WEIGHTS, L
 from videopainter.metrics.frechet import frechet
 from videopainter.metrics.networks.clip_images import ClipImages
 from videopainter.metrics.networks.common import exact_convolutions
-from videopainter.metrics.networks.downloads import WEIGHTS
+from videopainter.metrics.networks.downloads import WEIGHTS, weightings_file
 from videopainter.metrics.networks.i3d import I3D
-from videopainter.metrics.networks.lpips import CHANNELS, MIN_SIZE, Lpips, SqueezeNet, weightings_file
+from videopainter.metrics.networks.lpips import CHANNELS, MIN_SIZE, Lpips, SqueezeNet
 from videopainter.metrics.networks.models import load_models, missing_models
 
 REFERENCE = Path(os.environ.get("VIDEOPAINTER_REFERENCE", Path(__file__).parents[2] / "shared" / "reference"))

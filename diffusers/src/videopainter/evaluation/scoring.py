@@ -15,8 +15,8 @@ from videopainter.evaluation.options import ScoringOptions
 from videopainter.evaluation.pairs import Pair
 from videopainter.evaluation.players import show
 from videopainter.files import fingerprint, sha256_text
-from videopainter.metrics.catalog import METRICS
-from videopainter.metrics.networks.downloads import WEIGHTS, absent
+from videopainter.metrics.catalog import LPIPS, METRICS
+from videopainter.metrics.networks.downloads import WEIGHTS, absent, weightings_file
 from videopainter.metrics.scores import VideoScores
 from videopainter.runs.manifest import Hasher, model_files
 from videopainter.runs.outcomes import Outcomes
@@ -168,7 +168,9 @@ class Scoring:
         # A model may be one file, or the folder that its file lies in.
         roots = [self.ckpt / path for path in WEIGHTS[key].paths]
         folders = [root.parent if root.parent != self.ckpt else root for root in roots]
-        return self._joint(tuple(file for folder in folders for file in model_files(folder)))
+        files = [file for folder in folders for file in model_files(folder)]
+        weightings = weightings_file() if key == LPIPS else None
+        return self._joint((*files, weightings) if weightings is not None else tuple(files))
 
 
 def mask_digest(clip: Clip) -> str:

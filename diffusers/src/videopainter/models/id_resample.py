@@ -13,7 +13,6 @@ An adapter must run in the form that it was trained with; the form is stored wit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -124,10 +123,22 @@ class ResampleTokens(HoleTokens):
 
 @dataclass(frozen=True)
 class ClipMemory:
-    """What a clip hands to the next: the outputs of every block at the hole's tokens, at its last denoising step."""
+    """What a clip hands to the next: the outputs of every block at the hole's tokens, at its last denoising step.
+
+    With `used_once` a block's outputs are let go when they are taken, so that what the next clip gets needs no room
+    beside them: gigabytes.
+    """
 
     hole: HoleTokens
-    hidden: Sequence[torch.Tensor]  # per block (B, N, D)
+    hidden: list[torch.Tensor]  # per block (B, N, D)
+    used_once: bool = False
+
+    def take(self, block_index: int) -> torch.Tensor:
+        """What block `block_index` handed on."""
+        hidden = self.hidden[block_index]
+        if self.used_once:
+            self.hidden[block_index] = hidden[:0].clone()
+        return hidden
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> ClipMemory:
         """The memory on another device, its tokens in `dtype`; what is there already is not copied."""
@@ -161,7 +172,7 @@ class IDResample:
         """The second set of block `block_index`, before the block's own first norm."""
         if self.previous is None or self.prev_clip_weight <= 0:
             return ResampleTokens(self.hole.index, self.hole.valid, self.form)
-        hole, hidden = self.previous.hole, self.previous.hidden[block_index]
+        hole, hidden = self.previous.hole, self.previous.take(block_index)
         return ResampleTokens(hole.index, hole.valid, self.form, hidden, self.prev_clip_weight)
 
     def keep(self, hidden_states: torch.Tensor) -> None:

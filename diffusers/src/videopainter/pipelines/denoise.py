@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -125,14 +125,17 @@ class _Predictor:
         return x.expand(self.batch, *x.shape[1:])
 
     def __call__(self, latents: torch.Tensor, step: int, *, remember: bool) -> torch.Tensor:
-        """Guided output (1, T, C, h, w) in float32 at a step."""
+        """Guided output (1, T, C, h, w) in float32 at a step; the one that remembers is the last."""
+        previous = self.previous
+        if remember and previous is not None:
+            previous, self.previous = replace(previous, used_once=True), None
         with self.denoiser.transformer.cache_context("cond_uncond"):
             output, memory = self.denoiser(
                 self._double(self.steps.model_input(step, latents)),
                 self.clip,
                 self.run.prompt_embeds,
                 self.steps.timesteps[step].expand(self.batch),
-                previous=self.previous,
+                previous=previous,
                 prev_clip_weight=self.settings.prev_clip_weight,
                 remember=remember,
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from videopainter.models.adapter_file import adapter_file
 from videopainter.models.backbones.registry import codec_of
 from videopainter.models.config_checks import check_configs
-from videopainter.pipelines.memory import Choice, Workload, choose, model_sizes
+from videopainter.pipelines.memory import Choice, Workload, choose, held, model_sizes
 from videopainter.pipelines.step_cache import StepCache, enable_step_cache
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from videopainter.pipelines.inpaint import VideoPainterPipeline
 
+logger = logging.getLogger("videopainter.loading")
 MEMORY_MODES = ("auto", "full", "model_offload", "group_offload", "sequential")
 QUANTIZATIONS = ("none", "int8", "fp8", "nf4")
 SCHEDULERS = {"dpm": "CogVideoXDPMScheduler", "ddim": "CogVideoXDDIMScheduler"}
@@ -196,9 +198,9 @@ def load_pipeline(
         device: None: the GPU if there is one.
         scheduler: ``dpm`` (the release's) or ``ddim``.
         cache: Leaves out work where steps are alike; None: every step is computed.
-        workload: The largest thing that the pipeline will do, for ``auto``. None: 49 frames of the backbone's own size
+        workload: The largest thing that the pipeline will do, for `memory`. None: 49 frames of the backbone's own size
             with guidance, without ID resampling.
-        extra_adapters: LoRAs that will be loaded later; ``auto`` counts them.
+        extra_adapters: LoRAs that will be loaded later; `memory` counts them.
 
     Raises:
         ValueError: see `check_checkpoints`; for unknown names; for weights that do not match exactly.
@@ -212,19 +214,18 @@ def load_pipeline(
 
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
-    choice = Choice(memory, memory != "full", 0)
-    if memory == "auto":
-        choice = Choice("full", False, 0)
-        if device.type == "cuda":
-            choice = choose_memory(
-                Path(model_path),
-                inpainting_branch,
-                [path for path in (id_adapter, *extra_adapters) if path is not None],
-                workload=workload,
-                itemsize=dtype.itemsize,
-                quantization=quantization or "none",
-                free=torch.cuda.mem_get_info(device)[0],
-            )
+    choice = Choice("full" if memory == "auto" else memory, memory not in ("auto", "full"), 0)
+    if device.type == "cuda":
+        choice = choose_memory(
+            Path(model_path),
+            inpainting_branch,
+            [path for path in (id_adapter, *extra_adapters) if path is not None],
+            workload=workload,
+            itemsize=dtype.itemsize,
+            quantization=quantization or "none",
+            free=torch.cuda.mem_get_info(device)[0],
+            mode=memory,
+        )
     if device.type == "cuda" and device.index is not None:
         # bitsandbytes loads onto the current device: without this all processes onto the first.
         torch.cuda.set_device(device)
@@ -380,8 +381,12 @@ def choose_memory(
     itemsize: int,
     quantization: str,
     free: int,
+    mode: str = "auto",
 ) -> Choice:
     """The fastest mode that fits into `free` bytes, from file headers: nothing is loaded.
+
+    A `mode` that was asked for is kept: figures are computed, not measured. Where it seems not to fit, a warning says
+    so, and what would.
 
     Raises:
         ValueError: in one line, where nothing fits.
@@ -396,7 +401,12 @@ def choose_memory(
     if workload is None:
         scale = 8
         workload = Workload(height=scale * config["sample_height"], width=scale * config["sample_width"])
-    return choose(sizes, workload, free)
+    if mode == "auto":
+        return choose(sizes, workload, free)
+    choice, line = held(sizes, workload, free, mode)
+    if line:
+        logger.warning(line)
+    return choice
 
 
 def _headers(folder: Path) -> dict[str, Any]:

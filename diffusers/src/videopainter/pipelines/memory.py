@@ -8,7 +8,7 @@ They are computed, not measured: RESERVE stands for what is not seen (CUDA conte
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -118,7 +118,8 @@ def step_bytes(sizes: ModelSizes, work: Workload) -> float:
     kept = 0.0
     if work.form is not None and work.hands_on:
         units += _PREVIOUS_SHARE * share
-        kept = 2 * sizes.num_layers * math.ceil(share * video)  # the previous clip's tokens, and the own ones
+        # The previous clip's tokens, in whose place come the own ones, block by block.
+        kept = (sizes.num_layers + 1) * math.ceil(share * video)
     return unit * (units * (video + sizes.text_tokens) + kept)
 
 
@@ -181,16 +182,29 @@ def choose(sizes: ModelSizes, work: Workload, free: float) -> Choice:
     choice = _first_fit(sizes, work, free)
     if choice is None:
         least = peak_bytes(sizes, work, "sequential", tiling=True) + RESERVE
-        run = f"{work.width}x{work.height}, {work.num_frames} frames{_id_words(work)}"
         raise ValueError(
-            f"memory: expected at least {least / USABLE / GIB:.1f} GiB of free device memory for {run}, "
+            f"memory: expected at least {least / USABLE / GIB:.1f} GiB of free device memory for {_run_words(work)}, "
             f"got {free / GIB:.1f}; {_advice(sizes, work, free)}"
         )
     return choice
 
 
-def _first_fit(sizes: ModelSizes, work: Workload, free: float) -> Choice | None:
-    for mode in MODES:
+def held(sizes: ModelSizes, work: Workload, free: float, mode: str) -> tuple[Choice, str]:
+    """A mode that was asked for, in tiles only where it must; and a line where it does not fit, else an empty one."""
+    choice = _first_fit(sizes, work, free, (mode,))
+    if choice is not None:
+        return choice, ""
+    peak = peak_bytes(sizes, work, mode, tiling=True)
+    other = _first_fit(sizes, work, free)
+    advice = f"--memory {other.mode} would fit" if other is not None else _advice(sizes, work, free)
+    return Choice(mode, True, peak), (
+        f"memory {mode} takes about {(peak + RESERVE) / USABLE / GIB:.1f} GiB for {_run_words(work)}, "
+        f"{free / GIB:.1f} are free: it may run out of memory; {advice}"
+    )
+
+
+def _first_fit(sizes: ModelSizes, work: Workload, free: float, modes: Sequence[str] = MODES) -> Choice | None:
+    for mode in modes:
         # Offloaded runs tile anyhow where a block of the backbone is the unit: the frame would be what is largest.
         for tiling in (False, True) if mode in ("full", "model_offload") else (True,):
             peak = peak_bytes(sizes, work, mode, tiling=tiling)
@@ -199,10 +213,11 @@ def _first_fit(sizes: ModelSizes, work: Workload, free: float) -> Choice | None:
     return None
 
 
-def _id_words(work: Workload) -> str:
+def _run_words(work: Workload) -> str:
+    size = f"{work.width}x{work.height}, {work.num_frames} frames"
     if work.form is None:
-        return ""
-    return f", {work.form} ID resampling of {100 * work.hole_share:.0f} %{' handed on' if work.hands_on else ''}"
+        return size
+    return f"{size}, {work.form} ID resampling of {100 * work.hole_share:.0f} %{' handed on' if work.hands_on else ''}"
 
 
 def _advice(sizes: ModelSizes, work: Workload, free: float) -> str:
@@ -295,5 +310,6 @@ def filler_mode(part_bytes: Mapping[str, int], free: float) -> str:
     return "model_offload" if fits(max(part_bytes.values()) + FILLER_ROOM, free) else "group_offload"
 
 
-# An image of two megapixels through FLUX's VAE, untiled; its transformer's step takes less.
-FILLER_ROOM = 5 * GIB
+# An image of two megapixels (the largest that is painted) through FLUX's VAE, untiled; its transformer's step takes
+# 0.9 GiB.
+FILLER_ROOM = 1_540 * 2**21

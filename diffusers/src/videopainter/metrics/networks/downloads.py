@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from videopainter.metrics.catalog import CLIP_FRAMES, CLIP_SCORE, I3D_WEIGHTS, LPIPS
@@ -19,6 +20,9 @@ class WeightFile:
     def missing(self, ckpt: Path) -> list[str]:
         """The paths that are not there."""
         return [path for path in self.paths if not (ckpt / path).exists()]
+
+
+_WEIGHTINGS = Path("functional/image/lpips_models/squeeze.pth")
 
 
 def _clip(name: str) -> str:
@@ -57,3 +61,11 @@ def absent(key: str, ckpt: Path) -> str | None:
     if not missing:
         return None
     return f"{weights.name}: no {', '.join(str(ckpt / path) for path in missing)}; fetch: {weights.fetch}"
+
+
+def weightings_file() -> Path | None:
+    """torchmetrics' file of LPIPS's channel weights; None where torchmetrics is not installed. Imports nothing."""
+    package = find_spec("torchmetrics")
+    if package is None or not package.submodule_search_locations:
+        return None
+    return Path(package.submodule_search_locations[0]) / _WEIGHTINGS

@@ -9,7 +9,6 @@ torchvision's names. The weights of channels are those that torchmetrics ships, 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -25,15 +24,6 @@ CHANNELS = (64, 128, 256, 384, 384, 512, 512)
 MIN_SIZE = 17  # pixels: what the third pooling needs
 _TAPS = (1, 4, 7, 9, 10, 11, 12)  # layers whose outputs are compared
 _EPS = 1e-8
-_WEIGHTINGS = Path("functional/image/lpips_models/squeeze.pth")
-
-
-def weightings_file() -> Path | None:
-    """torchmetrics' file of channel weights; None where torchmetrics is not installed. Imports nothing."""
-    package = find_spec("torchmetrics")
-    if package is None or not package.submodule_search_locations:
-        return None
-    return Path(package.submodule_search_locations[0]) / _WEIGHTINGS
 
 
 class Fire(nn.Module):

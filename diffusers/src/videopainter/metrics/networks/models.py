@@ -10,9 +10,9 @@ import torch
 
 from videopainter.metrics.catalog import CLIP_FRAMES, CLIP_SCORE, I3D_WEIGHTS, LPIPS
 from videopainter.metrics.networks.clip_images import ClipImages
-from videopainter.metrics.networks.downloads import WEIGHTS, absent
+from videopainter.metrics.networks.downloads import WEIGHTS, absent, weightings_file
 from videopainter.metrics.networks.i3d import I3D
-from videopainter.metrics.networks.lpips import Lpips, weightings_file
+from videopainter.metrics.networks.lpips import Lpips
 
 
 @dataclass(kw_only=True)
