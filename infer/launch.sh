@@ -22,5 +22,5 @@ launch() {
   if ((${#gpus[@]} > 0)); then
     kind=--multi_gpu
   fi
-  exec python -m videopainter.cli.launch accelerate "$kind" --num_machines 1 --num_processes "$processes" --mixed_precision no --dynamo_backend no "$@"
+  exec python -P -m videopainter.cli.launch accelerate "$kind" --num_machines 1 --num_processes "$processes" --mixed_precision no --dynamo_backend no "$@"
 }

@@ -51,7 +51,7 @@ launch() {
       nodes=(--nnodes "$NUM_MACHINES" --node_rank "$MACHINE_RANK" --master_addr "$MAIN_PROCESS_IP")
       nodes+=(--master_port "${MAIN_PROCESS_PORT:-29500}")
     fi
-    ACCELERATE_USE_CPU=true exec python -m videopainter.cli.launch torchrun "${nodes[@]}" --nproc_per_node "$((NUM_PROCESSES / NUM_MACHINES))" "$@"
+    ACCELERATE_USE_CPU=true exec python -P -m videopainter.cli.launch torchrun "${nodes[@]}" --nproc_per_node "$((NUM_PROCESSES / NUM_MACHINES))" "$@"
   fi
   local where=(--num_processes "$NUM_PROCESSES" --num_machines "$NUM_MACHINES" --machine_rank "$MACHINE_RANK")
   if [[ -n "${MAIN_PROCESS_IP:-}" ]]; then
@@ -60,5 +60,5 @@ launch() {
   if [[ -n "${MAIN_PROCESS_PORT:-}" ]]; then
     where+=(--main_process_port "$MAIN_PROCESS_PORT")
   fi
-  exec python -m videopainter.cli.launch accelerate --config_file "${config:-$default}" "${where[@]}" "$@"
+  exec python -P -m videopainter.cli.launch accelerate --config_file "${config:-$default}" "${where[@]}" "$@"
 }

@@ -25,21 +25,28 @@ def main(words: list[str]) -> int:
     if not words or words[0] not in ("accelerate", "torchrun"):
         complain("error: expected accelerate or torchrun and their flags, got " + (words[0] if words else "nothing"))
         return 2
+    try:
+        return _launch(words[0], words[1:])
+    except KeyboardInterrupt:
+        return 130
+
+
+def _launch(tool: str, words: list[str]) -> int:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     os.environ[LAUNCHER] = str(os.getpid())
-    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
+    for name in ("run", "elastic.agent.server.api", "elastic.multiprocessing.api"):
+        # A filter: they set their levels themselves when they are imported.
+        logging.getLogger(f"torch.distributed.{name}").addFilter(lambda record: False)
     try:
-        _start(words[0], words[1:])
+        _start(tool, words)
     except ChildFailedError as error:
         return _told(error.get_first_failure()[1].exitcode)
     except subprocess.CalledProcessError as error:
         return _told(error.returncode)
     except SignalException as error:
         return 128 + int(error.sigval)
-    except KeyboardInterrupt:
-        return 130
     return 0
 
 

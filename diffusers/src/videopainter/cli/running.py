@@ -75,7 +75,8 @@ def _code_of(main: Callable[[], int | None], interrupts: _Interrupts) -> int:
         return main() or 0
     except BaseException as error:
         if interrupts.count or isinstance(error, KeyboardInterrupt):
-            _say(f"interrupted: {_advice()}")
+            if _is_first():  # all processes get it
+                complain(f"interrupted: {_advice()}")
             return 130
         told = _told(error)
         if told is None or os.environ.get("VIDEOPAINTER_DEBUG", "") not in ("", "0"):
@@ -95,9 +96,14 @@ def _told(error: BaseException) -> str | None:
 
 
 def _say(text: str) -> None:
-    if os.environ.get("LOCAL_RANK", "0") != "0":
+    if not _is_first():
         time.sleep(_TURN_SECONDS)
     complain(text)
+
+
+def _is_first() -> bool:
+    """Of the processes on this machine."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def _end_with_launcher() -> None:
