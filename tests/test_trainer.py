@@ -416,11 +416,19 @@ def test_a_new_training_does_not_write_over_an_old_one(flags, tmp_path):
         train_branch(flags(tmp_path, max_train_steps=1))
 
 
+@pytest.fixture
+def any_rate(monkeypatch):
+    """Learning rates that flags refuse: one step with them is sure to overflow."""
+    monkeypatch.setattr("videopainter.flags.Range.holds", lambda self, value: True)
+
+
+@pytest.mark.usefixtures("any_rate")
 def test_a_loss_that_is_no_number_ends_the_run(flags, tmp_path, capsys):
     assert train_branch(flags(tmp_path, learning_rate=1e30, lr_warmup_steps=0, max_grad_norm=0)) == 1
     assert "the loss is" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("any_rate")
 def test_weights_that_are_no_numbers_are_not_saved(flags, tmp_path):
     """Also where no loss is reported before the checkpoint is due."""
     changes = {"learning_rate": 1e30, "lr_warmup_steps": 0, "max_grad_norm": 0, "logging_steps": 100}
