@@ -138,7 +138,7 @@ class ImageMasks:
             return self._ids_of(file) > 0
         if self.mask_id is not None:
             return self._ids_of(file) == self.mask_id
-        return _light(file)
+        return light_pixels(file)
 
     def _ids(self, wanted: int | None) -> set[int]:
         """The ids in the images, read until the wanted one turns up."""
@@ -157,7 +157,7 @@ class ImageMasks:
         return pixels
 
 
-def _light(file: Path) -> np.ndarray:
+def light_pixels(file: Path | str) -> np.ndarray:
     """Which pixels of an image are lighter than the middle of its range; bool (H, W)."""
     image = load_image(file)
     if image.mode == "P":

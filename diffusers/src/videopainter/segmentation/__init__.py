@@ -1,0 +1,1 @@
+"""Points, boxes or words -> mask tracks: a tracker without weights, and SAM 2, SAM 3 and Grounding DINO."""

@@ -1,0 +1,395 @@
+"""A segmentation in the making: a video, objects, what was said about them, and the masks so far; on disk.
+
+    session = Session.open(folder, video, frames)
+    session.put(TrackedObject(id=1, prompts=(BoxPrompt(frame=0, x0=10, y0=10, x1=90, y1=80),)))
+    session.track(1)                       # both ways from every frame that has prompts; goes on where it was
+    session.add(1, StrokePrompt(frame=40, places=((12, 30), (20, 33)), positive=False))
+    session.track(1)                       # frame 40 is solved again, and what is nearer to it than to frame 0 tracked
+    masks = session.masks()                # a MaskSource
+
+One process works on a session at a time. Memory does not depend on the video's length.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from videopainter.data.clip import FrameSource, check_range
+from videopainter.errors import InputError
+from videopainter.files import write_json
+from videopainter.segmentation.prompts import (
+    BoxPrompt,
+    FrameRange,
+    Prompt,
+    TextPrompt,
+    TrackedObject,
+    check_objects,
+    from_json,
+    to_json,
+)
+from videopainter.segmentation.store import FrameRecord, MaskStore
+from videopainter.segmentation.tracker.labelling import guided
+from videopainter.segmentation.tracker.picture import Picture
+from videopainter.segmentation.tracker.solving import candidates, solve, surroundings_of
+from videopainter.segmentation.tracker.tracker import Estimate, Tracker
+
+SETTINGS_FILE = "session.json"
+# Raised when the same prompts would give other masks than before.
+VERSION = 1
+_CHECKPOINT_EVERY = 50
+_CHUNK = 16  # frames read at once where a video is followed backwards
+
+# (frames done, frames to do, the frame's number): called after every frame. Returning False stops.
+Progress = Callable[[int, int, int], bool | None]
+# (frame uint8 RGB (H, W, 3), words) -> boxes (x0, y0, x1, y1) in its pixels
+FindText = Callable[[np.ndarray, str], Sequence[tuple[float, float, float, float]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leg:
+    """Frames `frames` (in the order they are tracked), from an anchor whose digest is in `key`."""
+
+    anchor: int
+    frames: range
+    key: str
+
+
+class Session:
+    """Objects and their masks for frames of one video; see the module's text."""
+
+    def __init__(
+        self, folder: Path, frames: FrameSource, span: FrameRange, video: str, find_text: FindText | None = None
+    ) -> None:
+        self.folder, self.frames, self.span, self.video = folder, frames, span, video
+        self.objects: dict[int, TrackedObject] = {}
+        self.candidate: dict[int, int] = {}
+        self._find_text = find_text
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path | str,
+        video: Path | str,
+        frames: FrameSource,
+        *,
+        span: FrameRange | None = None,
+        find_text: FindText | None = None,
+    ) -> Session:
+        """The session in `folder`, or a new one there. InputError where it is another video's."""
+        folder = Path(folder)
+        span = span or FrameRange(start=0, stop=len(frames))
+        session = cls(folder, frames, span, str(video), find_text)
+        file = folder / SETTINGS_FILE
+        if file.exists():
+            session._load(file)
+        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(f"expected a new or empty folder, or a session: {folder}")
+        return session
+
+    def _load(self, file: Path) -> None:
+        try:
+            stored = json.loads(file.read_text(encoding="utf-8"))
+            facts, objects = stored["facts"], stored["objects"]
+            self.objects = {
+                item["id"]: TrackedObject(
+                    id=item["id"], name=item["name"], prompts=tuple(from_json(p) for p in item["prompts"])
+                )
+                for item in objects
+            }
+            self.candidate = {item["id"]: item["candidate"] for item in objects}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"expected a session, got something that cannot be read ({error}), in {file}") from None
+        for name, value in self._facts().items():
+            if facts.get(name) != value:
+                raise InputError(
+                    f"the session there is another's: expected {name} {value}, got {facts.get(name)}, in {file}"
+                )
+
+    def _facts(self) -> dict[str, object]:
+        first = self.frames.read(self.span.start, self.span.start + 1)
+        return {
+            "version": VERSION,
+            "range": [self.span.start, self.span.stop],
+            "size": [self.frames.width, self.frames.height],
+            "frames": len(self.frames),
+            "first_frame": hashlib.sha256(first.tobytes()).hexdigest()[:16],
+        }
+
+    def save(self) -> None:
+        """Writes down what was said (masks are written as they come)."""
+        objects = [
+            {
+                "id": thing.id,
+                "name": thing.name,
+                "candidate": self.candidate.get(thing.id, 1),
+                "prompts": [to_json(prompt) for prompt in thing.prompts],
+            }
+            for thing in self.objects.values()
+        ]
+        write_json(self.folder / SETTINGS_FILE, {"facts": self._facts(), "video": self.video, "objects": objects})
+
+    # -- what is said
+
+    def put(self, thing: TrackedObject, *, candidate: int = 1) -> None:
+        """A new object, or all of an object's prompts anew. InputError for prompts outside of the video."""
+        check_objects([thing], width=self.frames.width, height=self.frames.height, frames=self.span, video=self.video)
+        self.objects[thing.id], self.candidate[thing.id] = thing, candidate
+        self.save()
+
+    def add(self, number: int, *prompts: Prompt) -> None:
+        """More prompts for an object: on a frame with a mask they correct it."""
+        thing = self.object(number)
+        self.put(replace(thing, prompts=(*thing.prompts, *prompts)), candidate=self.candidate.get(number, 1))
+
+    def object(self, number: int) -> TrackedObject:
+        """InputError for one that is not there."""
+        if number not in self.objects:
+            known = ", ".join(map(str, self.objects)) or "none"
+            raise InputError(f"object: expected one of {known}, got {number}, in {self.folder}")
+        return self.objects[number]
+
+    def remove(self, number: int) -> None:
+        """Forgets an object; its masks stay on disk until another has its number."""
+        del self.objects[self.object(number).id]
+        self.save()
+
+    def keep_only(self, objects: Sequence[TrackedObject], *, candidate: int = 1) -> None:
+        """Makes these objects the session's only ones; masks that the same prompts gave stay."""
+        self.objects, self.candidate = {}, {}
+        for thing in objects:
+            self.put(thing, candidate=candidate)
+
+    # -- tracking
+
+    def store(self, number: int) -> MaskStore:
+        """Where an object's masks are."""
+        return MaskStore(self.folder / f"object_{number:03d}")
+
+    def choices(self, number: int, frame: int | None = None) -> list[np.ndarray]:
+        """Up to three masks bool (H, W) that an object's clicks may mean, likeliest first; for `candidate`."""
+        thing = self.object(number)
+        frame = thing.frames[0] if frame is None else frame
+        around = surroundings_of(self._read, frame, len(self.frames))
+        size = self.frames.width, self.frames.height
+        return [
+            cv2.resize(found.mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) > 0.5
+            for found in candidates(around, self._resolved(thing.at(frame)))
+        ]
+
+    def track(self, number: int, *, progress: Progress | None = None) -> bool:
+        """Makes the masks of an object that are not there yet; False where `progress` stopped it.
+
+        InputError where a frame's prompts point at nothing.
+        """
+        thing = self.object(number)
+        store = self.store(number)
+        if not thing.frames:
+            return True
+        done = 0
+        for leg in self._legs(thing, store):
+            todo = [frame for frame in leg.frames if not store.has(frame, leg.key)]
+            done += len(leg.frames) - len(todo)
+            for frame in self._follow(thing, store, leg) if todo else ():
+                done += 1
+                if progress is not None and progress(done, len(self.span), frame) is False:
+                    return False
+        return True
+
+    def track_all(self, *, progress: Progress | None = None) -> bool:
+        """`track` for every object."""
+        return all(self.track(number, progress=progress) for number in self.objects)
+
+    def _legs(self, thing: TrackedObject, store: MaskStore) -> Iterator[Leg]:
+        """Where tracking starts and how far it goes; anchors are solved on the way, in the order of their frames.
+
+        The first frame that says where the object is comes first. Every other one is solved on what was tracked there.
+        """
+        anchors = self._solve_anchors(thing, store)
+        order = sorted(anchors)
+        for k, anchor in enumerate(order):
+            low = self.span.start if k == 0 else (order[k - 1] + anchor) // 2 + 1
+            high = self.span.stop - 1 if k == len(order) - 1 else (anchor + order[k + 1]) // 2
+            yield Leg(anchor=anchor, frames=range(anchor, high + 1), key=f"{anchors[anchor]}+")
+            if low < anchor:
+                yield Leg(anchor=anchor, frames=range(anchor - 1, low - 1, -1), key=f"{anchors[anchor]}-")
+
+    def _solve_anchors(self, thing: TrackedObject, store: MaskStore) -> dict[int, str]:
+        """{frame: digest} of all frames with prompts, whose masks are solved and kept in the store."""
+        first = next((f for f in thing.frames if _locates(thing.at(f))), thing.frames[0])
+        rest = [frame for frame in thing.frames if frame != first]
+        anchors: dict[int, str] = {}
+        for frame in [first, *rest]:
+            near = min(anchors, key=lambda a: abs(a - frame)) if anchors else None
+            told = json.dumps([to_json(prompt) for prompt in thing.at(frame)])
+            before = "" if near is None else anchors[near]
+            chosen = self.candidate.get(thing.id, 1)
+            digest = hashlib.sha256(f"{VERSION} {told} {chosen} {before}".encode()).hexdigest()[:12]
+            if store.load(f"anchor_{digest}") is None:
+                tracked = None if near is None else self._reach(thing, store, near, anchors[near], frame)
+                around = surroundings_of(self._read, frame, len(self.frames))
+                prompts = self._resolved(thing.at(frame))
+                prob = solve(around, prompts, tracked=tracked, candidate=self.candidate.get(thing.id, 1))
+                store.save(f"anchor_{digest}", {"prob": prob.astype(np.float32)})
+            anchors[frame] = digest
+        return anchors
+
+    def _reach(self, thing: TrackedObject, store: MaskStore, anchor: int, digest: str, frame: int) -> np.ndarray:
+        """What is tracked in `frame` from an anchor: the probability at working size."""
+        step = 1 if frame > anchor else -1
+        leg = Leg(
+            anchor=anchor,
+            frames=range(anchor if step > 0 else anchor - 1, frame + step, step),
+            key=digest + "+-"[step < 0],
+        )
+        for _ in self._follow(thing, store, leg):
+            pass
+        mask = store.read(frame).astype(np.float32)
+        picture = Picture(self._read(frame))
+        mask = cv2.resize(mask, (picture.width, picture.height), interpolation=cv2.INTER_AREA)
+        return np.clip(mask, 0.05, 0.95)
+
+    def _follow(self, thing: TrackedObject, store: MaskStore, leg: Leg) -> Iterator[int]:
+        """Tracks along a leg and stores every mask; goes on from the last checkpoint. Yields the frames made."""
+        todo = [at for at, frame in enumerate(leg.frames) if not store.has(frame, leg.key)]
+        if not todo:
+            return
+        tracker, begin = self._resume(store, leg, todo[0])
+        for at, frame, pixels in self._walk(leg.frames, begin):
+            picture = Picture(pixels)
+            if tracker is None:
+                tracker, estimate = Tracker(), None
+                prob = self._anchor(store, leg)
+                estimate = tracker.start(self._picture_of(leg.anchor, frame, picture), prob)
+                if frame != leg.anchor:
+                    estimate = tracker.step(picture)
+            else:
+                estimate = tracker.step(picture)
+            if not store.has(frame, leg.key):
+                record = FrameRecord(
+                    frame=frame, key=leg.key, confidence=round(estimate.confidence, 4), state=estimate.state
+                )
+                store.write(record, full_size(estimate, pixels))
+            if (at + 1) % _CHECKPOINT_EVERY == 0:
+                store.save(f"state_{leg.key}", {**tracker.state(), "position": np.array(at)})
+            yield frame
+
+    def _resume(self, store: MaskStore, leg: Leg, first: int) -> tuple[Tracker | None, int]:
+        """A tracker as it was after some position of a leg before `first`, and the next position."""
+        arrays = store.load(f"state_{leg.key}")
+        if arrays is not None and int(arrays["position"]) < first:
+            return Tracker.from_state(arrays), int(arrays["position"]) + 1
+        return None, 0
+
+    def _anchor(self, store: MaskStore, leg: Leg) -> np.ndarray:
+        arrays = store.load(f"anchor_{leg.key[:-1]}")
+        assert arrays is not None
+        return arrays["prob"]
+
+    def _picture_of(self, anchor: int, frame: int, picture: Picture) -> Picture:
+        return picture if frame == anchor else Picture(self._read(anchor))
+
+    def _walk(self, numbers: range, begin: int) -> Iterator[tuple[int, int, np.ndarray]]:
+        """(position, frame number, frame) from position `begin` on; a few frames at a time are in memory."""
+        for start in range(begin, len(numbers), _CHUNK):
+            part = numbers[start : start + _CHUNK]
+            low, high = min(part[0], part[-1]), max(part[0], part[-1])
+            chunk = self.frames.read(low, high + 1)
+            for offset, number in enumerate(part):
+                yield start + offset, number, chunk[number - low]
+
+    def _read(self, number: int) -> np.ndarray:
+        return self.frames.read(number, number + 1)[0]
+
+    def _resolved(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+        """Words as boxes. InputError without anything that finds them."""
+        out: list[Prompt] = []
+        for prompt in prompts:
+            if not isinstance(prompt, TextPrompt):
+                out.append(prompt)
+                continue
+            if self._find_text is None:
+                raise InputError(
+                    f"--text: expected a box, point or stroke (no model that knows words is there), got {prompt.text!r}"
+                )
+            boxes = self._find_text(self._read(prompt.frame), prompt.text)
+            if not boxes:
+                raise InputError(f"frame {prompt.frame}: expected {prompt.text!r}, found none, in {self.video}")
+            out += [BoxPrompt(frame=prompt.frame, x0=a, y0=b, x1=c, y1=d) for a, b, c, d in boxes]
+        return out
+
+    # -- what came of it
+
+    def masks(self, numbers: Sequence[int] | None = None) -> SessionMasks:
+        """The masks of some objects (all) over the session's frames, united; a MaskSource."""
+        return SessionMasks(self, list(self.objects) if numbers is None else list(numbers))
+
+    def flagged(self, number: int) -> list[FrameRecord]:
+        """Frames to look at: unsure ones, in order."""
+        records = self.store(number).records.values()
+        return sorted((r for r in records if r.state == "unsure"), key=lambda r: r.frame)
+
+    def preview(self, frame: int, number: int | None = None) -> np.ndarray:
+        """A frame with the masks so far in colour and outlined, uint8 RGB (H, W, 3)."""
+        pixels = self._read(frame).copy()
+        for k in self.objects if number is None else [number]:
+            mask = self.masks([k]).ids(frame) > 0
+            colour = np.array(_COLOURS[(k - 1) % len(_COLOURS)], np.uint8)
+            pixels[mask] = (pixels[mask] // 2) + colour // 2
+            outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+            cv2.drawContours(pixels, outlines, -1, tuple(int(c) for c in colour), 1)
+        return pixels
+
+
+_COLOURS = [(255, 64, 64), (64, 160, 255), (80, 220, 80), (255, 190, 40), (200, 90, 255), (60, 220, 220)]
+
+
+class SessionMasks:
+    """The masks of a session's frames, read from its files. Frame 0 is the session's first."""
+
+    def __init__(self, session: Session, numbers: Sequence[int]) -> None:
+        self._session = session
+        self._stores = {number: session.store(number) for number in numbers}
+        self.height, self.width = session.frames.height, session.frames.width
+
+    def __len__(self) -> int:
+        return len(self._session.span)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Masks `start` to `stop` (exclusive), bool (T, H, W)."""
+        check_range(start, stop, len(self))
+        first = self._session.span.start
+        return np.array([self.ids(first + k) > 0 for k in range(start, stop)]).reshape(-1, self.height, self.width)
+
+    def ids(self, frame: int) -> np.ndarray:
+        """Which object each pixel of the video's frame `frame` shows, uint8 (H, W); 0 none, of several the last."""
+        ids = np.zeros((self.height, self.width), np.uint8)
+        for number, store in self._stores.items():
+            if frame in store.records:
+                ids[store.read(frame)] = number
+            for band in self._session.objects[number].bands:
+                y0, y1 = (int(np.clip(round(y), 0, self.height)) for y in (band.y0, band.y1))
+                x0, x1 = (int(np.clip(round(x), 0, self.width)) for x in (band.x0, band.x1))
+                ids[y0:y1, x0:x1] = number
+        return ids
+
+
+def full_size(estimate: Estimate, pixels: np.ndarray) -> np.ndarray:
+    """An estimate's mask bool (H, W) at the size of its frame uint8 RGB (H, W, 3), along that one's edges."""
+    height, width = pixels.shape[:2]
+    if estimate.prob.shape == (height, width):
+        return estimate.prob > 0.5
+    if not (estimate.prob > 0.5).any():
+        return np.zeros((height, width), bool)
+    large = cv2.resize(estimate.prob, (width, height), interpolation=cv2.INTER_LINEAR)
+    return guided(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), large) > 0.5
+
+
+def _locates(prompts: Sequence[Prompt]) -> bool:
+    return any(not hasattr(prompt, "positive") or prompt.positive for prompt in prompts)  # type: ignore[union-attr]

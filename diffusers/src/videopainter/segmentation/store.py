@@ -1,0 +1,78 @@
+"""Masks and anchors of one object on disk: a PNG per frame, and a journal of how each was made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from videopainter.data.images import load_image, write_image
+from videopainter.files import replacing, write_errors
+
+_JOURNAL = "journal.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameRecord:
+    """How a frame's mask was made: `key` names the anchor it was tracked from, and the direction."""
+
+    frame: int
+    key: str
+    confidence: float
+    state: str
+
+
+class MaskStore:
+    """A folder of one object's masks. What a killed process left half-done does not count; memory holds no mask."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.records: dict[int, FrameRecord] = {}
+        for line in _lines(folder / _JOURNAL):
+            try:
+                record = FrameRecord(**json.loads(line))
+            except (ValueError, TypeError):
+                continue  # cut off when a process was killed
+            self.records[record.frame] = record
+
+    def has(self, frame: int, key: str) -> bool:
+        """Whether the frame's mask is the one that `key` names."""
+        record = self.records.get(frame)
+        return record is not None and record.key == key and self._mask(frame).exists()
+
+    def write(self, record: FrameRecord, mask: np.ndarray) -> None:
+        """Stores a mask bool (H, W)."""
+        write_image(self._mask(record.frame), mask.astype(np.uint8) * 255)
+        self.records[record.frame] = record
+        # The break first: a line that a kill cut off does not spoil this one.
+        with write_errors(self.folder), open(self.folder / _JOURNAL, "a", encoding="utf-8") as journal:
+            journal.write("\n" + json.dumps(asdict(record)))
+
+    def read(self, frame: int) -> np.ndarray:
+        """The frame's mask, bool (H, W)."""
+        return np.asarray(load_image(self._mask(frame)).convert("L")) > 127
+
+    def _mask(self, frame: int) -> Path:
+        return self.folder / "masks" / f"{frame:06d}.png"
+
+    # -- arrays beside the masks: anchors, and where tracking can go on
+
+    def save(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keeps arrays under a name."""
+        with replacing(self.folder / f"{name}.npz") as partial:
+            np.savez(partial, allow_pickle=False, **arrays)
+
+    def load(self, name: str) -> dict[str, np.ndarray] | None:
+        """Arrays that were kept; None where there are none."""
+        file = self.folder / f"{name}.npz"
+        if not file.exists():
+            return None
+        with np.load(file, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text(encoding="utf-8").splitlines() if file.exists() else []

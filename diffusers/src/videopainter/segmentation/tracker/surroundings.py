@@ -1,0 +1,61 @@
+"""What the frames around one tell of it: how its pixels move against the camera, and what was behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from videopainter.segmentation.tracker.backdrop import Backdrop
+from videopainter.segmentation.tracker.picture import Picture
+from videopainter.vision.flow import DenseFlow, camera_flow
+
+# How many frames away others are looked at.
+NEIGHBOURS = (1, 3, 6, 10)
+_MOTION = (1, 3, 6)
+_REVEALS = (6, 10)
+_STILL = 25  # larger motions against the camera are mistakes of the flow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """`picture` and, of each of its pixels: `motion` (H, W, 2) against the camera over some frames, with `noise` its
+    level in pixels; `revealed` (H, W), log odds that it is in front of what other frames show there (0: not known)."""
+
+    picture: Picture
+    motion: np.ndarray
+    noise: float
+    revealed: np.ndarray
+
+    @property
+    def speed(self) -> np.ndarray:
+        return np.linalg.norm(self.motion, axis=-1)
+
+
+def look_around(frames: Sequence[tuple[int, np.ndarray]], number: int) -> Surroundings:
+    """From (frame number, frame) of `number` itself and of some of its `NEIGHBOURS`, uint8 RGB (H, W, 3)."""
+    pictures = {at: Picture(frame) for at, frame in frames}
+    picture, flow = pictures[number], DenseFlow("medium")
+    best, best_spread, reveals = np.zeros((picture.height, picture.width, 2), np.float32), -1.0, []
+    for distance in NEIGHBOURS:
+        other = pictures.get(number + distance) or pictures.get(number - distance)
+        if other is None:
+            continue
+        moved = flow(picture.gray, other.gray)
+        camera = camera_flow(moved)
+        own = moved - camera
+        spread = float(np.percentile(np.linalg.norm(own, axis=-1), 97))
+        if distance in _MOTION and best_spread < spread < _STILL:
+            best, best_spread = own, spread
+        if distance in _REVEALS:
+            nothing = np.zeros(picture.gray.shape, bool)
+            plate = Backdrop.of(other, nothing)
+            plate.move(camera)
+            reveals.append(plate.evidence(picture, nothing))
+    noise = float(np.median(np.linalg.norm(best, axis=-1)) + 0.3) if best_spread >= 0 else 1.0
+    # An object that hardly moved lies over itself in other frames: agreement says little, difference much.
+    odds = np.mean(reveals, axis=0) if reveals else np.zeros(picture.gray.shape, np.float32)
+    odds = cv2.GaussianBlur(odds.astype(np.float32), (0, 0), 1.0)
+    return Surroundings(picture=picture, motion=best, noise=noise, revealed=np.where(odds < 0, 0.3 * odds, odds))
