@@ -21,7 +21,7 @@ from torch.distributed.tensor import DTensor
 from videopainter.errors import InputError
 from videopainter.training.options import TrainedModelOptions, TrainingOptions
 
-logger = logging.getLogger("videopainter.training")
+_logger = logging.getLogger("videopainter.training")
 _PLAIN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _STATE_FILE = "training_state.pt"
@@ -60,7 +60,7 @@ def make_accelerator(options: TrainingOptions) -> Accelerator:
         plugin.deepspeed_config.setdefault("data_types", {"grad_accum_dtype": "fp32"})  # and over batches
         offload = plugin.deepspeed_config.get("zero_optimization", {}).get("offload_optimizer", {}).get("device")
         if offload not in (None, "none") and options.run.gradient_accumulation_steps > 1:
-            logger.warning("DeepSpeed adds up gradients in half precision where its optimizer is offloaded")
+            _logger.warning("DeepSpeed adds up gradients in half precision where its optimizer is offloaded")
         if options.model.frozen_dtype == "float32" and options.model.mixed_precision != "no":
             raise InputError("frozen_dtype: DeepSpeed holds all weights in mixed_precision's dtype, got float32")
     if accelerator.distributed_type == DistributedType.FSDP:
