@@ -34,7 +34,7 @@ from videopainter.runs.weights import lora_ranks, resolve_weights
 
 
 def test_defaults_are_the_releases():
-    options = read_options([])
+    options = read_options(["--model_path", "elsewhere"])
     assert (options.sampling.num_inference_steps, options.sampling.guidance_scale, options.sampling.seed) == (
         50,
         6.0,
@@ -74,7 +74,7 @@ def test_switches_can_be_turned_off():
 
 def test_every_flag_is_documented(capsys):
     with pytest.raises(SystemExit):
-        read_options(["--help"])
+        read_options(["--help-all"])
     text = capsys.readouterr().out
     flags = [name for options in asdict(read_options([])).values() for name in options]
     assert len(flags) > 50

@@ -8,7 +8,7 @@ import dataclasses
 import difflib
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NoReturn
 
@@ -40,9 +40,12 @@ class HelpFormatter(argparse.HelpFormatter):
 
 
 class DoorParser(HfArgumentParser):
-    """HfArgumentParser whose complaints are `InputError`s and which knows no abbreviations."""
+    """HfArgumentParser whose complaints are `InputError`s and which knows no abbreviations.
 
-    def __init__(self, dataclass_types: Sequence[Any], **kwargs: Any) -> None:
+    `common` names the flags that `--help` shows; `--help-all` shows all. Without it there is `--help` for all.
+    """
+
+    def __init__(self, dataclass_types: Sequence[Any], *, common: Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(
             list(dataclass_types),
             epilog=EPILOG,
@@ -51,6 +54,38 @@ class DoorParser(HfArgumentParser):
             usage="%(prog)s [flags]",
             **kwargs,
         )
+        self.common = frozenset(common)
+        if common:
+            self.add_argument(
+                "--help-all", action=_HelpAll, nargs=0, default=argparse.SUPPRESS, help="Show every flag."
+            )
+
+    def given(self, words: Sequence[str]) -> dict[str, Any]:
+        """The flags that are on the command line, with their values."""
+        known = self._option_string_actions
+        names = {known[word.split("=")[0]].dest for word in words if word.split("=")[0] in known}
+        return {name: value for name, value in vars(self.parse_known_args(words)[0]).items() if name in names}
+
+    def format_help(self) -> str:
+        """What `--help` prints: the common flags, and how many there are beside them."""
+        if not self.common:
+            return super().format_help()
+        shown_names = self.common | {"help", "help_all"}
+        opposites = argparse._StoreFalseAction
+        rare = [one for one in self._actions if one.dest not in shown_names or isinstance(one, opposites)]
+        texts = [action.help for action in rare]
+        for action in rare:
+            action.help = argparse.SUPPRESS
+        try:
+            text = super().format_help()
+        finally:
+            for action, help_text in zip(rare, texts):
+                action.help = help_text
+        return f"{text}\n{len({action.dest for action in rare} - self.common)} more flags: --help-all\n"
+
+    def format_help_all(self) -> str:
+        """Every flag."""
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         raise InputError(_in_our_words(message))
@@ -69,16 +104,34 @@ class DoorParser(HfArgumentParser):
                 action.type = plain_text
 
 
+class _HelpAll(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
+        assert isinstance(parser, DoorParser)
+        parser._print_message(parser.format_help_all(), sys.stdout)
+        parser.exit()
+
+
 def parse_options(
-    dataclass_types: Sequence[Any], argv: Sequence[str] | None = None, *, description: str = ""
+    dataclass_types: Sequence[Any],
+    argv: Sequence[str] | None = None,
+    *,
+    description: str = "",
+    common: Sequence[str] = (),
+    defaults: Callable[[Mapping[str, Any]], Mapping[str, str]] | None = None,
 ) -> tuple[Any, ...]:
-    """One object per dataclass from the command line; unknown flags raise `InputError`."""
-    parser = DoorParser(dataclass_types, description=description)
+    """One object per dataclass from the command line; unknown flags raise `InputError`.
+
+    common: the flags that `--help` shows, `--help-all` shows the others, too.
+    defaults: from the flags that are given, what others are taken for, as text.
+    """
+    parser = DoorParser(dataclass_types, description=description, common=common)
     words = list(sys.argv[1:] if argv is None else argv)
     # First: a misspelt flag must not be told as the absence of the one that was meant.
     unknown = parser.parse_known_args(words)[1]
     if unknown:
         raise InputError(_unknown_flag(unknown[0], list(parser._option_string_actions)))
+    if defaults is not None:
+        parser.set_defaults(**defaults(parser.given(words)))
     options = parser.parse_args_into_dataclasses(args=words, look_for_args_file=False)
     return tuple(options)
 

@@ -5,6 +5,7 @@ Imports nothing heavy, and doors import the rest inside their `main`: so that Ct
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -20,6 +21,9 @@ from videopainter.flags import shown
 
 # The process id of `cli.launch`, for those that it started.
 LAUNCHER = "VIDEOPAINTER_LAUNCHER"
+# What libraries say at every start and no user can act on. Errors they raise are told all the same.
+_QUIET = {"TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
+_QUIET_LOGGERS = ("accelerate", "bitsandbytes", "torchao", "torch.utils._pytree")
 # Processes say the same; the launcher ends the others once the first has spoken and left.
 _TURN_SECONDS = 5.0
 
@@ -35,10 +39,25 @@ def run_door(main: Callable[[], int | None]) -> NoReturn:
     """Run `main` and exit: its return value (None: 0), 2 after a user's mistake, 1 where results could not be written,
     130 after Ctrl-C."""
     _end_with_launcher()
+    _quiet_libraries()
     with _Interrupts() as interrupts:
         code = _code_of(main, interrupts)
     sys.stdout.flush()
     sys.exit(code)
+
+
+def _quiet_libraries() -> None:
+    """Keep libraries to their errors, before they are imported; variables that a user set stay as they are."""
+    if _debugging():
+        return
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    for name in _QUIET_LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _debugging() -> bool:
+    return os.environ.get("VIDEOPAINTER_DEBUG", "") not in ("", "0")
 
 
 def advise(how: Callable[[], str]) -> None:
@@ -79,7 +98,7 @@ def _code_of(main: Callable[[], int | None], interrupts: _Interrupts) -> int:
                 complain(f"interrupted: {_advice()}")
             return 130
         told = _told(error)
-        if told is None or os.environ.get("VIDEOPAINTER_DEBUG", "") not in ("", "0"):
+        if told is None or _debugging():
             raise
         _say(f"error: {told}")
         return 1 if disk_is_full(error) or isinstance(error, WriteError) else 2

@@ -8,7 +8,14 @@ from typing import Any
 
 import torch
 
+from videopainter.errors import complain
 from videopainter.pipelines.windows import Window
+
+
+def _tell_cut_off(pipe: Any, text: str) -> None:
+    tokens = len(pipe.tokenizer(text).input_ids)
+    if tokens > pipe.max_sequence_length:
+        complain(f"prompt: the model reads the first {pipe.max_sequence_length} of {tokens} tokens: {text[:60]}...")
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ class PromptTrack:
             raise ValueError(f"prompts over time: expected the first from frame 0 on, got frames {list(track)}")
         embeds = []
         for text in track.values():
+            _tell_cut_off(pipe, text)
             positive, negative = pipe.encode_prompt(
                 text, negative_prompt, guidance, max_sequence_length=pipe.max_sequence_length
             )

@@ -75,7 +75,7 @@ def make_job(
     plan = plan_windows(len(frames), settings.num_frames, settings.overlap_frames)
     if noise is not None and len(noise) != len(plan.windows):
         raise ValueError(f"latents: expected noise for each of {len(plan.windows)} windows, got {len(noise)}")
-    height, width = _working_size(pipe, settings, frames)
+    height, width = working_size_of(pipe, settings, frames)
     return StreamJob(
         frames,
         masks,
@@ -90,7 +90,8 @@ def make_job(
     )
 
 
-def _working_size(pipe: Any, settings: InpaintSettings, frames: FrameSource) -> tuple[int, int]:
+def working_size_of(pipe: Any, settings: InpaintSettings, frames: FrameSource) -> tuple[int, int]:
+    """Height and width that the model works at: as set, else the backbone's own area in the aspect of the frames."""
     if settings.height is not None and settings.width is not None:
         return settings.height, settings.width
     config, scale = pipe.transformer.config, pipe.vae_scale_factor_spatial

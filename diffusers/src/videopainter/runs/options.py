@@ -177,6 +177,13 @@ class OutputOptions:
     quiet: bool = switch(False, "No progress bars.")
 
 
+# What most people need, in the order of `--help`'s groups.
+COMMON_FLAGS = (
+    *("video", "mask", "inpainting_mask_meta", "inpainting_sample_id", "image_or_video_path", "dilate_size"),
+    *("prompt", "img_inpainting_model", "model_path", "inpainting_branch", "id_adapter_resample_learnable_path"),
+    *("memory", "num_inference_steps", "guidance_scale", "seed", "overlap_frames", "match_edges"),
+    *("output_path", "overwrite", "save_comparison"),
+)
 INPAINT_OPTIONS = (ClipOptions, PromptOptions, ModelOptions, SamplingOptions, OutputOptions)
 
 

@@ -16,7 +16,7 @@ from videopainter.errors import complain
 from videopainter.files import remove_folder, write_json
 from videopainter.locks import held
 from videopainter.pipelines.loading import load_pipeline
-from videopainter.pipelines.streaming import inpaint_stream
+from videopainter.pipelines.streaming import inpaint_stream, working_size_of
 from videopainter.runs.first_frames import fill_first_frames, load_first_frame
 from videopainter.runs.manifest import WINDOWS_FOLDER, Hasher, begin, is_finished, manifest_path, work_dir
 from videopainter.runs.outcomes import Outcomes
@@ -85,9 +85,9 @@ class Studio:
     def _load(self, jobs: Sequence[Job]) -> Any:
         options, weights = jobs[0].options, jobs[0].plan.weights
         model = options.model
+        transformers_logging.disable_progress_bar()  # of loading weights: gone before it is read
         if options.output.quiet:
             diffusers_logging.disable_progress_bar()
-            transformers_logging.disable_progress_bar()
         pipe = load_pipeline(
             weights.model_path,
             inpainting_branch=weights.inpainting_branch,
@@ -111,6 +111,11 @@ class Studio:
         clip, options = job.sample.open(), job.options
         resumed = any((work_dir(job.output) / WINDOWS_FOLDER).glob("*.safetensors"))
         reset_peak_memory(self.precision.device)
+        if not options.output.quiet:
+            height, width = working_size_of(pipe, job.settings, clip.frames)
+            rate = f"{float(clip.fps):.4g} frames per second"
+            steps = f"{job.settings.num_denoising_steps} steps, guidance {job.settings.guidance_scale:g}"
+            complain(f"{job.label}: {len(clip)} frames, {rate}; the model works at {width}x{height}, {steps}")
         pipe.set_progress_bar_config(desc=job.label, disable=options.output.quiet, position=self.position)
         with self._timed("inpaint"):
             chunks = inpaint_stream(
@@ -133,7 +138,8 @@ class Studio:
         write_json(manifest_path(job.output), record | {"resumed": resumed}, indent=2)
         remove_folder(work_dir(job.output))
         if not options.output.quiet:
-            complain(f"written: {job.output}")
+            size = f"{len(clip)} frames of {clip.frames.width}x{clip.frames.height}"
+            complain(f"written: {job.output} ({size}, {self.seconds['inpaint']:.0f} s)")
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

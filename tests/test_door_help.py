@@ -1,0 +1,75 @@
+"""What a door shows of its flags, and what a checkpoint says suits it."""
+
+import json
+
+import pytest
+
+from videopainter.cli import evaluate, inpaint
+from videopainter.cli.door import DoorParser
+from videopainter.errors import InputError
+from videopainter.evaluation import options as evaluation
+from videopainter.runs import options as runs
+from videopainter.runs.defaults import FILE_NAME
+
+
+@pytest.mark.parametrize("room", [runs, evaluation])
+def test_common_flags_exist_and_are_few(room):
+    groups = runs.INPAINT_OPTIONS if room is runs else evaluation.EVALUATE_OPTIONS
+    known = {action.dest for action in DoorParser(groups)._actions}
+    assert set(room.COMMON_FLAGS) <= known and len(room.COMMON_FLAGS) <= 24
+
+
+def test_help_is_short_and_help_all_whole():
+    parser = DoorParser(runs.INPAINT_OPTIONS, common=runs.COMMON_FLAGS)
+    short, whole = parser.format_help(), parser.format_help_all()
+    assert "--video" in short and "--kept_latents" not in short and "more flags: --help-all" in short
+    hidden = int(short.splitlines()[-1].split()[0])
+    assert hidden == len({action.dest for action in parser._actions} - set(runs.COMMON_FLAGS) - {"help", "help_all"})
+    assert all(f"--{action.dest}" in whole for action in parser._actions if action.dest not in ("help", "help_all"))
+    assert parser.format_help() == short and len(short.splitlines()) < 100
+
+
+def test_help_all_prints_and_ends(capsys):
+    with pytest.raises(SystemExit) as ended:
+        inpaint.read_options(["--help-all"])
+    assert ended.value.code == 0 and "--kept_latents" in capsys.readouterr().out
+
+
+@pytest.fixture
+def model(tmp_path):
+    def write(content):
+        (tmp_path / FILE_NAME).write_text(content if isinstance(content, str) else json.dumps(content))
+        return str(tmp_path)
+
+    return write
+
+
+@pytest.mark.parametrize("door", [inpaint, evaluate])
+def test_a_checkpoint_names_what_suits_it(model, door):
+    folder = model({"num_inference_steps": 7, "guidance_scale": 1.5, "mask_add": False})
+    sampling = door.read_options(["--model_path", folder]).sampling
+    assert (sampling.num_inference_steps, sampling.guidance_scale, sampling.mask_add) == (7, 1.5, False)
+
+
+def test_flags_that_are_given_win_and_other_checkpoints_keep_the_releases(model, tmp_path):
+    folder = model({"num_inference_steps": 7})
+    # Also where what is given is the flag's own default.
+    sampling = inpaint.read_options(["--model_path", folder, "--num_inference_steps", "50"]).sampling
+    assert sampling.num_inference_steps == 50
+    (tmp_path / FILE_NAME).unlink()
+    assert inpaint.read_options(["--model_path", folder]).sampling.num_inference_steps == 50
+
+
+def test_the_tiny_checkpoint_is_quick():
+    sampling = inpaint.read_options([]).sampling
+    assert (sampling.num_inference_steps, sampling.guidance_scale) == (4, 1.0)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[1]", "{", {"steps": 4}, {"output_path": "x"}, {"seed": [1]}, {"seed": None}, {"num_inference_steps": 0}],
+)
+def test_damaged_defaults_are_one_line(model, content):
+    with pytest.raises(InputError) as told:
+        inpaint.read_options(["--model_path", model(content)])
+    assert "\n" not in str(told.value)
