@@ -18,9 +18,10 @@ launch() {
   if ((processes <= 1)); then
     exec python "$@"
   fi
-  local kind=--cpu
-  if ((${#gpus[@]} > 0)); then
-    kind=--multi_gpu
+  local launcher=(accelerate --multi_gpu --num_machines 1 --num_processes "$processes" --mixed_precision no --dynamo_backend no)
+  if ((${#gpus[@]} == 0)); then
+    # `accelerate launch --cpu` would start one process however many were asked for.
+    launcher=(torchrun --standalone --nproc_per_node "$processes")
   fi
-  exec python -P -m videopainter.cli.launch accelerate "$kind" --num_machines 1 --num_processes "$processes" --mixed_precision no --dynamo_backend no "$@"
+  exec python -P -m videopainter.cli.launch "${launcher[@]}" "$@"
 }
