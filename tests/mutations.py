@@ -44,6 +44,91 @@ OBJECTIVE, TRAINER = "training/objective.py", "training/trainer.py"
 GOLDEN, LOSSES = "test_goldens.py", "test_goldens.py test_training_draws.py test_trainer.py"
 
 MUTATIONS = [
+    # Wrong input
+    Mutation(
+        "numbers that are none pass",
+        "flags.py",
+        "            math.isfinite(value)\n            and ",
+        "            ",
+        "bad_input/test_infer.py::test_flags",
+    ),
+    Mutation(
+        "ranges of flags are not looked at",
+        "cli/door.py",
+        "        if not allowed.holds(value):",
+        "        if False:",
+        "bad_input/test_infer.py::test_flags",
+    ),
+    Mutation(
+        "an array is read before its header is compared",
+        "data/masks/opening.py",
+        "        _check_fit(IdArray(path), frames, path)",
+        "        IdArray(path)",
+        "bad_input/test_infer.py::test_files",
+    ),
+    Mutation(
+        "sizes of pictures are not bounded",
+        "data/images.py",
+        '        check_size("image", image.height, image.width, file)',
+        "        pass",
+        "bad_input/test_limits.py",
+    ),
+    Mutation(
+        "rows with one cell more shift their columns",
+        "data/tables.py",
+        "    if not isinstance(table.index, pd.RangeIndex):",
+        "    if False:",
+        "bad_input/test_infer.py::test_tables",
+    ),
+    Mutation(
+        "pipes are waited for",
+        "data/tables.py",
+        "    if not csv.is_file():",
+        "    if not csv.exists():",
+        "bad_input/test_limits.py",
+    ),
+    Mutation(
+        "configs are not compared with weights",
+        "models/config_checks.py",
+        "    if stored and got is not None and got != stored:",
+        "    if False:",
+        "bad_input/test_infer.py::test_configs",
+    ),
+    Mutation(
+        "a tokenizer without its model passes",
+        "models/config_checks.py",
+        "    if not any(file.is_file() and file.stat().st_size for file in model):",
+        "    if False:",
+        "bad_input/test_infer.py::test_backbones",
+    ),
+    Mutation(
+        "weights are not looked at for NaN",
+        "models/finite.py",
+        "        if not total.isfinite() and not",
+        "        if False and not",
+        "bad_input/test_numbers.py",
+    ),
+    Mutation(
+        "results are not looked at for NaN",
+        "models/finite.py",
+        "    if not tensor.isfinite().all():",
+        "    if False:",
+        "bad_input/test_numbers.py",
+    ),
+    Mutation(
+        "a mask that covers all is taken in silence",
+        "data/masks/looks.py",
+        "    if np.mean(covered) > _COVERS:",
+        "    if False:",
+        "bad_input/test_odd_masks.py",
+    ),
+    Mutation(
+        "a set without clips stays in the way",
+        "data/synthetic/writing.py",
+        "                _clear(folder)",
+        "                pass",
+        "test_make_synthetic.py::test_a_run_that_drew_nothing_does_not_block_the_next",
+    ),
     # Video files
     Mutation(
         "colour written between its pixels",

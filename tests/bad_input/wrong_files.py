@@ -155,7 +155,7 @@ def _images(root: Path) -> None:
     (root / "cut.png").write_bytes(whole[: len(whole) // 2])
     (root / "text.png").write_text("not an image")
     for name, size in (("million.png", 10**6), ("large.png", 30_000)):
-        _empty_png(root / name, size, size)
+        empty_png(root / name, size, size)
     mixed = root / "mixed_sizes"
     mixed.mkdir()
     for number, height in enumerate([HEIGHT] * 3 + [20]):
@@ -171,7 +171,7 @@ def _images(root: Path) -> None:
     (root / "no_images").mkdir()
 
 
-def _empty_png(path: Path, width: int, height: int) -> None:
+def empty_png(path: Path, width: int, height: int) -> None:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
