@@ -24,10 +24,17 @@ from videopainter.cli.train import read_options
 from videopainter.data.clip import ArrayFrames, ArrayMasks
 from videopainter.data.training.sample_order import SampleKey
 from videopainter.data.training.training_set import TrainingSample
+from videopainter.models.backbones.cogvideox.published import (
+    build_backbone,
+    build_branch,
+    build_scheduler,
+    build_text_encoder,
+    build_vae,
+)
 from videopainter.models.backbones.registry import backbone_of, codec_of
-from videopainter.models.published import build_backbone, build_branch, build_scheduler, build_text_encoder, build_vae
 from videopainter.pipelines.conditioning import to_uint8_frames
-from videopainter.pipelines.loading import place, quantization_config
+from videopainter.pipelines.placement import place
+from videopainter.pipelines.quantization import quantization_config
 from videopainter.pipelines.settings import InpaintSettings
 from videopainter.pipelines.step_cache import StepCache, enable_step_cache
 from videopainter.pipelines.streaming import inpaint_stream

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 
+from videopainter.models.backbones.registry import backbone_of
 from videopainter.pipelines.memory import (
     FILLER_ROOM,
     GIB,
@@ -33,7 +34,12 @@ def published_sizes(name: str = "CogVideoX-5b-I2V", rank: int = 0, quantization:
     """Sizes of a published backbone with its branch, VAE, T5-XXL and an ID adapter of `rank`; nothing is allocated."""
     import torch
 
-    from videopainter.models.published import build_backbone, build_branch, build_text_encoder, build_vae
+    from videopainter.models.backbones.cogvideox.published import (
+        build_backbone,
+        build_branch,
+        build_text_encoder,
+        build_vae,
+    )
 
     with torch.device("meta"):
         backbone = build_backbone(name, rank=rank)
@@ -44,7 +50,7 @@ def published_sizes(name: str = "CogVideoX-5b-I2V", rank: int = 0, quantization:
     headers["transformer"] = {
         key.replace(".base_layer", ""): entry for key, entry in state.items() if "lora_" not in key
     }
-    return model_sizes(headers, backbone.config, models["vae"].config, quantization=quantization)
+    return model_sizes(headers, backbone_of(backbone).facts, models["vae"].config, quantization=quantization)
 
 
 def _header(state: dict) -> dict:

@@ -24,11 +24,16 @@ from peft import LoraConfig
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from videopainter import CogvideoXBranchModel, VideoPainterTransformer3DModel
+from videopainter.models.backbones.cogvideox.published import (
+    build_text_encoder,
+    build_vae,
+    default_dtype,
+    without_storage,
+)
 from videopainter.models.backbones.registry import backbone_of
 from videopainter.models.id_adapter import TARGET_MODULES
 from videopainter.models.id_resample import HoleTokens, IDResample
 from videopainter.models.live_bytes import LiveBytes, fused_attention, weights_of
-from videopainter.models.published import build_text_encoder, build_vae, default_dtype, without_storage
 from videopainter.training.model import InpaintingModel, freeze_all_but_branch, freeze_all_but_lora
 
 GIB = 2**30

@@ -20,8 +20,8 @@ from videopainter.cli.running import run_door
 from videopainter.data.images import write_image
 from videopainter.data.video.reader import VideoWriter, open_video
 from videopainter.files import fingerprint
+from videopainter.models.checkpoint_files import read_config
 from videopainter.models.id_adapter import IDAdapter
-from videopainter.pipelines.loading import read_config
 from videopainter.runs.weights import lora_ranks
 
 REPO = Path(__file__).resolve().parents[1]

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from videopainter.pipelines.edge_matching import match_edges
 from videopainter.pipelines.settings import InpaintSettings
+from videopainter.vision.edge_matching import match_edges
 from videopainter.vision.membrane import membrane
 
 HEIGHT, WIDTH = 70, 101

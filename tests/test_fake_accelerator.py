@@ -22,9 +22,8 @@ from transformers import T5TokenizerFast
 from videopainter import VideoPainterPipeline
 from videopainter.data.clip import ArrayFrames, ArrayMasks
 from videopainter.data.training.sample_order import SampleKey
-from videopainter.models import published
 from videopainter.models.backbones import noise
-from videopainter.models.backbones.cogvideox import adapter, sampler
+from videopainter.models.backbones.cogvideox import adapter, published, sampler
 from videopainter.models.backbones.denoiser import Denoiser
 from videopainter.models.backbones.registry import backbone_of
 from videopainter.models.id_adapter import IDAdapter

@@ -37,7 +37,7 @@ from videopainter.files import TOKEN, temporary
 from videopainter.runs.processes import Shard
 from videopainter.training.cache.reader import LatentCache
 from videopainter.training.cache.settings import FORMAT, CacheSettings, CacheSizes, differences, weights_identity
-from videopainter.training.encoding import encode_captions, encode_pixels, load_text_encoder, load_vae
+from videopainter.training.encoding import encode_captions, encode_pixels, frozen_text_encoder, frozen_vae
 
 REPO = Path(__file__).resolve().parents[1]
 DOOR = REPO / "train" / "cache_latents.py"
@@ -113,7 +113,7 @@ def folder(meta: Path, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def vae():
-    return load_vae(MODEL, torch.float32, slicing=True)
+    return frozen_vae(MODEL, torch.float32, slicing=True)
 
 
 def settings(meta: Path, others: dict | None = None, **changes) -> CacheSettings:
@@ -136,7 +136,7 @@ def same(a, b) -> bool:
 def test_first_epochs_equal_training_on_the_fly(meta: Path, folder: Path, vae):
     """Every batch of the first `variants` epochs, clips and single frames, latents and captions, to the bit."""
     cache, training_set = LatentCache(folder, settings(meta)), TrainingSet(set_options(meta))
-    tokenizer, text_encoder = load_text_encoder(MODEL, torch.float32)
+    tokenizer, text_encoder = frozen_text_encoder(MODEL, torch.float32)
     order = SampleOrder(cache.rows, 2, 1, 0, seed=7, mix_train_ratio=0.5)
     kinds = set()
     for _, keys in zip(range(VARIANTS * order.batches_per_epoch), order.batches()):
@@ -223,7 +223,7 @@ def test_encoding_is_the_pipelines_own(vae):
 
 
 def test_captions_are_encoded_as_upstream_does():
-    tokenizer, text_encoder = load_text_encoder(MODEL, torch.float32)
+    tokenizer, text_encoder = frozen_text_encoder(MODEL, torch.float32)
     texts = ["a red ball", "", "a red ball", "word " * 80]
     got = encode_captions(tokenizer, text_encoder, texts, 56)
     pipe = VideoPainterPipeline.__new__(VideoPainterPipeline)

@@ -11,8 +11,10 @@ import pytest
 from conftest import moving_mask, noise_video
 
 from videopainter import load_pipeline
-from videopainter.pipelines.loading import check_checkpoints, check_quantization, choose_memory
+from videopainter.models.checks import check_checkpoints
 from videopainter.pipelines.memory import Workload
+from videopainter.pipelines.placement import choose_memory
+from videopainter.pipelines.quantization import check_quantization
 
 TINY = Path(__file__).parents[1] / "ckpt" / "tiny"
 MODEL, BRANCH = TINY / "CogVideoX-5b-I2V", TINY / "VideoPainter" / "checkpoints" / "branch"
@@ -143,7 +145,7 @@ def test_unknown_names():
 
 def test_importing_and_checking_need_no_torch():
     code = (
-        "import sys, videopainter; from videopainter.pipelines.loading import check_checkpoints;"
+        "import sys, videopainter; from videopainter.models.checks import check_checkpoints;"
         "from videopainter.pipelines.settings import InpaintSettings;"
         f"check_checkpoints({str(MODEL)!r}, {str(BRANCH)!r}, {str(ADAPTER)!r});"
         "assert 'torch' not in sys.modules and 'diffusers' not in sys.modules"

@@ -13,9 +13,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from videopainter.models.backbones.cogvideox import decoder
 from videopainter.models.backbones.cogvideox.adapter import CogVideoX
 from videopainter.models.backbones.cogvideox.codec import CogVideoXCodec, rechunk
+from videopainter.models.backbones.cogvideox.published import build_backbone, build_branch, build_vae, without_storage
 from videopainter.models.id_resample import ClipMemory, HoleTokens, IDResample
 from videopainter.models.live_bytes import LiveBytes, fused_attention, weights_of
-from videopainter.models.published import build_backbone, build_branch, build_vae, without_storage
 from videopainter.pipelines.memory import (
     FILLER_ROOM,
     GIB,

@@ -20,7 +20,7 @@ from conftest import adapter_flags, clean_process
 from safetensors.torch import load_file
 
 from videopainter.cli.train import train_branch, train_id_adapter
-from videopainter.models.adapter_file import FILE_NAME
+from videopainter.models.checkpoint_files import ADAPTER_FILE
 from videopainter.training.tracking.trackers import read_metrics
 
 ENGINES = {
@@ -34,7 +34,7 @@ ENGINES = {
         "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
     },
 }
-WEIGHTS = {"branch": "branch/diffusion_pytorch_model.safetensors", "id_adapter": FILE_NAME}
+WEIGHTS = {"branch": "branch/diffusion_pytorch_model.safetensors", "id_adapter": ADAPTER_FILE}
 
 
 def two_processes(kind: str, engine: str, runs: list[list[str]], told: Path) -> None:

@@ -11,7 +11,7 @@ from videopainter.cli.inpaint import read_options
 from videopainter.data.clip import ArrayFrames, ArrayMasks
 from videopainter.models.id_resample import IDResample
 from videopainter.pipelines.denoise import Interrupted
-from videopainter.pipelines.loading import place
+from videopainter.pipelines.placement import place
 from videopainter.pipelines.prompts import PromptTrack
 from videopainter.pipelines.settings import InpaintSettings
 from videopainter.pipelines.step_cache import StepCache, enable_step_cache, read_ratios

@@ -21,8 +21,8 @@ from videopainter import CogvideoXBranchModel, load_pipeline
 from videopainter.cli.train import train_branch, train_id_adapter
 from videopainter.data.training.sample_order import SampleKey
 from videopainter.errors import InputError
-from videopainter.models.adapter_file import FILE_NAME
 from videopainter.models.backbones.registry import backbone_of
+from videopainter.models.checkpoint_files import ADAPTER_FILE
 from videopainter.models.id_adapter import IDAdapter
 from videopainter.models.id_resample import HoleTokens
 from videopainter.training.checkpoints import CheckpointFolder, Position, damage_of
@@ -253,7 +253,7 @@ def test_an_adapter_is_trained_and_loads(flags, checkpoint, tmp_path, form):
     assert train_id_adapter(flags(tmp_path, **changes)) == 0
     folder = tmp_path / "checkpoint-4"
     assert IDAdapter.read(folder) == IDAdapter(form, 4, 2.0, 0.0)
-    weights = load_file(folder / FILE_NAME)
+    weights = load_file(folder / ADAPTER_FILE)
     assert any(float(tensor.abs().max()) > 0 for name, tensor in weights.items() if "lora_B" in name)
     pipe = load_pipeline(checkpoint, inpainting_branch=checkpoint / "branch", id_adapter=folder, dtype=torch.float32)
     assert pipe.id_adapter.form == form
@@ -264,7 +264,7 @@ def test_resumed_adapter_equals_uninterrupted(flags, checkpoint, tmp_path):
     train_id_adapter(flags(tmp_path / "whole", **changes))
     shutil.copytree(tmp_path / "whole/checkpoint-2", tmp_path / "part/checkpoint-2")
     train_id_adapter(flags(tmp_path / "part", resume_from_checkpoint="checkpoint-2", **changes))
-    a, b = (load_file(tmp_path / run / "checkpoint-4" / FILE_NAME) for run in ("whole", "part"))
+    a, b = (load_file(tmp_path / run / "checkpoint-4" / ADAPTER_FILE) for run in ("whole", "part"))
     assert_same(a, b)
 
 

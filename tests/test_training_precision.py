@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from videopainter.cli.train import read_options, train_branch, train_id_adapter
 from videopainter.errors import InputError
-from videopainter.models.adapter_file import FILE_NAME
+from videopainter.models.checkpoint_files import ADAPTER_FILE
 from videopainter.training.engine import frozen_dtype
 from videopainter.training.tasks import AdapterTask, BranchTask
 from videopainter.training.tracking.trackers import read_metrics
@@ -80,5 +80,5 @@ def test_a_cpu_trains_with_a_gpus_dtypes(flags, checkpoint, tmp_path, monkeypatc
     frozen = {p.dtype for name, p in built[1].named_parameters() if not p.requires_grad and "transformer" in name}
     assert frozen == {torch.bfloat16}
     assert {p.dtype for p in built[1].parameters() if p.requires_grad} == {torch.float32}
-    name = "branch/diffusion_pytorch_model.safetensors" if kind == "branch" else FILE_NAME
+    name = "branch/diffusion_pytorch_model.safetensors" if kind == "branch" else ADAPTER_FILE
     assert {t.dtype for t in load_file(tmp_path / "bf16/checkpoint-2" / name).values()} == {torch.float32}

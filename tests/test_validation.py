@@ -30,7 +30,7 @@ from videopainter.errors import InputError
 from videopainter.models.backbones.registry import backbone_of
 from videopainter.models.id_adapter import ADAPTER_NAME, IDAdapter
 from videopainter.training.cache.reader import LatentCache
-from videopainter.training.encoding import load_text_encoder, load_vae
+from videopainter.training.encoding import frozen_text_encoder, frozen_vae
 from videopainter.training.model import InpaintingModel, freeze_all_but_branch, freeze_all_but_lora
 from videopainter.training.objective import Objective
 from videopainter.training.options import ConditionOptions
@@ -415,8 +415,8 @@ def cache(csv, tmp_path_factory) -> LatentCache:
 
 
 def test_a_cache_of_the_clips_gives_the_same_loss(csv, tmp_path, cache):
-    tokenizer, text_encoder = load_text_encoder(TINY, torch.float32)
-    live = Encoders(vae=load_vae(TINY, torch.float32, slicing=True), tokenizer=tokenizer, text_encoder=text_encoder)
+    tokenizer, text_encoder = frozen_text_encoder(TINY, torch.float32)
+    live = Encoders(vae=frozen_vae(TINY, torch.float32, slicing=True), tokenizer=tokenizer, text_encoder=text_encoder)
     model = make_model(text_embed_dim=text_encoder.config.d_model, max_text_seq_length=56)
     common = {"model": model, "text_length": 56, "validation_samples": 2}
     cached = make_setup(csv, tmp_path / "cached", encoders=None, cache=cache, **common)

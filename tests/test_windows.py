@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from videopainter.pipelines.settings import InpaintSettings, working_size
-from videopainter.pipelines.windows import blend_weights, latent_count, plan_windows
+from videopainter.models.backbones.grid import FINEST
+from videopainter.pipelines.settings import InpaintSettings
+from videopainter.pipelines.windows import blend_weights, plan_windows
 
 LENGTHS = [1, 2, 4, 5, 6, 48, 49, 50, 53, 85, 86, 137, 200, 490]
 SHAPES = [(49, 0), (49, 1), (49, 13), (49, 45), (9, 0), (9, 5), (5, 0)]
@@ -45,7 +46,7 @@ def test_blend_weights_add_up_to_one(total, size, overlap, mode):
     plan = plan_windows(total, size, overlap)
     total_weight = np.zeros(plan.num_latents)
     for window, weight in zip(plan.windows, blend_weights(plan, mode), strict=True):
-        assert len(weight) == latent_count(window.num_frames)
+        assert len(weight) == FINEST.latent_frames(window.num_frames)
         assert weight.min() >= 0
         total_weight[window.latent_start : window.latent_stop] += weight
     np.testing.assert_allclose(total_weight, 1, atol=1e-12)
@@ -95,4 +96,4 @@ def test_settings_that_do_not_fit(options, message):
     [((480, 720), (480, 720)), ((540, 960), (448, 784)), ((1920, 1080), (784, 448)), ((7, 4000), (32, 14048))],
 )
 def test_working_size_keeps_area_and_aspect(size, expected):
-    assert working_size(*size, area=480 * 720) == expected
+    assert FINEST.working_size(*size, area=480 * 720) == expected

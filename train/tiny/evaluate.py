@@ -16,8 +16,9 @@ from videopainter.cli.running import run_door
 from videopainter.errors import InputError
 from videopainter.files import sha256_file, write_json
 from videopainter.flags import flag, switch
-from videopainter.pipelines.loading import check_checkpoints
-from videopainter.pipelines.settings import InpaintSettings, is_frame_count
+from videopainter.models.backbones.grid import FINEST
+from videopainter.models.checks import check_checkpoints
+from videopainter.pipelines.settings import InpaintSettings
 
 BACKBONE, BRANCH_FOLDER, ADAPTER = "CogVideoX-5b-I2V", "VideoPainter/checkpoints/branch", "VideoPainterID/checkpoints"
 
@@ -58,7 +59,7 @@ class EvaluationOptions:
                 f"clips, long_clips: expected 2 or more (or one of them 0), as intervals need two clips, "
                 f"got {self.clips} and {self.long_clips}"
             )
-        if not is_frame_count(self.num_frames) or self.num_frames < 5:
+        if not FINEST.is_frame_count(self.num_frames) or self.num_frames < 5:
             raise InputError(f"num_frames: expected 4k+1, 5 or more, got {self.num_frames}")
         if not self.prev_clip_weights or min(self.prev_clip_weights) < 0:
             raise InputError(f"prev_clip_weights: expected numbers of 0 or more, got {self.prev_clip_weights}")

@@ -15,7 +15,7 @@ from videopainter.metrics.networks.perceptual import clip_haarpsi
 from videopainter.metrics.pixels import clip_psnr, clip_ssim
 from videopainter.models.backbones.registry import codec_of
 from videopainter.pipelines.conditioning import to_uint8_frames, to_video_tensor
-from videopainter.pipelines.edge_matching import match_edges
+from videopainter.vision.edge_matching import match_edges
 from videopainter.vision.fillers import BASELINES
 
 FIDELITY = {"PSNR": clip_psnr, "SSIM": clip_ssim, "HaarPSI": clip_haarpsi}

@@ -18,7 +18,7 @@ from videopainter.errors import InputError
 from videopainter.files import make_folder
 from videopainter.flags import check_ranges, flag, switch
 from videopainter.locks import held
-from videopainter.pipelines.loading import check_checkpoints
+from videopainter.models.checks import check_checkpoints
 from videopainter.runs.options import ModelOptions
 from videopainter.runs.processes import Shard
 from videopainter.runs.weights import BACKBONE, find_tiny
@@ -198,12 +198,12 @@ def encode_all(plan: CachePlan, writer: CacheWriter, device: str, shard: Shard) 
     """Encode captions, then clips: one model in memory at a time, and none where nothing is missing."""
     import torch
 
-    from videopainter.training.encoding import encode_captions, encode_pixels, load_text_encoder, load_vae
+    from videopainter.training.encoding import encode_captions, encode_pixels, frozen_text_encoder, frozen_vae
 
     options, settings = plan.options, writer.settings
     dtype, progress = getattr(torch, settings.dtype), not options.quiet and shard.rank == 0
     if writer.pending_texts:
-        tokenizer, text_encoder = load_text_encoder(plan.model_path, dtype)
+        tokenizer, text_encoder = frozen_text_encoder(plan.model_path, dtype)
         text_encoder.to(device)
         length = settings.max_text_seq_length
         writer.write_texts(
@@ -212,7 +212,7 @@ def encode_all(plan: CachePlan, writer: CacheWriter, device: str, shard: Shard) 
         del text_encoder
     if not writer.pending_latents:
         return 0
-    vae = load_vae(plan.model_path, dtype, slicing=options.enable_slicing, tiling=options.enable_tiling).to(device)
+    vae = frozen_vae(plan.model_path, dtype, slicing=options.enable_slicing, tiling=options.enable_tiling).to(device)
     encode = partial(
         encode_pixels,
         vae,

@@ -15,7 +15,8 @@ from videopainter.data.training.training_set import TrainingSet, TrainingSetOpti
 from videopainter.errors import InputError, complain
 from videopainter.files import make_folder
 from videopainter.locks import held, sweep
-from videopainter.pipelines.loading import check_checkpoints, read_config
+from videopainter.models.checkpoint_files import read_config
+from videopainter.models.checks import check_checkpoints
 from videopainter.training.checkpoints import CheckpointFolder, check_processes
 from videopainter.training.ema import EMAOptions
 from videopainter.training.optimizers import OptimizerOptions, check_optimizer

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from videopainter.files import replacing
-from videopainter.models.adapter_file import FILE_NAME, adapter_file
+from videopainter.models.checkpoint_files import ADAPTER_FILE, adapter_file
 from videopainter.models.finite import check_weights
 from videopainter.models.id_resample import FORMS
 
@@ -75,7 +75,7 @@ class IDAdapter:
 
         The LoRA's part of the metadata is diffusers' own, so `load_lora_weights` honours alpha, too.
         """
-        path = Path(folder) / FILE_NAME
+        path = Path(folder) / ADAPTER_FILE
         metadata = {
             "format": "pt",
             "lora_adapter_metadata": json.dumps(self.lora_config(prefix=True), sort_keys=True),

@@ -47,7 +47,7 @@ def denoise_window(
     """
     # 1. Latents in front fill the first patches; they are denoised with the others and cut off at the end
     num_latents = conditions.video_latents.shape[1]
-    added = pipe.backbone.layout.missing(num_latents)
+    added = pipe.backbone.grid.missing(num_latents)
     conditions = conditions.map(lambda x: pad_front(x, added))
     original = conditions.video_latents
     kept = conditions.mask if settings.kept_latents == "nearest" else conditions.touched

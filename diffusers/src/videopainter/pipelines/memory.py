@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from videopainter.pipelines.settings import TEMPORAL_COMPRESSION
+from videopainter.models.backbones.grid import FINEST, LatentGrid
+from videopainter.models.backbones.protocol import Facts
 
 GIB = 2**30
 RESERVE, USABLE = GIB, 0.95
 MODES = ("full", "model_offload", "group_offload", "sequential")  # fastest first
-TILE = (240, 360)  # pixels, see `loading.tile`
 
 # Bytes per pixel of frame or tile, in bfloat16 with the published VAE (128 channels at full resolution).
 _ENCODE, _DECODE, _TILED_DECODE = 19_060, 33_040, 33_500
@@ -68,8 +68,8 @@ class ModelSizes:
     width: int = 3072
     num_layers: int = 42
     text_tokens: int = 226
-    patch_size: int = 2
-    patch_size_t: int = 1
+    grid: LatentGrid = FINEST
+    tile: tuple[int, int] = (240, 360)
     channels: int = _PUBLISHED_CHANNELS  # of the VAE at full resolution
     itemsize: int = 2
 
@@ -92,14 +92,14 @@ class Choice:
 
 def encode_bytes(sizes: ModelSizes, work: Workload, *, tiling: bool) -> float:
     """Peak of encoding a window."""
-    pixels, part = work.height * work.width, _tile_pixels(work, tiling)
+    pixels, part = work.height * work.width, _tile_pixels(sizes, work, tiling)
     each = _ENCODE if part < _LARGE else _ENCODE_LARGE
     return (part * each + pixels * _ENCODE_FRAME * work.num_frames) * _vae_factor(sizes)
 
 
 def decode_bytes(sizes: ModelSizes, work: Workload, *, tiling: bool) -> float:
     """Peak of the streamed decode, at any length."""
-    pixels, part = work.height * work.width, _tile_pixels(work, tiling)
+    pixels, part = work.height * work.width, _tile_pixels(sizes, work, tiling)
     peak = pixels * _DECODE if part == pixels else part * _TILED_DECODE + pixels * _TILED_WHOLE
     return peak * _vae_factor(sizes)
 
@@ -125,16 +125,14 @@ def step_bytes(sizes: ModelSizes, work: Workload) -> float:
 
 def video_tokens(sizes: ModelSizes, work: Workload) -> int:
     """Video tokens of a window."""
-    latents = (work.num_frames - 1) // TEMPORAL_COMPRESSION + 1
-    patch = 8 * sizes.patch_size
-    return -(-latents // sizes.patch_size_t) * (work.height // patch) * (work.width // patch)
+    return sizes.grid.num_tokens(work.num_frames, work.height, work.width)
 
 
-def _tile_pixels(work: Workload, tiling: bool) -> int:
+def _tile_pixels(sizes: ModelSizes, work: Workload, tiling: bool) -> int:
     """Pixels that go through the VAE at a time."""
     if not tiling:
         return work.height * work.width
-    return min(work.height, TILE[0]) * min(work.width, TILE[1])
+    return min(work.height, sizes.tile[0]) * min(work.width, sizes.tile[1])
 
 
 def _vae_factor(sizes: ModelSizes) -> float:
@@ -257,7 +255,7 @@ def _loaded(name: str, shape: list[int], itemsize: int, quantized: float | None)
     return math.ceil(numbers * quantized) + shape[0] * 4  # and a scale per row
 
 
-def block_sizes(tensors: Mapping[str, int], prefix: str = "transformer_blocks.") -> tuple[int, int]:
+def block_sizes(tensors: Mapping[str, int], prefix: str) -> tuple[int, int]:
     """Bytes of the largest block, and of all that lies outside blocks."""
     blocks: dict[str, int] = {}
     outside = 0
@@ -272,7 +270,7 @@ def block_sizes(tensors: Mapping[str, int], prefix: str = "transformer_blocks.")
 
 def model_sizes(
     headers: Mapping[str, Mapping[str, Any]],
-    config: Mapping[str, Any],
+    backbone: Facts,
     vae_config: Mapping[str, Any],
     *,
     itemsize: int = 2,
@@ -284,21 +282,21 @@ def model_sizes(
     # T5's embedding may stand in its file twice; it is one tensor.
     text = {name: size for name, size in parts["text_encoder"].items() if "encoder.embed_tokens" not in name}
     adapters = sum(parts.get("adapters", {}).values())
-    block, outside = block_sizes(parts["transformer"])
+    block, outside = block_sizes(parts["transformer"], f"{backbone.blocks}.")
     leaves: Iterable[int] = (size for part in (text, parts["transformer"], parts["vae"]) for size in part.values())
     return ModelSizes(
         text_encoder=sum(text.values()),
         transformer=sum(parts["transformer"].values()) + adapters,
         vae=sum(parts["vae"].values()),
         branch=sum(parts.get("branch", {}).values()),
-        largest_block=block + adapters // config["num_layers"],
+        largest_block=block + adapters // backbone.num_layers,
         outside_blocks=outside,
         largest_leaf=max(leaves),
-        width=config["num_attention_heads"] * config["attention_head_dim"],
-        num_layers=config["num_layers"],
-        text_tokens=config.get("max_text_seq_length", 226),
-        patch_size=config.get("patch_size", 2),
-        patch_size_t=config.get("patch_size_t") or 1,
+        width=backbone.width,
+        num_layers=backbone.num_layers,
+        text_tokens=backbone.text_tokens,
+        grid=backbone.grid,
+        tile=backbone.tile,
         channels=vae_config.get("block_out_channels", [_PUBLISHED_CHANNELS])[0],
         itemsize=itemsize,
     )

@@ -6,14 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from videopainter.flags import MAX_INT, MAX_SIDE, check_ranges, check_size, flag, switch
-
-TEMPORAL_COMPRESSION = 4  # of CogVideoX's VAE: 4k+1 frames become k+1 latent frames
-SIZE_MULTIPLE = 16  # VAE 8 × patch 2
-
-
-def is_frame_count(frames: int) -> bool:
-    """Whether a count is 4k+1, what the VAE maps onto whole latent frames."""
-    return frames >= 1 and (frames - 1) % TEMPORAL_COMPRESSION == 0
+from videopainter.models.backbones.grid import FINEST
 
 
 @dataclass(kw_only=True)
@@ -37,10 +30,10 @@ class SamplingSettings:
     height: int | None = flag(
         None,
         "Model height, a multiple of 16. Default: the backbone's area at the video's aspect.",
-        least=SIZE_MULTIPLE,
+        least=FINEST.multiple,
         most=MAX_SIDE,
     )
-    width: int | None = flag(None, "Model width, a multiple of 16.", least=SIZE_MULTIPLE, most=MAX_SIDE)
+    width: int | None = flag(None, "Model width, a multiple of 16.", least=FINEST.multiple, most=MAX_SIDE)
     overlap_frames: int = flag(0, "Frames neighbouring windows share, 4k+1; 0 means 1.", least=0, most=4093)
     blend: Literal["linear", "average"] = flag("linear", "How overlapping windows are joined (release: average).")
     mask_add: bool = switch(True, "Add branch features to background tokens only.")  # the paper's "select"
@@ -86,7 +79,7 @@ class SamplingSettings:
             raise ValueError(f"size: expected both height and width or neither, got {self.height} x {self.width}")
         for name, value in (("height", self.height), ("width", self.width)):
             if value is not None:
-                _expect(value % SIZE_MULTIPLE == 0, name, f"a multiple of {SIZE_MULTIPLE}", value)
+                _expect(value % FINEST.multiple == 0, name, f"a multiple of {FINEST.multiple}", value)
         if self.height is not None and self.width is not None:
             check_size("height, width", self.height, self.width)
 
@@ -104,9 +97,11 @@ class InpaintSettings(SamplingSettings):
         super().__post_init__()
 
     def _check_windows(self) -> None:
-        _expect(is_frame_count(self.num_frames), "frames of a window", "4k+1 (1, 5, 9, ..., 49)", self.num_frames)
+        _expect(FINEST.is_frame_count(self.num_frames), "frames of a window", FINEST.frame_counts(49), self.num_frames)
         overlap = self.overlap_frames
-        _expect(overlap == 0 or is_frame_count(overlap), "overlap_frames", "0 or 4k+1 (1, 5, 9, 13, ...)", overlap)
+        _expect(
+            overlap == 0 or FINEST.is_frame_count(overlap), "overlap_frames", f"0 or {FINEST.frame_counts()}", overlap
+        )
         _expect(
             overlap < self.num_frames or (overlap <= 1 and self.num_frames == 1),
             "overlap_frames",
@@ -127,14 +122,3 @@ class InpaintSettings(SamplingSettings):
 def _expect(condition: bool, name: str, expected: str, got: object) -> None:
     if not condition:
         raise ValueError(f"{name}: expected {expected}, got {got}")
-
-
-def working_size(video_height: int, video_width: int, area: int) -> tuple[int, int]:
-    """Height and width, multiples of 16, close to `area` pixels in the aspect of the video.
-
-    Example: a 960×540 video on a 480×720 backbone gives 448×784.
-    """
-    scale = (area / (video_height * video_width)) ** 0.5
-    height = max(1, round(video_height * scale / SIZE_MULTIPLE)) * SIZE_MULTIPLE
-    width = max(1, round(video_width * scale / SIZE_MULTIPLE)) * SIZE_MULTIPLE
-    return height, width

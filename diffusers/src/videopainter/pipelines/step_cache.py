@@ -125,7 +125,7 @@ def _pab(pipe: Any, cache: StepCache) -> Any:
     return PyramidAttentionBroadcastConfig(
         spatial_attention_block_skip_range=int(cache.value),
         spatial_attention_timestep_skip_range=PAB_TIMESTEPS,
-        spatial_attention_block_identifiers=("transformer_blocks",),
+        spatial_attention_block_identifiers=(pipe.backbone.facts.blocks,),
         current_timestep_callback=lambda: int(pipe.current_timestep),
     )
 

@@ -6,6 +6,7 @@ so that the decoder's temporal cache runs through the whole video. A killed run 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,11 +22,11 @@ from videopainter.data.reshape import resize_frames, resize_masks
 from videopainter.models.finite import check_result
 from videopainter.pipelines.conditioning import make_conditions, to_uint8_frames, to_video_tensor
 from videopainter.pipelines.denoise import WindowRun, denoise_window
-from videopainter.pipelines.edge_matching import match_edges
 from videopainter.pipelines.prompts import PromptTrack
-from videopainter.pipelines.settings import InpaintSettings, working_size
+from videopainter.pipelines.settings import InpaintSettings
 from videopainter.pipelines.store import WindowStore
 from videopainter.pipelines.windows import Window, WindowPlan, blend_weights, plan_windows
+from videopainter.vision.edge_matching import match_edges
 
 
 @dataclass
@@ -72,7 +73,7 @@ def make_job(
         raise ValueError(f"first frame: expected {size[1]}x{size[0]} pixels, got shape {first_frame.shape}")
     if settings.first_frame_gt and first_frame is None:
         raise ValueError("first_frame_gt: expected a filled first frame to take as known, got none")
-    plan = plan_windows(len(frames), settings.num_frames, settings.overlap_frames)
+    plan = plan_windows(len(frames), settings.num_frames, settings.overlap_frames, pipe.backbone.grid)
     if noise is not None and len(noise) != len(plan.windows):
         raise ValueError(f"latents: expected noise for each of {len(plan.windows)} windows, got {len(noise)}")
     height, width = working_size_of(pipe, settings, frames)
@@ -94,8 +95,8 @@ def working_size_of(pipe: Any, settings: InpaintSettings, frames: FrameSource) -
     """Height and width that the model works at: as set, else the backbone's own area in the aspect of the frames."""
     if settings.height is not None and settings.width is not None:
         return settings.height, settings.width
-    config, scale = pipe.transformer.config, pipe.vae_scale_factor_spatial
-    return working_size(frames.height, frames.width, config.sample_height * config.sample_width * scale**2)
+    backbone = pipe.backbone
+    return backbone.grid.working_size(frames.height, frames.width, math.prod(backbone.facts.trained_size))
 
 
 def _window_seeds(settings: InpaintSettings, generator: torch.Generator | None, plan: WindowPlan) -> list[int]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from videopainter.pipelines.settings import TEMPORAL_COMPRESSION, is_frame_count
+from videopainter.models.backbones.grid import FINEST, LatentGrid
 
 
 @dataclass(frozen=True)
@@ -20,18 +20,17 @@ class Window:
     index: int
     start: int
     stop: int
+    latent_start: int
+    latent_stop: int
+
+    @classmethod
+    def at(cls, index: int, start: int, num_frames: int, grid: LatentGrid) -> Window:
+        latent_start = start // grid.temporal
+        return cls(index, start, start + num_frames, latent_start, latent_start + grid.latent_frames(num_frames))
 
     @property
     def num_frames(self) -> int:
         return self.stop - self.start
-
-    @property
-    def latent_start(self) -> int:
-        return self.start // TEMPORAL_COMPRESSION
-
-    @property
-    def latent_stop(self) -> int:
-        return self.latent_start + latent_count(self.num_frames)
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class WindowPlan:
 
     @property
     def num_latents(self) -> int:
-        return latent_count(self.padded_frames)
+        return self.windows[-1].latent_stop
 
     def head(self, count: int) -> WindowPlan:
         """The plan of the first `count` windows alone."""
@@ -57,18 +56,16 @@ class WindowPlan:
         return self.windows[window.index + 1] if window.index + 1 < len(self.windows) else None
 
 
-def latent_count(frames: int) -> int:
-    """Latent frames of 4k+1 video frames: k+1."""
-    return (frames - 1) // TEMPORAL_COMPRESSION + 1
-
-
-def plan_windows(total_frames: int, num_frames: int = 49, overlap_frames: int = 0) -> WindowPlan:
+def plan_windows(
+    total_frames: int, num_frames: int = 49, overlap_frames: int = 0, grid: LatentGrid = FINEST
+) -> WindowPlan:
     """Cover `total_frames` with windows of `num_frames` that share `overlap_frames` with their neighbours.
 
     The video is padded to 4k+1 frames (the padding is cut off again at the end). The last window is moved back so
     that it ends with the video. A video shorter than a window gets one window of its own length.
 
     Args:
+        grid: Of the backbone.
         overlap_frames: 0 or 4k+1. 0, the release's setting, means one shared frame, as its latent arithmetic assumed.
 
     Raises:
@@ -76,16 +73,16 @@ def plan_windows(total_frames: int, num_frames: int = 49, overlap_frames: int = 
     """
     if total_frames < 1:
         raise ValueError(f"expected a video of at least one frame, got {total_frames}")
-    assert is_frame_count(num_frames) and (overlap_frames == 0 or is_frame_count(overlap_frames))
-    padded = -(-(total_frames - 1) // TEMPORAL_COMPRESSION) * TEMPORAL_COMPRESSION + 1
+    assert grid.is_frame_count(num_frames) and (overlap_frames == 0 or grid.is_frame_count(overlap_frames))
+    padded = grid.padded_frames(total_frames)
     if padded <= num_frames:
-        return WindowPlan(total_frames, padded, (Window(0, 0, padded),))
+        return WindowPlan(total_frames, padded, (Window.at(0, 0, padded, grid),))
     if num_frames == 1:
         raise ValueError(f"frames of a window: expected 5 or more for a video of {total_frames} frames, got 1")
     stride = num_frames - max(overlap_frames, 1)
     last = padded - num_frames
     starts = [*range(0, last, stride), last]
-    windows = tuple(Window(index, start, start + num_frames) for index, start in enumerate(starts))
+    windows = tuple(Window.at(index, start, num_frames, grid) for index, start in enumerate(starts))
     return WindowPlan(total_frames, padded, windows)
 
 

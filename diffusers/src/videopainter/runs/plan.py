@@ -15,8 +15,9 @@ from videopainter.data.masks.looks import mask_notes
 from videopainter.data.reshape import is_same_shape
 from videopainter.data.video.pictures import image_name_of
 from videopainter.errors import InputError, complain
+from videopainter.models.checks import check_checkpoints
 from videopainter.pipelines.first_frame import check_filler
-from videopainter.pipelines.loading import check_checkpoints, check_quantization
+from videopainter.pipelines.quantization import check_quantization
 from videopainter.pipelines.settings import InpaintSettings, SamplingSettings
 from videopainter.pipelines.step_cache import THRESHOLDS, StepCache, read_ratios
 from videopainter.runs.options import InpaintOptions, PromptOptions

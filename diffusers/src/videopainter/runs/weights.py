@@ -8,8 +8,8 @@ from pathlib import Path
 import videopainter
 from videopainter.errors import InputError
 from videopainter.files import sha256_text
-from videopainter.models.adapter_file import adapter_file
-from videopainter.pipelines.loading import read_config, read_safetensors_header
+from videopainter.models.backbones.registry import facts_of
+from videopainter.models.checkpoint_files import adapter_file, read_config, read_safetensors_header
 from videopainter.runs.manifest import Hasher, model_files
 from videopainter.runs.options import ModelOptions
 
@@ -89,8 +89,7 @@ def check_lora_fits(weights: Weights) -> None:
     """InputError where the extra LoRA's attention projections are not of the backbone's width."""
     if weights.lora is None:
         return
-    config = read_config(Path(weights.model_path) / "transformer")
-    width = config["num_attention_heads"] * config["attention_head_dim"]
+    width = facts_of(read_config(Path(weights.model_path) / "transformer")).width
     file = adapter_file(weights.lora)
     for key, entry in read_safetensors_header(file).items():
         if key.endswith("attn1.to_q.lora_A.weight") and entry["shape"][1] != width:

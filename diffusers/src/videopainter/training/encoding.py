@@ -14,16 +14,13 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLCogVideoX
-from transformers import AutoTokenizer, T5EncoderModel
 from transformers.integrations import deepspeed as hf_deepspeed
 
 from videopainter.data.training.sample_order import SampleKey
 from videopainter.data.training.training_set import TrainingSample
 from videopainter.models.backbones.registry import codec_of
-from videopainter.models.finite import check_weights
 from videopainter.pipelines.conditioning import encode_clips, to_video_tensor
-from videopainter.pipelines.loading import load_strictly
+from videopainter.pipelines.loading import load_text_encoder, load_vae
 from videopainter.training.draws import first_frame_noise
 
 
@@ -131,14 +128,14 @@ def encode_captions(
     return torch.cat([embeds[caption] for caption in captions])
 
 
-def load_vae(model_path: str | Path, dtype: torch.dtype, *, slicing: bool = False, tiling: bool = False) -> Any:
+def frozen_vae(model_path: str | Path, dtype: torch.dtype, *, slicing: bool = False, tiling: bool = False) -> Any:
     """A checkpoint's VAE, frozen, on the CPU.
 
     Args:
         slicing: Encode one sample of a batch at a time.
         tiling: Encode large frames in overlapping tiles: less memory, slightly other latents.
     """
-    vae = load_strictly(AutoencoderKLCogVideoX, Path(model_path) / "vae", dtype).eval().requires_grad_(False)
+    vae = load_vae(model_path, dtype).requires_grad_(False)
     if slicing:
         vae.enable_slicing()
     if tiling:
@@ -146,14 +143,11 @@ def load_vae(model_path: str | Path, dtype: torch.dtype, *, slicing: bool = Fals
     return vae
 
 
-def load_text_encoder(model_path: str | Path, dtype: torch.dtype) -> tuple[Any, Any]:
-    """A checkpoint's (tokenizer, frozen T5 encoder), on the CPU."""
-    folder = Path(model_path)
-    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+def frozen_text_encoder(model_path: str | Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    """A checkpoint's (tokenizer, frozen text encoder), on the CPU."""
     with _not_partitioned():
-        encoder = T5EncoderModel.from_pretrained(folder / "text_encoder", dtype=dtype, local_files_only=True)
-    check_weights(encoder.state_dict().items(), folder / "text_encoder")
-    return tokenizer, encoder.eval().requires_grad_(False)
+        tokenizer, encoder = load_text_encoder(model_path, dtype)
+    return tokenizer, encoder.requires_grad_(False)
 
 
 @contextmanager

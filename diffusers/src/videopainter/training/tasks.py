@@ -10,11 +10,10 @@ import torch
 from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import save_file
 
-from videopainter.models.adapter_file import FILE_NAME
-from videopainter.models.context_branch import CogvideoXBranchModel
+from videopainter.models.backbones.registry import backbone_of
+from videopainter.models.checkpoint_files import ADAPTER_FILE
 from videopainter.models.id_adapter import ADAPTER_NAME, IDAdapter
-from videopainter.models.transformer import VideoPainterTransformer3DModel
-from videopainter.pipelines.loading import load_strictly
+from videopainter.pipelines.loading import load_branch, load_transformer
 from videopainter.training.model import InpaintingModel, freeze_all_but_branch, freeze_all_but_lora
 from videopainter.training.options import TrainingOptions
 
@@ -51,7 +50,7 @@ class BranchTask:
     def build(self, options: TrainingOptions, frozen_dtype: torch.dtype) -> InpaintingModel:
         transformer = _load_backbone(options, frozen_dtype)
         torch.manual_seed(options.data.seed)  # a new branch has layers that start at random
-        branch = _load_branch(options) or CogvideoXBranchModel.from_transformer(
+        branch = _load_branch(options) or backbone_of(transformer).classes.branch.from_transformer(
             transformer,
             num_layers=options.model.branch_layer_num,
             wo_text=options.model.wo_text,
@@ -114,7 +113,7 @@ class AdapterTask:
     def write(self, model: InpaintingModel, state: Mapping[str, torch.Tensor], folder: Path) -> None:
         weights = get_peft_model_state_dict(model.transformer, state_dict=dict(state), adapter_name=ADAPTER_NAME)
         self.description.save(folder, {name: tensor.float() for name, tensor in weights.items()})
-        assert (folder / FILE_NAME).is_file()
+        assert (folder / ADAPTER_FILE).is_file()
 
     def adapter(self, model: InpaintingModel) -> IDAdapter | None:
         return self.description if model.id_form else None
@@ -127,13 +126,12 @@ def describe_adapter(options: TrainingOptions, hole_fill: float) -> IDAdapter:
 
 
 def _load_backbone(options: TrainingOptions, dtype: torch.dtype) -> Any:
-    folder = Path(options.model.pretrained_model_name_or_path) / "transformer"
-    return load_strictly(VideoPainterTransformer3DModel, folder, dtype)
+    return load_transformer(options.model.pretrained_model_name_or_path, dtype)
 
 
 def _load_branch(options: TrainingOptions) -> Any:
     path = options.model.cogvideox_branch_name_or_path
-    return None if path is None else load_strictly(CogvideoXBranchModel, Path(path), torch.float32)
+    return None if path is None else load_branch(options.model.pretrained_model_name_or_path, path, torch.float32)
 
 
 def _prepare_checkpointing(model: InpaintingModel, options: TrainingOptions) -> InpaintingModel:

@@ -10,7 +10,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 from accelerate import Accelerator
 from tqdm import tqdm
@@ -19,11 +18,11 @@ from videopainter.data.training.sample_order import SampleOrder
 from videopainter.data.training.training_set import TrainingSet, UnreadableLog
 from videopainter.files import WriteError, remove_folder, write_errors
 from videopainter.models.backbones.registry import backbone_of
-from videopainter.pipelines.loading import read_config
+from videopainter.pipelines.loading import load_scheduler
 from videopainter.training.cache.reader import LatentCache
 from videopainter.training.checkpoints import POSITION, STATE, CheckpointFolder, Position, check_processes
 from videopainter.training.ema import TrainedAverage
-from videopainter.training.encoding import EncodedBatch, load_text_encoder, load_vae
+from videopainter.training.encoding import EncodedBatch, frozen_text_encoder, frozen_vae
 from videopainter.training.engine import Engine, frozen_dtype, make_accelerator
 from videopainter.training.objective import Losses, Objective
 from videopainter.training.optimizers import build_lr_scheduler, build_optimizer, scaled_learning_rate
@@ -64,7 +63,7 @@ class Trainer:
         self.order = self._order()
         self.total_steps = self._total_steps()
         self.engine = self._engine()
-        self.scheduler = _load_scheduler(options.model.pretrained_model_name_or_path)
+        self.scheduler = load_scheduler(options.model.pretrained_model_name_or_path)
         adapter = options.adapter if self.engine.bare.id_form else None
         self.objective = Objective(
             backbone_of(self.engine.bare.transformer), self.scheduler, options.condition, adapter
@@ -117,18 +116,16 @@ class Trainer:
         model, device = self.options.model, self.accelerator.device
         dtype = frozen_dtype(model)
         path = model.pretrained_model_name_or_path
-        vae = load_vae(path, dtype, slicing=model.enable_slicing, tiling=model.enable_tiling).to(device)
-        tokenizer, text_encoder = load_text_encoder(path, dtype)
-        config = self.engine.bare.transformer.config
-        captions = CaptionEncoder(
-            tokenizer, text_encoder.to(device), model.max_text_seq_length or config.max_text_seq_length
-        )
+        vae = frozen_vae(path, dtype, slicing=model.enable_slicing, tiling=model.enable_tiling).to(device)
+        tokenizer, text_encoder = frozen_text_encoder(path, dtype)
+        facts = backbone_of(self.engine.bare.transformer).facts
+        captions = CaptionEncoder(tokenizer, text_encoder.to(device), model.max_text_seq_length or facts.text_tokens)
         return Encoder(
             vae,
             captions,
             seed=self.options.data.seed,
             hole_fill=float(self.engine.bare.branch.config.hole_fill),
-            image_to_video=config.in_channels > vae.config.latent_channels,
+            image_to_video=facts.image_conditioned,
         )
 
     # -- running
@@ -304,17 +301,11 @@ class Trainer:
         _logger.info("going on from %s (%s)", checkpoint, POSITION)
 
 
-def _load_scheduler(model_path: str) -> Any:
-    """The backbone's own noise schedule."""
-    folder = Path(model_path) / "scheduler"
-    name = read_config(folder, "scheduler_config.json")["_class_name"]
-    return getattr(diffusers, name).from_pretrained(folder)
-
-
 def build_validation(trainer: Trainer, trackers: Trackers) -> Validation:
     """The validation of a training, on its live modules."""
     options, bare, accelerator = trainer.options, trainer.engine.bare, trainer.accelerator
     chosen, encoder = options.validation, trainer.encoder
+    facts = backbone_of(bare.transformer).facts
     clips = ValidationClips(
         TrainingSet(chosen.set_options(options.data)),
         chosen.num_clips,
@@ -322,8 +313,8 @@ def build_validation(trainer: Trainer, trackers: Trackers) -> Validation:
         cache=LatentCache(chosen.val_latent_cache) if chosen.val_latent_cache else None,
         seed=chosen.validation_seed,
         hole_fill=float(bare.branch.config.hole_fill),
-        image_to_video=bare.transformer.config.in_channels > bare.transformer.config.out_channels,
-        max_text_seq_length=options.model.max_text_seq_length or bare.transformer.config.max_text_seq_length,
+        image_to_video=facts.image_conditioned,
+        max_text_seq_length=options.model.max_text_seq_length or facts.text_tokens,
         device=accelerator.device,
     )
     models = LiveModels(
@@ -357,8 +348,8 @@ def _encoder_loader(options: TrainingOptions, accelerator: Accelerator) -> Any:
     path = model.pretrained_model_name_or_path
 
     def load(text: bool) -> Encoders:
-        vae = load_vae(path, dtype, slicing=model.enable_slicing, tiling=model.enable_tiling)
-        tokenizer, text_encoder = load_text_encoder(path, dtype) if text else (None, None)
+        vae = frozen_vae(path, dtype, slicing=model.enable_slicing, tiling=model.enable_tiling)
+        tokenizer, text_encoder = frozen_text_encoder(path, dtype) if text else (None, None)
         if text_encoder is not None:
             text_encoder.to(accelerator.device)
         return Encoders(vae=vae, tokenizer=tokenizer, text_encoder=text_encoder)

@@ -73,10 +73,10 @@ class Denoiser:
             count_hole: Let the host wait for the device to count the hole's tokens. Without it the exact form of ID
                 resampling makes room for all; the compact one counts anyway, as it saves more than that costs.
         """
-        layout = self.backbone.layout
-        added = layout.missing(conditions.mask.shape[1])
+        grid = self.backbone.grid
+        added = grid.missing(conditions.mask.shape[1])
         conditions = conditions.map(lambda x: pad_front(x, added))
-        in_hole = token_mask(conditions.mask, layout.patch, layout.patch_t)
+        in_hole = token_mask(conditions.mask, grid.patch, grid.patch_t)
         hole = None
         if self.form is not None:
             room = in_hole.shape[1] if self.form == "exact" and not count_hole else None

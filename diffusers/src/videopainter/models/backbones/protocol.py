@@ -7,12 +7,12 @@ Latents are (B, T, C, h, w) everywhere outside of an adapter, whatever layout it
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import torch
 
-    from videopainter.models.backbones.layout import Layout
+    from videopainter.models.backbones.grid import LatentGrid
     from videopainter.models.id_resample import IDResample
 
 
@@ -20,10 +20,13 @@ class Facts(Protocol):
     """What the transformer's config says; see `CogVideoXFacts`."""
 
     family: str
-    layout: Layout
+    grid: LatentGrid
     parts: Sequence[str]  # subfolders of a checkpoint
     schedulers: Mapping[str, str]  # name of the flag -> class of diffusers
     branch_class: str
+    blocks: str  # attribute that holds the backbone's blocks, and what their weights' names begin with
+    tile: tuple[int, int]  # height and width of the VAE's tiles
+    config: Mapping[str, Any]
     shared_config: Sequence[str]  # what branch and backbone must have alike
     num_train_timesteps: int
 
@@ -48,8 +51,8 @@ class Facts(Protocol):
         ...
 
     @property
-    def working_area(self) -> int:
-        """Pixels of a frame that it was trained on."""
+    def trained_size(self) -> tuple[int, int]:
+        """Height and width that it was trained on; their area is what a video is worked at."""
         ...
 
 
@@ -132,16 +135,32 @@ class Process(Protocol):
         ...
 
 
+class Classes(NamedTuple):
+    """What a checkpoint's parts are loaded as."""
+
+    transformer: type
+    branch: type
+    vae: type
+    text_encoder: type
+
+
 class Backbone(Protocol):
     """The adapter of a family; see `CogVideoX`."""
+
+    @property
+    def classes(self) -> Classes: ...
 
     @property
     def facts(self) -> Facts: ...
 
     @property
-    def layout(self) -> Layout: ...
+    def grid(self) -> LatentGrid: ...
 
     def process(self, scheduler: Any) -> Process: ...
+
+    def sampling_scheduler(self, scheduler: Any) -> Any:
+        """The noise schedule of training in the scheduler that inference uses by default."""
+        ...
 
     def positions(self, latents: torch.Tensor) -> Any:
         """Position tables for latents of this size, on their device."""

@@ -17,7 +17,7 @@ _FACTS: dict[str, type[CogVideoXFacts]] = {
 }
 
 
-def is_known(config: Mapping[str, Any]) -> bool:
+def is_backbone(config: Mapping[str, Any]) -> bool:
     """Whether a transformer's `config.json` is of a known family."""
     return config.get("_class_name") in _FACTS
 
@@ -32,6 +32,14 @@ def facts_of(config: Mapping[str, Any]) -> Facts:
     if name not in _FACTS:
         raise ValueError(f"backbone: expected a transformer out of {', '.join(_FACTS)}, got {name}")
     return _FACTS[name](config)
+
+
+def backbone_from(config: Mapping[str, Any]) -> Backbone:
+    """The adapter of a checkpoint with this `config.json`; ValueError for a class of no known family."""
+    from videopainter.models.backbones.cogvideox.adapter import CogVideoX
+
+    facts_of(config)
+    return CogVideoX(config)
 
 
 def backbone_of(transformer: Any) -> Backbone:

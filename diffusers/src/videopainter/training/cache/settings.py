@@ -14,8 +14,8 @@ from videopainter.data.training.training_set import TrainingSetOptions
 from videopainter.errors import InputError
 from videopainter.files import is_empty, make_folder, read_json, sha256_file, sha256_text, write_json
 from videopainter.locks import sweep
-from videopainter.pipelines.loading import read_config, weight_files
-from videopainter.pipelines.windows import latent_count
+from videopainter.models.backbones.registry import facts_of
+from videopainter.models.checkpoint_files import read_config, safetensors_files
 
 # Raised when the same settings give other tensors than before. 2: frames are resized as the codec stores them.
 # 3: they become RGB with exact rounding (1 to 1.5 levels brighter).
@@ -66,9 +66,9 @@ class CacheSettings:
             max_text_seq_length: None: the backbone's own.
 
         Raises:
-            ValueError: for a folder that is no checkpoint (see `loading.check_checkpoints`, which says more).
+            ValueError: for a folder that is no checkpoint (see `models.checks`, which says more).
         """
-        folder, backbone = Path(model_path), read_config(Path(model_path) / "transformer")
+        folder, backbone = Path(model_path), facts_of(read_config(Path(model_path) / "transformer"))
         samples = {name: value for name, value in asdict(options).items() if name not in FREE_OPTIONS}
         return cls(
             vae=weights_identity(folder / "vae"),
@@ -78,8 +78,8 @@ class CacheSettings:
             samples=json.loads(json.dumps(samples)),
             single_frames=options.mix_train_ratio > 0,
             hole_fill=hole_fill,
-            image_to_video=backbone["in_channels"] > read_config(folder / "vae")["latent_channels"],
-            max_text_seq_length=max_text_seq_length or backbone["max_text_seq_length"],
+            image_to_video=backbone.image_conditioned,
+            max_text_seq_length=max_text_seq_length or backbone.text_tokens,
             dtype=dtype,
         )
 
@@ -133,12 +133,12 @@ class CacheSizes:
     @classmethod
     def of(cls, model_path: str | Path, settings: CacheSettings) -> CacheSizes:
         """From the models' configs and the training set's frame size."""
-        vae, text = read_config(Path(model_path) / "vae"), read_config(Path(model_path) / "text_encoder")
-        scale = 2 ** (len(vae["block_out_channels"]) - 1)
-        height, width = settings.samples["height"] // scale, settings.samples["width"] // scale
+        text = read_config(Path(model_path) / "text_encoder")
+        grid = facts_of(read_config(Path(model_path) / "transformer")).grid
+        height, width = grid.latent_size(settings.samples["height"], settings.samples["width"])
         item = 4 if settings.dtype == "float32" else 2
-        counts = [latent_count(settings.samples["max_num_frames"]), *([1] if settings.single_frames else [])]
-        latents = sum(2 * count + settings.image_to_video for count in counts) * vae["latent_channels"] * item
+        counts = [grid.latent_frames(settings.samples["max_num_frames"]), *([1] if settings.single_frames else [])]
+        latents = sum(2 * count + settings.image_to_video for count in counts) * grid.channels * item
         return cls(
             sample=height * width * (latents + sum(counts)),
             caption=settings.max_text_seq_length * text["d_model"] * item,
@@ -264,7 +264,7 @@ def weights_identity(folder: Path) -> str:
     """A digest of a model's config and weights: header, size and contents, of large files in samples."""
     config = {name: value for name, value in read_config(folder).items() if name not in _CONFIG_NOISE}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
-    for path in weight_files(folder):
+    for path in safetensors_files(folder):
         _add_file(digest, path)
     return digest.hexdigest()[:32]
 

@@ -24,7 +24,7 @@ from videopainter.data.training.training_set import TrainingSample, TrainingSet,
 from videopainter.data.workers import begin_worker
 from videopainter.errors import InputError
 from videopainter.files import replacing, write_json
-from videopainter.pipelines.loading import read_safetensors_header
+from videopainter.models.checkpoint_files import read_safetensors_header
 from videopainter.training.cache.settings import (
     CacheLayout,
     CacheSettings,

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from diffusers import CogVideoXDPMScheduler
 
 from videopainter.data.panels import side_by_side
 from videopainter.data.training.sample_order import SampleKey
 from videopainter.data.video.reader import open_video
 from videopainter.data.video.writer import VideoWriter
 from videopainter.files import write_bytes
+from videopainter.models.backbones.registry import backbone_of
 from videopainter.models.id_adapter import IDAdapter
 from videopainter.pipelines.inpaint import VideoPainterPipeline
 from videopainter.pipelines.settings import InpaintSettings
@@ -73,7 +73,7 @@ def comparison_video(
 @contextmanager
 def _pipeline(models: LiveModels, clips: ValidationClips) -> Iterator[VideoPainterPipeline]:
     """A pipeline around the live models; they stay where they are, the VAE comes to them."""
-    scheduler: Any = CogVideoXDPMScheduler.from_config(models.scheduler.config)
+    scheduler = backbone_of(models.transformer).sampling_scheduler(models.scheduler)
     with clips.encoders() as encoders, on_device(encoders.vae, models.transformer.device):
         pipe = VideoPainterPipeline(None, None, encoders.vae, models.transformer, scheduler, models.branch)
         pipe.id_adapter = models.id_adapter

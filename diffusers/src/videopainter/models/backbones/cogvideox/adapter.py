@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import diffusers
 import torch
 from diffusers.models.embeddings import get_1d_rotary_pos_embed
 from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_region_for_grid
+from transformers import T5EncoderModel
 
 from videopainter.models.backbones.cogvideox.facts import CogVideoXFacts
 from videopainter.models.backbones.cogvideox.process import CogVideoXProcess
-from videopainter.models.backbones.layout import Layout
+from videopainter.models.backbones.grid import LatentGrid
+from videopainter.models.backbones.protocol import Classes
+from videopainter.models.context_branch import CogvideoXBranchModel
 from videopainter.models.id_resample import IDResample
+from videopainter.models.transformer import VideoPainterTransformer3DModel
 
 Rotary = tuple[torch.Tensor, torch.Tensor]  # cos, sin (L, attention_head_dim)
 
@@ -25,10 +30,20 @@ class CogVideoX:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.facts = CogVideoXFacts(config)
-        self.layout: Layout = self.facts.layout
+        self.grid: LatentGrid = self.facts.grid
+
+    @property
+    def classes(self) -> Classes:
+        return Classes(
+            VideoPainterTransformer3DModel, CogvideoXBranchModel, diffusers.AutoencoderKLCogVideoX, T5EncoderModel
+        )
 
     def process(self, scheduler: Any) -> CogVideoXProcess:
         return CogVideoXProcess(scheduler)
+
+    def sampling_scheduler(self, scheduler: Any) -> Any:
+        cls: Any = getattr(diffusers, self.facts.schedulers["dpm"])
+        return cls.from_config(scheduler.config)
 
     def positions(self, latents: torch.Tensor) -> Rotary | None:
         """Rotary tables for latents (B, T, 16, h, w); None for backbones with learned or sinusoidal positions."""
@@ -92,7 +107,7 @@ def rotary_tables(
     """
     if not facts.config["use_rotary_positional_embeddings"]:
         return None
-    frames, rows, columns = facts.layout.token_grid(latent_frames, latent_height, latent_width)
+    frames, rows, columns = facts.grid.token_grid(latent_frames, latent_height, latent_width)
     (top, left), (bottom, right) = (0, 0), (rows, columns)
     if not facts.is_1_5:
         (top, left), (bottom, right) = get_resize_crop_region_for_grid((rows, columns), *BASE_GRID)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from videopainter.models.backbones.cogvideox.decoder import CHUNK, RATIO, CachedDecoder
+from videopainter.models.backbones.cogvideox.facts import CogVideoXFacts
 
 
 class CogVideoXCodec:
@@ -48,7 +49,8 @@ class CogVideoXCodec:
         Its overlaps, 1/6 and 1/5, must be whole latents: half of a small VAE's size, upstream's default, gives latents
         of another size (64×96 in tiles of 32×48: 9 rows for 8).
         """
-        self.vae.enable_tiling(tile_sample_min_height=240, tile_sample_min_width=360)
+        height, width = CogVideoXFacts.tile
+        self.vae.enable_tiling(tile_sample_min_height=height, tile_sample_min_width=width)
 
     def decode_stream(self, latents: Iterable[torch.Tensor], num_latents: int) -> Iterator[torch.Tensor]:
         """Decode latents to pixels (1, 3, t, H, W) in about [−1, 1], chunk by chunk.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from videopainter.models.backbones.layout import Layout
+from videopainter.models.backbones.grid import LatentGrid
 
-# Pixels of 768×1360, what CogVideoX 1.5 was trained on and its model card recommends.
-AREA_1_5 = 768 * 1360
+# Height and width that CogVideoX 1.5 was trained on and its model card recommends.
+SIZE_1_5 = (768, 1360)
 
 
 class CogVideoXFacts:
@@ -32,11 +32,14 @@ class CogVideoXFacts:
         "patch_size_t",
         "text_embed_dim",
     )
+    blocks = "transformer_blocks"
     num_train_timesteps = 1000
+    # Height and width of the VAE's tiles, upstream's for 480×720.
+    tile: tuple[int, int] = (240, 360)
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = config
-        self.layout = Layout(
+        self.grid = LatentGrid(
             temporal=config.get("temporal_compression_ratio", 4),
             spatial=8,
             patch=config.get("patch_size", 2),
@@ -61,7 +64,7 @@ class CogVideoXFacts:
     @property
     def image_conditioned(self) -> bool:
         """Whether the backbone takes image latents (I2V), or not (T2V)."""
-        return self.config["in_channels"] > self.layout.channels
+        return self.config["in_channels"] > self.grid.channels
 
     @property
     def text_tokens(self) -> int:
@@ -72,11 +75,11 @@ class CogVideoXFacts:
         return self.config.get("max_text_seq_length", 226)
 
     @property
-    def working_area(self) -> int:
-        """Pixels of a frame that the backbone was trained on.
+    def trained_size(self) -> tuple[int, int]:
+        """Height and width in pixels that the backbone was trained on.
 
         1.0: its config's sample size. 1.5: the config names the largest rotary grid, of which smaller frames see a
-        part: 300×300 latents are 2400×2400 pixels, six times what it was trained on.
+        part: 300×300 latents are 2400×2400 pixels, five and a half times what it was trained on.
         """
-        area = self.config["sample_height"] * self.config["sample_width"] * self.layout.spatial**2
-        return min(area, AREA_1_5) if self.is_1_5 else area
+        height, width = (self.config[f"sample_{side}"] * self.grid.spatial for side in ("height", "width"))
+        return SIZE_1_5 if self.is_1_5 and height * width > SIZE_1_5[0] * SIZE_1_5[1] else (height, width)

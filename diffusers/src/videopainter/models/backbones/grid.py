@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class LatentGrid:
     """The grid of a causal video VAE and of the patches on it.
 
     Latent 0 holds frame 0, latent j the frames temporal·(j−1)+1 .. temporal·j; each of spatial×spatial pixels. A token
@@ -74,4 +74,4 @@ class Layout:
 
 
 # What settings are held to before a backbone is named; a family's own grid may be coarser, never finer.
-FINEST = Layout()
+FINEST = LatentGrid()

@@ -38,12 +38,12 @@ _5B: dict[str, Any] = {
 }
 _1_5: dict[str, Any] = {
     **_5B,
-    "sample_width": 170,
-    "sample_height": 96,
+    # The largest rotary grid, not the size that it was trained on; configs of its first days said 96 by 170.
+    "sample_width": 300,
+    "sample_height": 300,
     "sample_frames": 81,
     "patch_size_t": 2,
     "patch_bias": False,
-    "max_text_seq_length": 224,
 }
 BACKBONES: dict[str, dict[str, Any]] = {
     "CogVideoX-5b-I2V": {**_5B, "in_channels": 32, "use_learned_positional_embeddings": True},

@@ -1,0 +1,100 @@
+"""Where models lie while a pipeline runs: memory modes, and the choice among them from file headers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from videopainter.models.backbones.registry import codec_of, facts_of
+from videopainter.models.checkpoint_files import (
+    adapter_file,
+    read_config,
+    read_safetensors_header,
+    safetensors_files,
+)
+from videopainter.pipelines.memory import MODES, Choice, Workload, choose, held, model_sizes
+
+if TYPE_CHECKING:
+    import torch
+
+    from videopainter.pipelines.inpaint import VideoPainterPipeline
+
+logger = logging.getLogger("videopainter.loading")
+MEMORY_MODES = ("auto", *MODES)
+
+
+def place(pipe: VideoPainterPipeline, device: torch.device, mode: str, *, tiling: bool) -> None:
+    """Put the models where a memory mode says; `tiling` lets the VAE work in tiles."""
+    if tiling:
+        codec_of(pipe.vae).tile()
+    if mode == "full":
+        pipe.to(device)
+    elif mode == "model_offload":
+        pipe.enable_model_cpu_offload(device=device)
+    elif mode == "sequential":
+        # Not upstream's `enable_sequential_cpu_offload`: that breaks on T5's tied embedding (accelerate 1.15).
+        pipe.enable_group_offload(onload_device=device, offload_type="leaf_level")
+    else:
+        _offload_by_blocks(pipe, device)
+
+
+def _offload_by_blocks(pipe: VideoPainterPipeline, device: torch.device) -> None:
+    """The backbone block by block, the next on its way while one computes (upstream takes groups of one with streams).
+
+    T5's blocks lie deeper than upstream looks: as one group all of it, 9 GiB, would be loaded; so layer by layer.
+    """
+    from diffusers.hooks import apply_group_offloading
+
+    pipe.enable_group_offload(
+        onload_device=device,
+        offload_type="block_level",
+        num_blocks_per_group=1,
+        use_stream=device.type == "cuda",
+        exclude_modules=["vae", "branch", "text_encoder"],
+    )
+    if pipe.text_encoder is not None:  # prompts may come as embeddings
+        pipe.text_encoder.to("cpu")
+        apply_group_offloading(pipe.text_encoder, onload_device=device, offload_type="leaf_level")
+
+
+def choose_memory(
+    model_path: Path,
+    inpainting_branch: str | Path | None,
+    adapters: Sequence[str | Path],
+    *,
+    workload: Workload | None,
+    itemsize: int,
+    quantization: str,
+    free: int,
+    mode: str = "auto",
+) -> Choice:
+    """The fastest mode that fits into `free` bytes, from file headers: nothing is loaded.
+
+    A `mode` that was asked for is kept: figures are computed, not measured. Where it seems not to fit, a warning says
+    so, and what would.
+
+    Raises:
+        ValueError: in one line, where nothing fits.
+    """
+    headers = {part: _headers(model_path / part) for part in ("text_encoder", "transformer", "vae")}
+    if inpainting_branch is not None:
+        headers["branch"] = _headers(Path(inpainting_branch))
+    files = [read_safetensors_header(adapter_file(path)) for path in adapters]
+    headers["adapters"] = {f"{index}.{name}": entry for index, file in enumerate(files) for name, entry in file.items()}
+    facts = facts_of(read_config(model_path / "transformer"))
+    sizes = model_sizes(headers, facts, read_config(model_path / "vae"), itemsize=itemsize, quantization=quantization)
+    if workload is None:
+        height, width = facts.trained_size
+        workload = Workload(height=height, width=width)
+    if mode == "auto":
+        return choose(sizes, workload, free)
+    choice, line = held(sizes, workload, free, mode)
+    if line:
+        logger.warning(line)
+    return choice
+
+
+def _headers(folder: Path) -> dict[str, Any]:
+    return {name: entry for path in safetensors_files(folder) for name, entry in read_safetensors_header(path).items()}
