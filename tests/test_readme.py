@@ -16,6 +16,7 @@ from videopainter.cli.preparation.download_data import DATA_OPTIONS
 from videopainter.cli.preparation.download_videos import VIDEO_OPTIONS
 from videopainter.cli.preparation.download_weights import WEIGHT_OPTIONS
 from videopainter.cli.preparation.unzip_folder import UNZIP_OPTIONS
+from videopainter.cli.segment import SEGMENT_OPTIONS
 from videopainter.cli.train import GROUPS as TRAIN_OPTIONS
 from videopainter.data.synthetic.dataset import SyntheticLook
 from videopainter.evaluation.options import EVALUATE_OPTIONS, SCORE_OPTIONS
@@ -49,6 +50,7 @@ def test_flags_exist(document):
     doors = [INPAINT_OPTIONS, list(TRAIN_OPTIONS.values()), [SyntheticSetOptions, SyntheticLook], [CacheOptions]]
     doors += [EVALUATE_OPTIONS, SCORE_OPTIONS, [CurveOptions]]
     doors += [DATA_OPTIONS, VIDEO_OPTIONS, UNZIP_OPTIONS, WEIGHT_OPTIONS, CHECK_OPTIONS, BUILD_OPTIONS]
+    doors += [SEGMENT_OPTIONS]
     known = {flag for options in doors for flag in DoorParser(options)._option_string_actions}
     known |= {"--help", "--help-all"}
     assert shown - known <= {"--index", "--version", "--local", "--exclude"}, shown - known

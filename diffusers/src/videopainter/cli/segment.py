@@ -46,13 +46,16 @@ class SegmentOptions:
     quiet: bool = switch(False, "No progress bar.")
 
 
+SEGMENT_OPTIONS = (SegmentOptions, ObjectOptions)
+
+
 def segment(argv: Sequence[str] | None = None) -> int:
     """Make the masks that the flags ask for; the exit code.
 
     Raises:
         InputError: for what does not fit, before anything is written.
     """
-    options, what = parse_options((SegmentOptions, ObjectOptions), argv, description=DESCRIPTION)
+    options, what = parse_options(SEGMENT_OPTIONS, argv, description=DESCRIPTION)
     if options.video is None:
         raise InputError("--video: expected a video file or a folder of images, got none")
     output = Path(options.output)
