@@ -177,6 +177,18 @@ def make_folder(folder: Path | str, what: str = "the output folder") -> None:
         raise InputError(f"cannot write to {what} {folder}: {error.strerror}") from None
 
 
+def check_target(file: Path | str, what: str) -> None:
+    """Make the folder of a file that is going to be written; InputError where there can be no such file."""
+    file = Path(file)
+    try:
+        is_folder = file.is_dir()
+    except OSError as error:  # a name that is too long
+        raise InputError(f"{what}: expected a file that can be written, got {error.strerror}, in {file}") from None
+    if is_folder:
+        raise InputError(f"{what}: expected a file, got a folder, in {file}")
+    make_folder(file.parent)
+
+
 def is_empty(folder: Path) -> bool:
     """Whether nothing lies in a folder but what killed or running processes put there for themselves."""
     return all(TEMPORARY_NAME.fullmatch(path.name) for path in folder.iterdir())

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from videopainter.cli.door import DoorParser, plain_text
 from videopainter.errors import InputError
-from videopainter.files import to_json, write_text
+from videopainter.files import check_target, to_json, write_text
 from videopainter.flags import flag
 from videopainter.metrics.report.comparison import Comparison, compare_runs, load_runs
 from videopainter.metrics.report.comparison_text import comparison_csv, comparison_markdown
@@ -69,6 +69,8 @@ def compare(places: Sequence[str], options: CompareOptions) -> Comparison:
     Raises:
         InputError: for fewer than two runs, files that are no summaries, or runs without a video in common.
     """
+    if options.output is not None:
+        check_target(options.output, "--output")
     found = compare_runs(load_runs(places))
     print(comparison_markdown(found), end="")
     if options.output is not None:

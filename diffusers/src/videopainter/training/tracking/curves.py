@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from videopainter.errors import InputError
-from videopainter.files import replacing
+from videopainter.files import check_target, replacing
 from videopainter.flags import check_ranges, flag
 from videopainter.training.tracking.trackers import METRICS_FILE, read_metrics
 
@@ -115,6 +115,7 @@ def plot_curves(options: CurveOptions) -> Path:
         InputError: for runs that cannot be read, metrics that no run has, or a missing matplotlib.
     """
     check_matplotlib()
+    check_target(options.output, "--output")
     runs = [LoggedRun.read(argument) for argument in options.runs]
     panels = _panels(runs, options.metrics)
     figure = importlib.import_module("matplotlib.figure").Figure  # the object alone: no display, no global state
