@@ -83,12 +83,12 @@ def segment(argv: Sequence[str] | None = None) -> int:
         masks = session.masks()
         write_masks(output, lambda k: masks.ids(span.start + k), len(span), frames.fps)
         if options.contact_sheet:
-            write_image(output.with_name(output.name + ".png"), contact_sheet(session))
+            write_image(output.with_name(output.name + ".png"), masks_sheet(session))
     print(report(session, output, time.perf_counter() - started))
     return 0
 
 
-def contact_sheet(session: Session) -> np.ndarray:
+def masks_sheet(session: Session) -> np.ndarray:
     """Some frames with their masks, in two rows, uint8 RGB."""
     numbers = np.linspace(session.span.start, session.span.stop - 1, _SHEET).round().astype(int)
     tiles = [session.preview(int(number)) for number in numbers]

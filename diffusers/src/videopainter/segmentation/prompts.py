@@ -102,14 +102,14 @@ class TrackedObject:
         return tuple(prompt for prompt in self.prompts if isinstance(prompt, BoxPrompt) and prompt.frame is None)
 
 
-def to_json(prompt: Prompt) -> dict[str, Any]:
+def prompt_to_json(prompt: Prompt) -> dict[str, Any]:
     """A prompt as JSON has it: its kind and its fields."""
     kind = next(name for name, cls in _KINDS.items() if isinstance(prompt, cls))
     return {"kind": kind, **asdict(prompt)}
 
 
-def from_json(values: dict[str, Any]) -> Prompt:
-    """The prompt that `to_json` wrote."""
+def prompt_from_json(values: dict[str, Any]) -> Prompt:
+    """The prompt that `prompt_to_json` wrote."""
     fields = dict(values)
     kind = _KINDS[fields.pop("kind")]
     if kind is StrokePrompt:
@@ -169,22 +169,19 @@ def parse_range(text: str | None, length: int, video: Path | str) -> FrameRange:
     return FrameRange(start=start, stop=stop)
 
 
-def has_prompts(options: ObjectOptions) -> bool:
-    """Whether the flags ask for any object."""
-    flags = (options.point, options.negative_point, options.box, options.stroke, options.negative_stroke)
-    return any(flags) or options.text is not None or bool(options.object)
-
-
 def parse_objects(options: ObjectOptions, first_frame: int = 0) -> list[TrackedObject]:
     """The objects that the flags ask for; prompts without a frame are of `first_frame`.
 
     InputError for what is no prompt, or for an object without anything that says where it is.
     """
-    own: list[Prompt] = []
-    for name, kind in (("point", "point"), ("negative_point", "negative_point"), ("box", "box")):
-        own += [_parse(kind, text, first_frame, f"--{name}") for text in _words(getattr(options, name))]
-    for name in ("stroke", "negative_stroke"):
-        own += [_parse(name, text, first_frame, f"--{name}") for text in _words(getattr(options, name))]
+    given = {
+        "point": options.point,
+        "negative_point": options.negative_point,
+        "box": options.box,
+        "stroke": options.stroke,
+        "negative_stroke": options.negative_stroke,
+    }
+    own = [_parse(kind, word, first_frame, f"--{kind}") for kind, values in given.items() for word in _words(values)]
     if options.text is not None:
         own.append(_parse("text", options.text, first_frame, "--text"))
     prompts: dict[int, list[Prompt]] = {1: own} if own else {}

@@ -31,8 +31,8 @@ from videopainter.segmentation.prompts import (
     TextPrompt,
     TrackedObject,
     check_objects,
-    from_json,
-    to_json,
+    prompt_from_json,
+    prompt_to_json,
 )
 from videopainter.segmentation.store import FrameRecord, MaskStore
 from videopainter.segmentation.tracker.labelling import guided
@@ -40,14 +40,14 @@ from videopainter.segmentation.tracker.picture import Picture
 from videopainter.segmentation.tracker.solving import candidates, solve, surroundings_of
 from videopainter.segmentation.tracker.tracker import Estimate, Tracker
 
-SETTINGS_FILE = "session.json"
+SESSION_FILE = "session.json"
 # Raised when the same prompts would give other masks than before.
-VERSION = 1
+SESSION_VERSION = 1
 _CHECKPOINT_EVERY = 50
 _CHUNK = 16  # frames read at once where a video is followed backwards
 
 # (frames done, frames to do, the frame's number): called after every frame. Returning False stops.
-Progress = Callable[[int, int, int], bool | None]
+OnTracked = Callable[[int, int, int], bool | None]
 # (frame uint8 RGB (H, W, 3), words) -> boxes (x0, y0, x1, y1) in its pixels
 FindText = Callable[[np.ndarray, str], Sequence[tuple[float, float, float, float]]]
 
@@ -86,7 +86,7 @@ class Session:
         folder = Path(folder)
         span = span or FrameRange(start=0, stop=len(frames))
         session = cls(folder, frames, span, str(video), find_text)
-        file = folder / SETTINGS_FILE
+        file = folder / SESSION_FILE
         if file.exists():
             session._load(file)
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -99,7 +99,7 @@ class Session:
             facts, objects = stored["facts"], stored["objects"]
             self.objects = {
                 item["id"]: TrackedObject(
-                    id=item["id"], name=item["name"], prompts=tuple(from_json(p) for p in item["prompts"])
+                    id=item["id"], name=item["name"], prompts=tuple(prompt_from_json(p) for p in item["prompts"])
                 )
                 for item in objects
             }
@@ -115,7 +115,7 @@ class Session:
     def _facts(self) -> dict[str, object]:
         first = self.frames.read(self.span.start, self.span.start + 1)
         return {
-            "version": VERSION,
+            "version": SESSION_VERSION,
             "range": [self.span.start, self.span.stop],
             "size": [self.frames.width, self.frames.height],
             "frames": len(self.frames),
@@ -129,11 +129,11 @@ class Session:
                 "id": thing.id,
                 "name": thing.name,
                 "candidate": self.candidate.get(thing.id, 1),
-                "prompts": [to_json(prompt) for prompt in thing.prompts],
+                "prompts": [prompt_to_json(prompt) for prompt in thing.prompts],
             }
             for thing in self.objects.values()
         ]
-        write_json(self.folder / SETTINGS_FILE, {"facts": self._facts(), "video": self.video, "objects": objects})
+        write_json(self.folder / SESSION_FILE, {"facts": self._facts(), "video": self.video, "objects": objects})
 
     # -- what is said
 
@@ -183,7 +183,7 @@ class Session:
             for found in candidates(around, self._resolved(thing.at(frame)))
         ]
 
-    def track(self, number: int, *, progress: Progress | None = None) -> bool:
+    def track(self, number: int, *, progress: OnTracked | None = None) -> bool:
         """Makes the masks of an object that are not there yet; False where `progress` stopped it.
 
         InputError where a frame's prompts point at nothing.
@@ -201,10 +201,6 @@ class Session:
                 if progress is not None and progress(done, len(self.span), frame) is False:
                     return False
         return True
-
-    def track_all(self, *, progress: Progress | None = None) -> bool:
-        """`track` for every object."""
-        return all(self.track(number, progress=progress) for number in self.objects)
 
     def _legs(self, thing: TrackedObject, store: MaskStore) -> Iterator[Leg]:
         """Where tracking starts and how far it goes; anchors are solved on the way, in the order of their frames.
@@ -227,10 +223,10 @@ class Session:
         anchors: dict[int, str] = {}
         for frame in [first, *rest]:
             near = min(anchors, key=lambda a: abs(a - frame)) if anchors else None
-            told = json.dumps([to_json(prompt) for prompt in thing.at(frame)])
+            told = json.dumps([prompt_to_json(prompt) for prompt in thing.at(frame)])
             before = "" if near is None else anchors[near]
             chosen = self.candidate.get(thing.id, 1)
-            digest = hashlib.sha256(f"{VERSION} {told} {chosen} {before}".encode()).hexdigest()[:12]
+            digest = hashlib.sha256(f"{SESSION_VERSION} {told} {chosen} {before}".encode()).hexdigest()[:12]
             if store.load(f"anchor_{digest}") is None:
                 tracked = None if near is None else self._reach(thing, store, near, anchors[near], frame)
                 around = surroundings_of(self._read, frame, len(self.frames))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from videopainter.segmentation.tracker.picture import Picture, Window, grown, shrunk
+from videopainter.segmentation.tracker.picture import Picture, PictureWindow, grown, shrunk
 
 _SCALE = 0.5  # GrabCut's cost is its area; half the working size is enough to disagree
 # Set by hand: not fitted, and not yet measured as an alarm.
@@ -32,10 +32,12 @@ class Cues:
 
 def confidence(cues: Cues) -> float:
     """The probability, 0 to 1, that a mask overlaps the object by half or more."""
-    return float(1 / (1 + np.exp(-(np.array(astuple(cues)) @ _WEIGHTS + _BIAS))))
+    parts = cues.area, cues.colours, cues.flow, cues.carried, cues.cells, cues.backdrop, cues.opinion
+    values = np.array(parts)
+    return float(1 / (1 + np.exp(-(values @ _WEIGHTS + _BIAS))))
 
 
-def second_opinion(picture: Picture, carried: np.ndarray, window: Window) -> np.ndarray:
+def second_opinion(picture: Picture, carried: np.ndarray, window: PictureWindow) -> np.ndarray:
     """A mask bool (H, W) by GrabCut in a window, from the carried mask's middle and from what is far from it."""
     sure, far = shrunk(carried > 0.5, 2), ~grown(carried > 0.5, 8)
     labels = np.where(carried > 0.5, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)

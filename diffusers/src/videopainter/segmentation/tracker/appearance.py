@@ -56,7 +56,7 @@ class ColourModel:
         return np.clip(ratio, -3, 3).ravel()[cells].astype(np.float32)
 
 
-def likeness(a: np.ndarray, b: np.ndarray) -> float:
+def histogram_overlap(a: np.ndarray, b: np.ndarray) -> float:
     """How alike two histograms are, 0 to 1 (Bhattacharyya)."""
     return float(np.sqrt(a * b).sum())
 

@@ -12,9 +12,9 @@ from videopainter.segmentation.tracker.appearance import (
     colour_cells,
     colour_histogram,
     distances,
-    likeness,
+    histogram_overlap,
 )
-from videopainter.segmentation.tracker.picture import Picture, Window, grown
+from videopainter.segmentation.tracker.picture import Picture, PictureWindow, grown
 
 STRIDE = 3  # pixels of a cell's side
 _RECENT = 3  # remembered frames beside the anchor
@@ -54,7 +54,7 @@ class Memory:
         else:
             self.recent = [*self.recent[1 - _RECENT :], entry]
 
-    def cells_score(self, picture: Picture, window: Window, prob: np.ndarray) -> np.ndarray:
+    def cells_score(self, picture: Picture, window: PictureWindow, prob: np.ndarray) -> np.ndarray:
         """-3 to 3 for every pixel of a window: nearer to the object's cells, or to those around it.
 
         `prob` (H, W): about where the object is; where it is empty, looks alone count.
@@ -69,7 +69,7 @@ class Memory:
         height, width = (part.stop - part.start for part in window)
         return cv2.resize(score, size, interpolation=cv2.INTER_LINEAR)[:height, :width]
 
-    def colour_score(self, picture: Picture, window: Window) -> np.ndarray:
+    def colour_score(self, picture: Picture, window: PictureWindow) -> np.ndarray:
         """-3 to 3 for every pixel of a window: the object's colours, or those around it."""
         return cv2.blur(self.colours.score(colour_cells(picture.lab[window])), (3, 3))
 
@@ -79,7 +79,7 @@ class Memory:
             return 0.0
         window = picture.window(mask, 0)
         colours = colour_histogram(colour_cells(picture.lab[window]), mask[window].astype(np.float32))
-        return likeness(colours, self.anchor_colours)
+        return histogram_overlap(colours, self.anchor_colours)
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything, as arrays."""
@@ -102,7 +102,7 @@ class Memory:
         return memory
 
 
-def _placed(picture: Picture, window: Window, prob: np.ndarray) -> np.ndarray:
+def _placed(picture: Picture, window: PictureWindow, prob: np.ndarray) -> np.ndarray:
     """Descriptions of a window's cells with their place relative to the object's centre, in its own size."""
     cells = picture.describe(window, STRIDE)
     moments = cv2.moments((prob > 0.5).astype(np.uint8), binaryImage=True)

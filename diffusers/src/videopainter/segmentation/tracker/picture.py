@@ -14,7 +14,7 @@ _DIRECTIONS = np.arange(6) * np.pi / 3
 _FINE, _COARSE, _TEXTURE, _EDGES = 1.0, 0.7, 0.7, 0.5
 _REACH = 20  # pixels round a window that its description looks at
 
-Window = tuple[slice, slice]
+PictureWindow = tuple[slice, slice]
 
 
 class Picture:
@@ -43,10 +43,10 @@ class Picture:
         return cv2.GaussianBlur(self.lab, (0, 0), 0.7)
 
     @property
-    def whole(self) -> Window:
+    def whole(self) -> PictureWindow:
         return slice(0, self.height), slice(0, self.width)
 
-    def window(self, mask: np.ndarray, margin: int) -> Window:
+    def window(self, mask: np.ndarray, margin: int) -> PictureWindow:
         """The smallest window with `mask` bool (H, W) and `margin` pixels round it; everything where that is empty."""
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         if not len(rows):
@@ -56,7 +56,7 @@ class Picture:
             slice(max(0, int(columns[0]) - margin), min(self.width, int(columns[-1]) + 1 + margin)),
         )
 
-    def describe(self, window: Window, stride: int) -> np.ndarray:
+    def describe(self, window: PictureWindow, stride: int) -> np.ndarray:
         """What is seen around every cell of `stride` x `stride` pixels of a window: float32 (rows, columns, 13)."""
         rows, columns = window
         top, left = max(0, rows.start - _REACH), max(0, columns.start - _REACH)

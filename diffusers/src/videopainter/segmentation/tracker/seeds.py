@@ -24,17 +24,17 @@ Rectangle = tuple[int, int, int, int]  # x0, y0, x1, y1; the last two are outsid
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
+class SeedCandidate:
     """A mask bool (H, W) at working size; of two the one with the higher score is likelier."""
 
     mask: np.ndarray
     score: float
 
 
-def seed_from_box(around: Surroundings, box: Rectangle) -> Candidate:
+def seed_from_box(around: Surroundings, box: Rectangle) -> SeedCandidate:
     """The object in a box: unlike its rim, moving against the camera, reaching the box's sides."""
     first = _stands_out(around, box)
-    best: Candidate | None = None
+    best: SeedCandidate | None = None
     for mask in (first, _cut(around, box, first), _cut(around, box, None)):
         rows, columns = np.nonzero(mask)
         if len(rows) < 20:
@@ -42,17 +42,17 @@ def seed_from_box(around: Surroundings, box: Rectangle) -> Candidate:
         reach = np.ptp(columns) / (box[2] - box[0]) * np.ptp(rows) / (box[3] - box[1])
         score = edge_score(mask, around) + 1.2 * min(float(reach), 0.95) - 2 * max(0.0, _glued(mask, box) - 0.12)
         if best is None or score > best.score:
-            best = Candidate(mask=mask, score=score)
+            best = SeedCandidate(mask=mask, score=score)
     if best is None:
         mask = np.zeros((around.picture.height, around.picture.width), bool)
         mask[box[1] : box[3], box[0] : box[2]] = True
-        best = Candidate(mask=mask, score=-99.0)
+        best = SeedCandidate(mask=mask, score=-99.0)
     return best
 
 
 def seed_from_clicks(
     around: Surroundings, inside: Sequence[tuple[int, int]], outside: Sequence[tuple[int, int]] = ()
-) -> list[Candidate]:
+) -> list[SeedCandidate]:
     """Up to three masks of different sizes that hold the clicks `inside` (x, y) and not those `outside`; best first."""
     picture = around.picture
     shape = picture.height, picture.width
@@ -60,7 +60,7 @@ def seed_from_clicks(
     barred = np.zeros(shape, bool)
     for at in outside:
         barred |= _distance(shape, at) < 3
-    found: list[Candidate] = []
+    found: list[SeedCandidate] = []
     for region in _regions(around, inside[0], distance):
         if (region & ~barred).sum() < 30:
             continue
@@ -74,9 +74,9 @@ def seed_from_clicks(
         mask = filled(np.logical_or.reduce([part_at(mask, *at) for at in inside])) & ~barred
         # A mask that runs into what it may not be is none.
         stopped = (mask & ~shrunk(labels != cv2.GC_BGD, 2)).sum() / max(1.0, float(np.sqrt(mask.sum())))
-        found.append(Candidate(mask=mask, score=edge_score(mask, around) - 0.15 * min(float(stopped), 4)))
+        found.append(SeedCandidate(mask=mask, score=edge_score(mask, around) - 0.15 * min(float(stopped), 4)))
     if not found:
-        return [Candidate(mask=(distance < 5) & ~barred, score=-9.0)]
+        return [SeedCandidate(mask=(distance < 5) & ~barred, score=-9.0)]
     return _different(found)
 
 
@@ -95,9 +95,9 @@ def _regions(around: Surroundings, at: tuple[int, int], distance: np.ndarray) ->
     return regions + [distance < share * width for share in _DISCS]
 
 
-def _different(found: list[Candidate]) -> list[Candidate]:
+def _different(found: list[SeedCandidate]) -> list[SeedCandidate]:
     """The best ones of those that are not much the same."""
-    kept: list[Candidate] = []
+    kept: list[SeedCandidate] = []
     for candidate in sorted(found, key=lambda c: -c.score):
         alike = (
             (candidate.mask & other.mask).sum() / max(1, (candidate.mask | other.mask).sum()) > 0.75 for other in kept

@@ -12,7 +12,7 @@ from videopainter.errors import InputError
 from videopainter.segmentation.prompts import MaskPrompt, Prompt, TextPrompt, draw
 from videopainter.segmentation.tracker.corrections import corrected
 from videopainter.segmentation.tracker.picture import Picture
-from videopainter.segmentation.tracker.seeds import Candidate, seed_from_box, seed_from_clicks
+from videopainter.segmentation.tracker.seeds import SeedCandidate, seed_from_box, seed_from_clicks
 from videopainter.segmentation.tracker.surroundings import NEIGHBOURS, Surroundings, look_around
 
 _INSIDE, _OUTSIDE = 0.95, 0.03  # how far a solved mask is believed
@@ -30,7 +30,7 @@ def surroundings_of(read: ReadFrame, frame: int, length: int) -> Surroundings:
     return look_around([(number, read(number)) for number in sorted(wanted)], frame)
 
 
-def candidates(around: Surroundings, prompts: Sequence[Prompt]) -> list[Candidate]:
+def candidates(around: Surroundings, prompts: Sequence[Prompt]) -> list[SeedCandidate]:
     """Up to three masks of different sizes that the clicks (and strokes) of one frame may mean, likeliest first."""
     picture = around.picture
     drawn = draw(prompts, height=picture.height, width=picture.width, scale=picture.scale)

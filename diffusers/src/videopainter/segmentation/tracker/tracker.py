@@ -13,7 +13,7 @@ from videopainter.segmentation.tracker.alarm import Cues, confidence, second_opi
 from videopainter.segmentation.tracker.backdrop import Backdrop, background_flow
 from videopainter.segmentation.tracker.labelling import logit, mean_field, sigmoid
 from videopainter.segmentation.tracker.memory import Memory
-from videopainter.segmentation.tracker.picture import Picture, Window, grown
+from videopainter.segmentation.tracker.picture import Picture, PictureWindow, grown
 from videopainter.vision.flow import DenseFlow, round_trip_error, warp
 
 # Weights of the cues: log odds add up.
@@ -102,7 +102,7 @@ class Tracker:
         prob: np.ndarray,
         carried: np.ndarray,
         trust: np.ndarray,
-        window: Window,
+        window: PictureWindow,
         cells: np.ndarray,
         plate: np.ndarray,
     ) -> Estimate:
@@ -178,7 +178,7 @@ class Tracker:
         return tracker
 
 
-def _moves_along(own: np.ndarray, mask: np.ndarray, window: Window) -> np.ndarray:
+def _moves_along(own: np.ndarray, mask: np.ndarray, window: PictureWindow) -> np.ndarray:
     """-1 to 1 for the pixels of a window: moves against the background as the object does; 0 where that stands still.
 
     `own` (H, W, 2): motion without the background's; `mask` bool (H, W): the object.
