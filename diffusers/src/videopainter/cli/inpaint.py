@@ -11,16 +11,21 @@ from videopainter.runs.options import COMMON_FLAGS, INPAINT_OPTIONS, InpaintOpti
 from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.plan import openable_jobs, plan_jobs
 from videopainter.runs.processes import Shard
+from videopainter.runs.propagation import copy_only, removal_preset
 
 _DESCRIPTION = "Inpaint videos: your own (--video, --mask), or rows of a benchmark CSV (--inpainting_mask_meta)."
 
 
 def read_options(argv: Sequence[str] | None = None) -> InpaintOptions:
     """The flags of `infer/inpaint.py`, from `argv` or the command line."""
-    clip, prompts, model, sampling, output = parse_options(
+    clip, prompts, model, sampling, output, propagation = parse_options(
         INPAINT_OPTIONS, argv, description=_DESCRIPTION, common=COMMON_FLAGS, defaults=checkpoint_defaults
     )
-    return InpaintOptions(clip=clip, prompts=prompts, model=model, sampling=sampling, output=output)
+    return removal_preset(
+        InpaintOptions(
+            clip=clip, prompts=prompts, model=model, sampling=sampling, output=output, propagation=propagation
+        )
+    )
 
 
 def inpaint(options: InpaintOptions) -> int:
@@ -33,8 +38,10 @@ def inpaint(options: InpaintOptions) -> int:
     jobs, shard = plan_jobs(options), Shard.from_env()
     outcomes = Outcomes(several=len(jobs) > 1)
     checked = openable_jobs(shard.own(jobs), outcomes)
-    if checked:
-        seconds = {"check": time.perf_counter() - started}
+    seconds = {"check": time.perf_counter() - started}
+    if checked and options.propagation.propagate == "only":
+        copy_only(checked, outcomes, seconds)
+    elif checked:
         # Only now: these import torch, which takes seconds.
         from videopainter.runs.processes import resolve_precision
         from videopainter.runs.studio import Studio

@@ -14,26 +14,47 @@ from videopainter.data.images import write_image
 from videopainter.errors import InputError
 
 LABELS = ("original", "masked", "mask", "result")
+_COPIED, _REST = (0, 160, 60), (200, 0, 160)
 _GAP = 4
 _INK, _PAPER = (40, 40, 40), 255
 
 
-def side_by_side(frames: np.ndarray, masks: np.ndarray, result: np.ndarray, *, labels: bool = False) -> np.ndarray:
+def side_by_side(
+    frames: np.ndarray,
+    masks: np.ndarray,
+    result: np.ndarray,
+    *,
+    rest: np.ndarray | None = None,
+    labels: bool = False,
+) -> np.ndarray:
     """Chunks of a clip next to each other, as the release writes them: original | masked | mask | result.
 
     `frames` and `result` are uint8 (t, H, W, 3), `masks` bool (t, H, W), all of one size. Holes of the masked
-    video are black. Returns uint8 (t, H, 4 W, 3); with `labels`, higher by a line of names.
+    video are black. Where part of the hole was copied from other frames, `rest` (as `masks`) is what was not, and a
+    fifth panel shows the result with copied pixels green and others magenta. Returns uint8 (t, H, 4 W or 5 W, 3);
+    with `labels`, higher by a line of names.
     """
     if frames.shape != result.shape or frames.shape[:3] != masks.shape:
         raise ValueError(f"sizes differ: frames {frames.shape}, masks {masks.shape}, result {result.shape}")
     holes = masks[..., None]
     masked = np.where(holes, np.uint8(0), frames)
     shown = np.broadcast_to(holes, frames.shape).astype(np.uint8) * 255
-    row = np.concatenate([frames, masked, shown, result], axis=2)
+    panels, names = [frames, masked, shown, result], LABELS
+    if rest is not None:
+        panels, names = [*panels, tinted(result, masks & ~rest, rest)], (*LABELS, "copied")
+    row = np.concatenate(panels, axis=2)
     if not labels:
         return row
-    head = _label_line(LABELS, frames.shape[2], _even(max(14, frames.shape[1] // 20)))
+    head = _label_line(names, frames.shape[2], _even(max(14, frames.shape[1] // 20)))
     return np.concatenate([np.broadcast_to(head, (len(row), *head.shape)), row], axis=1)
+
+
+def tinted(result: np.ndarray, copied: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    """`result` (..., 3) with what was copied in green and the rest of the hole in magenta, half transparent."""
+    out = result.copy()
+    for where, colour in ((copied, _COPIED), (rest, _REST)):
+        out[where] = result[where] // 2 + np.array(colour, np.uint8) // 2
+    return out
 
 
 def contact_sheet(columns: Mapping[str, Sequence[np.ndarray]], path: Path | str, *, min_height: int = 160) -> None:

@@ -13,12 +13,12 @@ import math
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 from PIL import Image
 
 from videopainter.errors import InputError, one_line
 from videopainter.pipelines.memory import filler_mode
+from videopainter.vision.fillers import continue_colours
 
 # As the release calls FLUX.1-Fill.
 _FLUX_FILL = {"guidance_scale": 30.0, "num_inference_steps": 50, "max_sequence_length": 512}
@@ -27,8 +27,6 @@ _OTHERS = {"num_inference_steps": 50, "strength": 1.0}
 _MULTIPLE = 16
 # Image pipelines are made for about one megapixel and repeat themselves far above it.
 _MOST_PIXELS = 2**21
-# Passes of a 3x3 mean at every size: enough that no trace of the coarser grid is left.
-_SMOOTHING = 24
 
 
 class FirstFrameFiller(Protocol):
@@ -86,7 +84,7 @@ class OpenCVFiller:
         _check_pair(image, mask)
         if mask.all():
             return np.full_like(image, 127)  # nothing to continue
-        filled = _continue_colours(image.astype(np.float32), mask)
+        filled = continue_colours(image.astype(np.float32), mask)
         return _only_hole(image, mask, np.rint(filled).astype(np.uint8))
 
     def close(self) -> None:
@@ -265,29 +263,3 @@ def _working_size(width: int, height: int) -> tuple[int, int]:
         max(_MULTIPLE, round(width * scale / _MULTIPLE) * _MULTIPLE),
         max(_MULTIPLE, round(height * scale / _MULTIPLE) * _MULTIPLE),
     )
-
-
-def _continue_colours(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Fills the hole of a float image: averages of what is known, from coarse to fine, smoothed inside the hole."""
-    if not mask.any():
-        return image
-    height, width = mask.shape
-    half = ((width + 1) // 2, (height + 1) // 2)
-    weight = (~mask).astype(np.float32)
-    known = cv2.resize(weight, half, interpolation=cv2.INTER_AREA)
-    total = cv2.resize(image * weight[..., None], half, interpolation=cv2.INTER_AREA)
-    coarse = _continue_colours(total / np.maximum(known, 1e-6)[..., None], known <= 0)
-    fine = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
-    filled = np.where(mask[..., None], fine, image)
-    rows, columns = _box(mask)
-    part, hole = filled[rows, columns], mask[rows, columns, None]
-    for _ in range(_SMOOTHING):
-        part = np.where(hole, cv2.blur(part, (3, 3)), part)
-    filled[rows, columns] = part
-    return filled
-
-
-def _box(mask: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns of the hole and two pixels around it."""
-    ys, xs = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
-    return slice(max(0, ys[0] - 2), ys[-1] + 3), slice(max(0, xs[0] - 2), xs[-1] + 3)

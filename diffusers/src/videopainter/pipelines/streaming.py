@@ -42,6 +42,7 @@ class StreamJob:
     width: int
     seeds: list[int]
     first_frame: np.ndarray | None = None
+    paste_masks: MaskSource | None = None  # what is pasted into the video, where it is not what the model paints
     noise: Sequence[torch.Tensor] | None = None  # of each window
     on_step: Callable[[Window, int, torch.Tensor, torch.Tensor], torch.Tensor] | None = None
     interrupted: Callable[[], bool] = field(default=lambda: False)
@@ -55,6 +56,7 @@ def make_job(
     settings: InpaintSettings,
     prompts: PromptTrack,
     first_frame: np.ndarray | None = None,
+    paste_masks: MaskSource | None = None,
     generator: torch.Generator | None = None,
     noise: Sequence[torch.Tensor] | None = None,
 ) -> StreamJob:
@@ -87,6 +89,7 @@ def make_job(
         width,
         _window_seeds(settings, generator, plan),
         first_frame,
+        paste_masks,
         noise,
     )
 
@@ -170,9 +173,13 @@ def read_window(job: StreamJob, window: Window) -> tuple[np.ndarray, np.ndarray]
     return frames, masks
 
 
-def read_range(job: StreamJob, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-    """Frames and masks [start, stop) at the video's size, with the filled first frame in its place."""
-    frames, masks = job.frames.read(start, stop), job.masks.read(start, stop)
+def read_range(job: StreamJob, start: int, stop: int, *, paste: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Frames and masks [start, stop) at the video's size, with the filled first frame in its place.
+
+    With `paste` the masks are those of what is pasted, not of what the model paints.
+    """
+    source = job.paste_masks if paste and job.paste_masks is not None else job.masks
+    frames, masks = job.frames.read(start, stop), source.read(start, stop)
     if start == 0 and job.first_frame is not None:
         frames = np.concatenate([job.first_frame[None], frames[1:]])
         if job.settings.first_frame_gt:
@@ -237,7 +244,7 @@ def paste_background(job: StreamJob, decoded: np.ndarray, start: int) -> np.ndar
     """
     if not (job.settings.replace_gt and job.settings.paste_background):
         return resize_frames(decoded, job.frames.height, job.frames.width)
-    original, masks = read_range(job, start, start + len(decoded))
+    original, masks = read_range(job, start, start + len(decoded), paste=True)
     if not masks.any():
         return original
     result = resize_frames(decoded, job.frames.height, job.frames.width)
@@ -263,6 +270,7 @@ def inpaint_stream(
     prompt: str | Mapping[int, str],
     negative_prompt: str = "",
     first_frame: np.ndarray | None = None,
+    paste_masks: MaskSource | None = None,
     work_dir: Path | None = None,
     fingerprint: str = "",
     on_window: Callable[[Window, WindowPlan], None] | None = None,
@@ -272,6 +280,7 @@ def inpaint_stream(
     Args:
         prompt: For the whole video, or a mapping from the frame on which a prompt comes into force.
         first_frame: Filled first frame, uint8 (H, W, 3) at the video's size. None drops the image condition.
+        paste_masks: Which of the painted pixels go into the video; None: all of the hole.
         work_dir: Keeps finished windows; the same call started again goes on with the first unfinished one.
         fingerprint: Names inputs and settings; a work folder with another one is refused.
         on_window: Called after each finished window.
@@ -284,7 +293,9 @@ def inpaint_stream(
     """
     store = WindowStore(work_dir, fingerprint)
     prompts = PromptTrack.encode(pipe, prompt, negative_prompt, guidance=settings.guidance)
-    job = make_job(pipe, frames, masks, settings=settings, prompts=prompts, first_frame=first_frame)
+    job = make_job(
+        pipe, frames, masks, settings=settings, prompts=prompts, first_frame=first_frame, paste_masks=paste_masks
+    )
     with pipe.denoising_progress(job, store) as progress:
         job.on_step = progress
         for window in denoise_windows(pipe, job, store):

@@ -5,7 +5,7 @@ Names keep the public release's spelling. Reading them needs neither torch nor d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from videopainter.flags import MAX_DILATION, MAX_INT, flag, same_flag, switch
@@ -177,14 +177,39 @@ class OutputOptions:
     quiet: bool = switch(False, "No progress bars.")
 
 
+@dataclass(kw_only=True)
+class PropagationOptions:
+    """What is copied from other frames before anything is painted."""
+
+    _argument_group_name: ClassVar[str] = "copying what other frames show"
+
+    remove: bool = switch(
+        False,
+        "Remove what the mask covers: copy what other frames show, with a mask grown over the object's edge "
+        "(--dilate_size for another width), matched edges and a feather for what is painted. Needs no prompt, and "
+        "without --model_path no model.",
+    )
+    propagate: Literal["off", "first_frame", "all", "only"] = flag(
+        "off",
+        "Copy into the hole what other frames show there: in the first frame, in all (the model paints the rest), or "
+        "only that (no model is loaded; the rest is closed from around it). For removing; it is wrong for adding or "
+        "changing objects, and for benchmarks of reconstruction.",
+    )
+    propagation_quality: Literal["fast", "default", "high"] = flag("default", "More sources, and more time.")
+    affected: str | None = flag(
+        None, "A second mask of a --video: what the object changes beside it, as its shadow or reflection; goes, too."
+    )
+
+
 # What most people need, in the order of `--help`'s groups.
 COMMON_FLAGS = (
     *("video", "mask", "inpainting_mask_meta", "inpainting_sample_id", "image_or_video_path", "dilate_size"),
     *("prompt", "img_inpainting_model", "model_path", "inpainting_branch", "id_adapter_resample_learnable_path"),
     *("memory", "num_inference_steps", "guidance_scale", "seed", "overlap_frames", "match_edges"),
     *("output_path", "overwrite", "save_comparison"),
+    *("remove", "propagate"),
 )
-INPAINT_OPTIONS = (ClipOptions, PromptOptions, ModelOptions, SamplingOptions, OutputOptions)
+INPAINT_OPTIONS = (ClipOptions, PromptOptions, ModelOptions, SamplingOptions, OutputOptions, PropagationOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,3 +221,4 @@ class InpaintOptions:
     model: ModelOptions
     sampling: SamplingOptions
     output: OutputOptions
+    propagation: PropagationOptions = field(default_factory=PropagationOptions)

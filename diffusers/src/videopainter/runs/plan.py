@@ -45,6 +45,7 @@ class Job:
     seed: int
     output: Path
     label: str
+    whole: Sample | None = None  # the sample before anything was copied into its hole, where something was
 
     @property
     def options(self) -> InpaintOptions:
@@ -68,13 +69,19 @@ def plan_jobs(options: InpaintOptions) -> list[Job]:
     step_cache(options)
     _check_prompts(options.prompts)
     prompts_at = parse_prompts_at(options.prompts.prompt_at or [])
-    samples = list_samples(options.clip, options.prompts, options.sampling)
+    samples = list_samples(options.clip, options.prompts, options.sampling, options.propagation)
     if options.output.sound == "drop":
         samples = [silent(sample) for sample in samples]
+    return _jobs(samples, Plan(options=options, weights=_weights(options), prompts_at=prompts_at))
+
+
+def _weights(options: InpaintOptions) -> Weights:
+    if options.propagation.propagate == "only":
+        return Weights(model_path="")
     weights = resolve_weights(options.model)
     check_checkpoints(weights.model_path, weights.inpainting_branch, weights.id_adapter)
     check_lora_fits(weights)
-    return _jobs(samples, Plan(options=options, weights=weights, prompts_at=prompts_at))
+    return weights
 
 
 def build_settings(options: InpaintOptions, seed: int) -> InpaintSettings:

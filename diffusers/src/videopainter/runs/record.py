@@ -11,8 +11,9 @@ from typing import Any
 
 from videopainter.data.clip import Clip
 from videopainter.files import fingerprint, sha256_text
+from videopainter.propagation.seam import SETTINGS_VERSION
 from videopainter.runs.manifest import Hasher, versions
-from videopainter.runs.options import InpaintOptions
+from videopainter.runs.options import InpaintOptions, PropagationOptions
 from videopainter.runs.plan import Job, Plan, has_first_frame, step_cache
 from videopainter.runs.processes import Precision
 from videopainter.runs.samples import source_notes
@@ -54,6 +55,7 @@ def make_stamp(job: Job, clip: Clip, precision: Precision, hasher: Hasher) -> St
         "weights": weight_digests(plan.weights.roles(), hasher),
         "lossless": plan.options.output.lossless,
         **_cache_recipe(plan),
+        **propagation_recipe(plan.options.propagation),
     }
     return Stamp(recipe=recipe, fingerprint=fingerprint(recipe), files=digests)
 
@@ -62,6 +64,20 @@ def _cache_recipe(plan: Plan) -> dict[str, Any]:
     """Nothing without a step cache: results from before there were any keep their fingerprint."""
     cache = step_cache(plan.options)
     return {} if cache is None else {"cache": cache.recipe()}
+
+
+def propagation_recipe(options: PropagationOptions) -> dict[str, Any]:
+    """Nothing where nothing is copied, as with step caches."""
+    if options.propagate == "off":
+        return {}
+    return {
+        "propagation": {
+            "propagate": options.propagate,
+            "quality": options.propagation_quality,
+            "grown": options.remove,
+            "settings": SETTINGS_VERSION,
+        }
+    }
 
 
 def all_prompts(plan: Plan, clip: Clip) -> dict[str, Any]:

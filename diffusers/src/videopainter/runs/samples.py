@@ -7,17 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from videopainter.data.clip import Clip, notes_of, times_of
-from videopainter.data.masks.opening import check_not_empty
-from videopainter.data.masks.views import DilatedMasks, InvertedMasks
+from videopainter.data.masks.opening import check_not_empty, open_masks
+from videopainter.data.masks.views import DilatedMasks, InvertedMasks, UnitedMasks
 from videopainter.data.rates import parse_fps, resample
 from videopainter.data.records import RecordTable, open_clip, parse_sample_ids
 from videopainter.data.resized import parse_size, resized
 from videopainter.data.video.pictures import check_gif, holds_sound
 from videopainter.data.video.sound import plan_sound
 from videopainter.errors import InputError
-from videopainter.runs.options import ClipOptions, PromptOptions, SamplingOptions
+from videopainter.runs.options import ClipOptions, PromptOptions, PropagationOptions, SamplingOptions
 
 BENCHMARK_FPS = "8"
+_REMOVAL_GROWTH = 12 / 480  # of the shorter side: the object's soft edge
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,18 +34,29 @@ class Sample:
         return self.name if self.row is None else f"sample {self.row} ({self.name})"
 
 
-def list_samples(clips: ClipOptions, prompts: PromptOptions, sampling: SamplingOptions) -> list[Sample]:
+def list_samples(
+    clips: ClipOptions,
+    prompts: PromptOptions,
+    sampling: SamplingOptions,
+    propagation: PropagationOptions | None = None,
+) -> list[Sample]:
     """The samples asked for, in order, each once. Reads the CSV, opens no video.
+
+    `propagation` may name a mask whose holes are added to those of one's own video, and have all of them grown.
 
     Raises:
         InputError: neither or both of own files and CSV given, flags that belong to the other of the two, no such row.
     """
     _check_source(clips)
-    prepare = _preparation(clips, sampling)
+    propagation = propagation or PropagationOptions()
+    affected = propagation.affected
+    if clips.video is None:
+        _refuse({"--affected": affected}, "--video")
+    prepare = _preparation(clips, sampling, grown=propagation.remove)
     if clips.video is not None:
         video = Path(clips.video)
         name = video.name if video.is_dir() else video.stem
-        return [Sample(row=None, name=name, open=lambda: prepare(_open_files(clips, prompts)))]
+        return [Sample(row=None, name=name, open=lambda: prepare(_open_files(clips, prompts, affected)))]
     assert clips.inpainting_mask_meta is not None and clips.inpainting_sample_id is not None
     table = RecordTable(clips.inpainting_mask_meta)
     rows = parse_sample_ids(clips.inpainting_sample_id, len(table))
@@ -92,9 +104,9 @@ def _refuse(flags: dict[str, object], owner: str) -> None:
             raise InputError(f"{name} goes with {owner}, which is not given")
 
 
-def _open_files(clips: ClipOptions, prompts: PromptOptions) -> Clip:
+def _open_files(clips: ClipOptions, prompts: PromptOptions, affected: str | None) -> Clip:
     assert clips.video is not None and clips.mask is not None
-    return open_clip(
+    clip = open_clip(
         Path(clips.video),
         Path(clips.mask),
         mask_id=clips.mask_id,
@@ -102,6 +114,10 @@ def _open_files(clips: ClipOptions, prompts: PromptOptions) -> Clip:
         image_prompt=prompts.image_prompt or "",
         folder_fps=clips.video_fps,
     )
+    if affected is None:
+        return clip
+    others = open_masks(Path(affected), frames=clip.frames)
+    return replace(clip, masks=UnitedMasks(clip.masks, others), files=(*clip.files, Path(affected)))
 
 
 def _open_row(table: RecordTable, clips: ClipOptions, prompts: PromptOptions, row: int) -> Clip:
@@ -113,22 +129,23 @@ def _open_row(table: RecordTable, clips: ClipOptions, prompts: PromptOptions, ro
     )
 
 
-def _preparation(clips: ClipOptions, sampling: SamplingOptions) -> Callable[[Clip], Clip]:
+def _preparation(clips: ClipOptions, sampling: SamplingOptions, *, grown: bool) -> Callable[[Clip], Clip]:
     """What happens to every opened clip: rate, length, and the final hole."""
     is_row = clips.video is None
     fps = clips.down_sample_fps or (BENCHMARK_FPS if is_row else "0")
     most = clips.inpainting_frames if is_row and not clips.long_video else None
-    size = parse_size(clips.resize_to, "--resize_to") if clips.resize_to else None
+    to_size = parse_size(clips.resize_to, "--resize_to") if clips.resize_to else None
 
     def prepare(clip: Clip) -> Clip:
         clip = resample(clip, fps)
         if most is not None and len(clip) > most:
             clip = clip.cut(0, most)
-        if size is not None:
-            clip = resized(clip, *size)
+        if to_size is not None:
+            clip = resized(clip, *to_size)
         masks = InvertedMasks(clip.masks) if sampling.mask_background else clip.masks
         check_not_empty(masks, clip.name)
-        return clip.with_masks(DilatedMasks(masks, clips.dilate_size) if clips.dilate_size > 1 else masks)
+        size = clips.dilate_size or (round(min(masks.height, masks.width) * _REMOVAL_GROWTH) if grown else 0)
+        return clip.with_masks(DilatedMasks(masks, size) if size > 1 else masks)
 
     return prepare
 

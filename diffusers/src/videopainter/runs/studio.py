@@ -6,7 +6,8 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from diffusers.utils import logging as diffusers_logging
@@ -22,6 +23,7 @@ from videopainter.runs.manifest import WINDOWS_FOLDER, Hasher, begin, is_finishe
 from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.plan import Job, step_cache
 from videopainter.runs.processes import Precision, torch_dtype
+from videopainter.runs.propagation import copied, facts, painted_masks
 from videopainter.runs.record import Stamp, make_record, make_stamp, reset_peak_memory
 from videopainter.runs.workload import largest_workload
 from videopainter.runs.writers import ResultWriter, write_missing_beside
@@ -49,6 +51,9 @@ class Studio:
         outcomes.started = bool(missing or outcomes.done)
         if not missing:
             return
+        if any(job.options.propagation.propagate != "off" for job, _ in missing):
+            with self._timed("propagate"):
+                missing = self._copy(missing, outcomes)
         with self._timed("first_frame"):
             failed = fill_first_frames([job for job, _ in missing], self.precision, outcomes)
             missing = [(job, stamp) for job, stamp in missing if job not in failed]
@@ -82,6 +87,16 @@ class Studio:
                 outcomes.done.append(job.label)
         return missing
 
+    def _copy(self, missing: Sequence[tuple[Job, Stamp]], outcomes: Outcomes) -> list[tuple[Job, Stamp]]:
+        """What other frames show is copied first; from here on a job's sample is the clip with that in it."""
+        done = []
+        for job, stamp in missing:
+            with outcomes.attempt(job.label), held(job.output):
+                copied(job)
+                sample = replace(job.sample, open=partial(copied, job))
+                done.append((replace(job, sample=sample, whole=job.sample), stamp))
+        return done
+
     def _load(self, jobs: Sequence[Job]) -> Any:
         options, weights = jobs[0].options, jobs[0].plan.weights
         model = options.model
@@ -109,6 +124,8 @@ class Studio:
     def _make_one(self, pipe: Any, job: Job, stamp: Stamp) -> None:
         """Inpaint one clip; the JSON and then the end of the work folder tell that all of it is there."""
         clip, options = job.sample.open(), job.options
+        whole = clip if job.whole is None else job.whole.open()
+        masks = None if job.whole is None else painted_masks(options.propagation, whole, clip)
         resumed = any((work_dir(job.output) / WINDOWS_FOLDER).glob("*.safetensors"))
         reset_peak_memory(self.precision.device)
         if not options.output.quiet:
@@ -121,21 +138,22 @@ class Studio:
             chunks = inpaint_stream(
                 pipe,
                 clip.frames,
-                clip.masks,
+                clip.masks if masks is None else masks.seen,
                 settings=job.settings,
                 prompt={0: clip.prompt, **job.plan.prompts_at},
                 negative_prompt=options.prompts.negative_prompt,
                 first_frame=load_first_frame(job, clip),
+                paste_masks=None if masks is None else masks.pasted,
                 work_dir=work_dir(job.output) / WINDOWS_FOLDER,
                 fingerprint=stamp.fingerprint,
             )
-            with ResultWriter(job.output, clip, options.output) as writer:
+            with ResultWriter(job.output, whole, options.output, None if masks is None else clip.masks) as writer:
                 for chunk in chunks:
                     writer.write(chunk)
         pipe.maybe_free_model_hooks()
         record = make_record(job, clip, stamp, self.precision, self.seconds, self.hasher)
         # The time of a resumed result is that of its last part only.
-        write_json(manifest_path(job.output), record | {"resumed": resumed}, indent=2)
+        write_json(manifest_path(job.output), record | {"resumed": resumed} | facts(job), indent=2)
         remove_folder(work_dir(job.output))
         if not options.output.quiet:
             size = f"{len(clip)} frames of {clip.frames.width}x{clip.frames.height}"

@@ -20,7 +20,7 @@ BRANCH = "VideoPainter/checkpoints/branch"
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """Folders, files or hub ids of one run's models."""
+    """Folders, files or hub ids of one run's models; `model_path` is empty where no model is used."""
 
     model_path: str
     inpainting_branch: str | None = None
@@ -29,7 +29,7 @@ class Weights:
 
     def roles(self) -> dict[str, str]:
         """What is set, by role."""
-        return {role: path for role, path in vars(self).items() if path is not None}
+        return {role: path for role, path in vars(self).items() if path}
 
 
 def resolve_weights(options: ModelOptions) -> Weights:

@@ -10,8 +10,8 @@ from types import TracebackType
 import cv2
 import numpy as np
 
-from videopainter.data.clip import Clip, tags_of, times_of
-from videopainter.data.panels import contact_sheet, side_by_side
+from videopainter.data.clip import Clip, MaskSource, tags_of, times_of
+from videopainter.data.panels import contact_sheet, side_by_side, tinted
 from videopainter.data.video.pictures import image_name_of, open_writer
 from videopainter.data.video.reader import VideoWriter, open_video
 from videopainter.runs.options import OutputOptions
@@ -25,7 +25,7 @@ SHEET_HEIGHT = 240  # pixels of one picture
 class ResultWriter:
     """Takes the result's frames in order; all files appear when the `with` block ends well, the video last."""
 
-    def __init__(self, path: Path, clip: Clip, options: OutputOptions) -> None:
+    def __init__(self, path: Path, clip: Clip, options: OutputOptions, rest: MaskSource | None = None) -> None:
         self.video = open_writer(
             path,
             image_name=image_name_of(options.output_path or ""),
@@ -35,7 +35,7 @@ class ResultWriter:
             sound=clip.sound,
             lossless=options.lossless,
         )
-        self.beside = BesideWriter(path, clip, options)
+        self.beside = BesideWriter(path, clip, options, rest)
 
     def __enter__(self) -> ResultWriter:
         # Closed from last to first: an error beside drops the video too.
@@ -56,10 +56,13 @@ class ResultWriter:
 
 
 class BesideWriter:
-    """The comparison and the contact sheet of a result, where they are asked for."""
+    """The comparison and the contact sheet of a result, where they are asked for.
 
-    def __init__(self, path: Path, clip: Clip, options: OutputOptions) -> None:
-        self.clip, self.done = clip, 0
+    `rest` is the part of the hole that was not copied from other frames, where any was.
+    """
+
+    def __init__(self, path: Path, clip: Clip, options: OutputOptions, rest: MaskSource | None = None) -> None:
+        self.clip, self.rest, self.done = clip, rest, 0
         wanted = beside_paths(path, options)
         self.comparison = self.sheet = None
         if "comparison" in wanted:
@@ -86,10 +89,11 @@ class BesideWriter:
         if self.comparison is None and self.sheet is None:
             return
         originals, masks = self.clip.frames.read(start, self.done), self.clip.masks.read(start, self.done)
+        rest = None if self.rest is None else self.rest.read(start, self.done)
         if self.comparison is not None:
-            self.comparison.write(side_by_side(originals, masks, frames))
+            self.comparison.write(side_by_side(originals, masks, frames, rest=rest))
         if self.sheet is not None:
-            self.sheet.add(start, originals, masks, frames)
+            self.sheet.add(start, originals, masks, frames, rest)
 
 
 def beside_paths(path: Path, options: OutputOptions) -> dict[str, Path]:
@@ -123,13 +127,25 @@ class Sheet:
         self.wanted = set(np.linspace(0, length - 1, min(SHEET_ROWS, length)).round().astype(int).tolist())
         self.columns: dict[str, list[np.ndarray]] = {"original": [], "masked": [], "mask": [], "result": []}
 
-    def add(self, start: int, originals: np.ndarray, masks: np.ndarray, results: np.ndarray) -> None:
-        """Keep the wanted ones of the frames from `start` on."""
+    def add(
+        self,
+        start: int,
+        originals: np.ndarray,
+        masks: np.ndarray,
+        results: np.ndarray,
+        rest: np.ndarray | None = None,
+    ) -> None:
+        """Keep the wanted ones of the frames from `start` on; with `rest` there is a column of what was copied."""
         for at in sorted(self.wanted & set(range(start, start + len(results)))):
             original, mask, result = originals[at - start], masks[at - start], results[at - start]
             masked = np.where(mask[..., None], np.uint8(0), original)
-            for column, picture in zip(self.columns.values(), (original, masked, mask, result)):
-                column.append(_small(picture.astype(np.uint8) * 255 if picture.dtype == np.bool_ else picture))
+            pictures = {"original": original, "masked": masked, "mask": mask, "result": result}
+            if rest is not None:
+                pictures["copied"] = tinted(result, mask & ~rest[at - start], rest[at - start])
+            for name, picture in pictures.items():
+                self.columns.setdefault(name, []).append(
+                    _small(picture.astype(np.uint8) * 255 if picture.dtype == np.bool_ else picture)
+                )
 
     def __enter__(self) -> Sheet:
         return self

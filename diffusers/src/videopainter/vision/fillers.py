@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 
 RADIUS = 3  # pixels around each one that OpenCV's methods look at
+# Passes of a 3x3 mean at every size: enough that no trace of the coarser grid is left.
+_SMOOTHING = 24
 _CHUNK = 2**22  # distances in memory at once
 
 
@@ -82,3 +84,29 @@ def _nearest_row(hole: np.ndarray) -> np.ndarray:
     above = np.maximum.accumulate(np.where(hole, -far, own), axis=0)
     below = np.minimum.accumulate(np.where(hole, far, own)[::-1], axis=0)[::-1]
     return np.where(own - above <= below - own, above, below)
+
+
+def continue_colours(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Fills the hole of a float image: averages of what is known, from coarse to fine, smoothed inside the hole."""
+    if not mask.any():
+        return image
+    height, width = mask.shape
+    half = ((width + 1) // 2, (height + 1) // 2)
+    weight = (~mask).astype(np.float32)
+    known = cv2.resize(weight, half, interpolation=cv2.INTER_AREA)
+    total = cv2.resize(image * weight[..., None], half, interpolation=cv2.INTER_AREA)
+    coarse = continue_colours(total / np.maximum(known, 1e-6)[..., None], known <= 0)
+    fine = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+    filled = np.where(mask[..., None], fine, image)
+    rows, columns = _box_of(mask)
+    part, hole = filled[rows, columns], mask[rows, columns, None]
+    for _ in range(_SMOOTHING):
+        part = np.where(hole, cv2.blur(part, (3, 3)), part)
+    filled[rows, columns] = part
+    return filled
+
+
+def _box_of(mask: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns of the hole and two pixels around it."""
+    ys, xs = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
+    return slice(max(0, ys[0] - 2), ys[-1] + 3), slice(max(0, xs[0] - 2), xs[-1] + 3)

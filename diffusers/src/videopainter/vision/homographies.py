@@ -13,6 +13,8 @@ _ROUND_TRIP = 0.5
 # Pixels by which a corner of the background may miss the homography, as MAGSAC takes it.
 _MISS = 0.7
 _FEWEST = 12
+# Share of a homography's tracks that a simpler motion must explain to be taken instead.
+_ENOUGH = 0.9
 # Less of the tracks than this following one homography is no camera that moved on: another shot.
 _SHARE = 0.25
 # Grey levels on average: frames without corners that are as alike as this show the same.
@@ -42,7 +44,7 @@ def camera_step(
     found, inliers = cv2.findHomography(source, target, cv2.USAC_MAGSAC, _MISS, maxIters=2000, confidence=0.999)
     if found is None or inliers.mean() < _SHARE or not _sane(found, image.shape):
         return None
-    return found / found[2, 2]
+    return _simplest(source, target, found / found[2, 2])
 
 
 def scaled(homography: np.ndarray, by: float) -> np.ndarray:
@@ -58,6 +60,30 @@ def apply(homography: np.ndarray, places: np.ndarray) -> np.ndarray:
     below = h[2, 0] * x + h[2, 1] * y + h[2, 2]
     across, down = (h[k, 0] * x + h[k, 1] * y + h[k, 2] for k in (0, 1))
     return np.stack([across / below, down / below], axis=-1)
+
+
+def _simplest(source: np.ndarray, target: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """A shift with zoom and turn, where it explains the tracks about as well as the homography that was `found`.
+
+    Fewer numbers go less astray where there are no tracks, and over many frames.
+    """
+    explained = np.linalg.norm(apply(found, source) - target, axis=1) < _MISS
+    simple = _similarity(source[explained], target[explained])
+    near = np.linalg.norm(apply(simple, source) - target, axis=1) < _MISS
+    if near.sum() < _ENOUGH * explained.sum() or near.sum() < _FEWEST:
+        return found
+    return _similarity(source[near], target[near])
+
+
+def _similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The shift, zoom and turn from `source` to `target` (N, 2) with the least squares (Umeyama 1991); (3, 3)."""
+    middle, to_middle = source.mean(axis=0, dtype=np.float64), target.mean(axis=0, dtype=np.float64)
+    from_, to = source - middle, target - to_middle
+    spread = max(float((from_**2).sum()), 1e-9)
+    cosine = float((from_ * to).sum()) / spread
+    sine = float((from_[:, 0] * to[:, 1] - from_[:, 1] * to[:, 0]).sum()) / spread
+    turn = np.array([[cosine, -sine], [sine, cosine]])
+    return np.vstack([np.column_stack([turn, to_middle - turn @ middle]), [0, 0, 1]])
 
 
 def _tracks(image: np.ndarray, other: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -47,6 +47,20 @@ class DilatedMasks:
         return cv2.dilate(mask, self._kernel, iterations=self._times)
 
 
+class UnitedMasks:
+    """A pixel is in the hole if it is in that of either."""
+
+    def __init__(self, masks: MaskSource, others: MaskSource) -> None:
+        self._masks, self._others = masks, others
+        self.height, self.width = masks.height, masks.width
+
+    def __len__(self) -> int:
+        return len(self._masks)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        return self._masks.read(start, stop) | self._others.read(start, stop)
+
+
 class InvertedMasks:
     """Everything else is the hole (`mask_background`)."""
 

@@ -1,0 +1,149 @@
+"""Copying what other frames show, as part of a run or as all of it. Needs no torch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from videopainter.data.clip import Clip, MaskSource
+from videopainter.errors import complain
+from videopainter.files import remove_folder, write_json
+from videopainter.locks import held
+from videopainter.propagation.seam import Copies, SpreadMasks, near_in_time, one_latent, propagated
+from videopainter.propagation.settings import QUALITIES, PropagationSettings
+from videopainter.runs.manifest import Hasher, begin, is_finished, manifest_path, work_dir
+from videopainter.runs.options import InpaintOptions, PropagationOptions
+from videopainter.runs.outcomes import Outcomes
+from videopainter.runs.plan import Job
+from videopainter.runs.processes import Precision
+from videopainter.runs.record import make_record, make_stamp
+from videopainter.runs.writers import ResultWriter, write_missing_beside
+
+COPIES_FOLDER = "copied"  # in a work folder
+_WRITTEN = 16  # frames of a result at once
+_REMOVAL_FEATHER = 3
+_REMOVAL_PROMPT = "The empty background of the scene, with nothing in front of it."
+# The built-in filler is worse than a doubtful copy; a model may be better than one.
+_DOUBT_WITHOUT_MODEL = 0.2
+_LATENT = 8 / 480  # of the shorter side: what a model's hole is wider than the rest
+
+
+def removal_preset(options: InpaintOptions) -> InpaintOptions:
+    """What `--remove` stands for; flags that say otherwise than by default win."""
+    propagation = options.propagation
+    if not propagation.remove:
+        return options
+    if propagation.propagate == "off":
+        propagation = replace(propagation, propagate="only" if options.model.model_path is None else "all")
+    return replace(
+        options,
+        propagation=propagation,
+        sampling=replace(options.sampling, match_edges=True, feather=options.sampling.feather or _REMOVAL_FEATHER),
+        prompts=replace(
+            options.prompts, prompt=_REMOVAL_PROMPT if options.prompts.prompt is None else options.prompts.prompt
+        ),
+    )
+
+
+def propagation_settings(options: PropagationOptions) -> PropagationSettings:
+    """What the flags ask for."""
+    settings = QUALITIES[options.propagation_quality]
+    return replace(settings, doubt=_DOUBT_WITHOUT_MODEL) if options.propagate == "only" else settings
+
+
+def copies_of(job: Job) -> Copies:
+    """What was copied for a job."""
+    return Copies(work_dir(job.output) / COPIES_FOLDER)
+
+
+def copied(job: Job) -> Clip:
+    """The job's clip with copied pixels in its frames, and masks of the rest; done once, kept in the work folder."""
+    options, clip = job.options.propagation, job.sample.open()
+    if options.propagate == "off":
+        return clip
+    progress = _Progress(job.label, len(clip), quiet=job.options.output.quiet)
+    return propagated(
+        clip,
+        copies_of(job).folder,
+        propagation_settings(options),
+        most=1 if options.propagate == "first_frame" else None,
+        on_frames=progress,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaintedMasks:
+    """`seen`: the hole that the model gets; `pasted`: what of its painting goes into the video."""
+
+    seen: MaskSource
+    pasted: MaskSource
+
+
+def painted_masks(options: PropagationOptions, whole: Clip, clip: Clip) -> PaintedMasks:
+    """Masks for painting the rest of a clip whose holes were `whole`'s.
+
+    The model's hole is the rest in any of a latent's frames, and about a latent wider; what is pasted is the rest
+    within two frames. So a part that is copied in one frame and painted in the next does not flicker.
+    """
+    if options.propagate == "first_frame":
+        return PaintedMasks(seen=clip.masks, pasted=clip.masks)
+    grow = max(1, round(_LATENT * min(clip.frames.height, clip.frames.width)))
+    return PaintedMasks(
+        seen=SpreadMasks(clip.masks, whole.masks, one_latent, grow),
+        pasted=SpreadMasks(clip.masks, whole.masks, near_in_time),
+    )
+
+
+def copy_only(jobs: Sequence[Job], outcomes: Outcomes, seconds: dict[str, float]) -> None:
+    """Results without a model: copied where another frame shows it, else closed from around it."""
+    hasher, precision = Hasher(), Precision(device="cpu", dtype="none")
+    for job in jobs:
+        with outcomes.attempt(job.label), held(job.output):
+            outcomes.started = True
+            _copy_one(job, hasher, precision, dict(seconds))
+            outcomes.done.append(job.label)
+
+
+def _copy_one(job: Job, hasher: Hasher, precision: Precision, seconds: dict[str, float]) -> None:
+    output, whole = job.options.output, job.sample.open()
+    stamp = make_stamp(job, whole, precision, hasher)
+    if is_finished(job.output, stamp.fingerprint, overwrite=output.overwrite):
+        complain(f"finished already: {job.output}")
+        write_missing_beside(job.output, whole, output)
+        return
+    begin(job.output, stamp.fingerprint)
+    resumed, started = any(copies_of(job).folder.glob("*.npz")), time.perf_counter()
+    clip = copied(job)
+    seconds["propagate"] = time.perf_counter() - started
+    with ResultWriter(job.output, whole, output, clip.masks) as writer:
+        for start in range(0, len(clip), _WRITTEN):
+            writer.write(clip.frames.read(start, min(start + _WRITTEN, len(clip))))
+    seconds["write"] = time.perf_counter() - started - seconds["propagate"]
+    record = make_record(job, whole, stamp, precision, seconds, hasher)
+    write_json(manifest_path(job.output), record | {"resumed": resumed} | facts(job), indent=2)
+    remove_folder(work_dir(job.output))
+    if not output.quiet:
+        complain(f"written: {job.output}")
+
+
+def facts(job: Job) -> dict[str, Any]:
+    """For the JSON beside a result: how much of the hole was copied, and how far off that is expected to be."""
+    return {} if job.options.propagation.propagate == "off" else {"propagation": copies_of(job).facts()}
+
+
+class _Progress:
+    """A line every few seconds, while it takes some."""
+
+    _EVERY = 10.0  # seconds
+
+    def __init__(self, label: str, length: int, *, quiet: bool) -> None:
+        self.label, self.length, self.quiet = label, length, quiet
+        self.told = time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        now = time.monotonic()
+        if not self.quiet and now - self.told > self._EVERY:
+            self.told = now
+            complain(f"{self.label}: copied what other frames show in {done} of {self.length} frames")

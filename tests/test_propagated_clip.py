@@ -1,0 +1,170 @@
+"""Clips with copied pixels: what is kept, resumed, painted, and told; the doors to it."""
+
+import json
+
+import numpy as np
+import pytest
+from test_propagation import HEIGHT, HOLE, WIDTH, holes, panning
+
+from videopainter.cli.inpaint import inpaint, read_options
+from videopainter.data.clip import ArrayFrames, ArrayMasks, Clip
+from videopainter.data.images import write_image
+from videopainter.data.panels import side_by_side
+from videopainter.data.video.reader import VideoWriter, open_video
+from videopainter.errors import InputError
+from videopainter.propagation import seam
+from videopainter.propagation.propagator import Filled
+from videopainter.propagation.seam import Copies, SpreadMasks, near_in_time, one_latent, propagated
+from videopainter.propagation.settings import PropagationSettings
+
+SETTINGS = PropagationSettings(reach=12)
+LENGTH = 13
+
+
+def clip(length: int = LENGTH) -> Clip:
+    frames, masks = panning(5.0, length), holes(length)
+    hidden = np.where(masks[..., None], np.uint8(255), frames)
+    return Clip(name="pan", frames=ArrayFrames(hidden), masks=ArrayMasks(masks))
+
+
+def everything(source) -> np.ndarray:
+    return source.read(0, len(source))
+
+
+def test_copied_pixels_are_in_the_frames_and_no_longer_in_the_masks(tmp_path):
+    truth, given = panning(5.0), clip()
+    result = propagated(given, tmp_path / "w", SETTINGS)
+    frames, rest = everything(result.frames), everything(result.masks)
+    holes_ = everything(given.masks)
+    assert rest.sum() < 0.1 * holes_.sum() and not (rest & ~holes_).any()
+    np.testing.assert_array_equal(frames[~holes_], truth[~holes_])
+    copied = holes_ & ~rest
+    assert (frames[rest] < 250).all()  # white in the input
+    assert np.sqrt(((frames[copied].astype(float) - truth[copied]) ** 2).mean()) < 4
+    np.testing.assert_array_equal(result.frames.read(5, 11), frames[5:11])
+    np.testing.assert_array_equal(result.masks.read(5, 11), rest[5:11])
+    facts = Copies(tmp_path / "w").facts()
+    assert facts["hole_pixels"] == holes_.sum()
+    assert facts["copied_pixels"] + facts["closed_pixels"] == copied.sum()
+    assert 0 < facts["expected_error"] < 10
+
+
+def test_it_goes_on_where_it_was_and_other_settings_begin_anew(tmp_path):
+    whole = everything(propagated(clip(), tmp_path / "a", SETTINGS).frames)
+    folder = tmp_path / "b"
+
+    class Killed(Exception):
+        pass
+
+    def kill(done: int) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        propagated(clip(), folder, SETTINGS, on_frames=kill)
+    (first,) = folder.glob("*.npz")
+    before = first.stat().st_mtime_ns
+    np.testing.assert_array_equal(everything(propagated(clip(), folder, SETTINGS).frames), whole)
+    assert first.stat().st_mtime_ns == before
+    propagated(clip(), folder, PropagationSettings(reach=10))
+    assert first.stat().st_mtime_ns != before
+
+
+def test_only_so_many_frames(tmp_path):
+    result = propagated(clip(), tmp_path / "w", SETTINGS, most=1)
+    assert result.masks.read(0, 1).sum() < holes()[0].sum()
+    np.testing.assert_array_equal(result.masks.read(1, LENGTH), holes()[1:])
+    np.testing.assert_array_equal(result.frames.read(1, LENGTH), clip().frames.read(1, LENGTH))
+
+
+def test_specks_of_the_rest_are_closed_and_larger_parts_stay():
+    hole = np.zeros((480, 720), bool)
+    hole[100:200, 100:200] = True
+    known = hole.copy()
+    known[120:124, 120:124] = False  # 16 pixels
+    known[150:180, 150:180] = False  # 900
+    frame = np.full((480, 720, 3), 90, np.uint8)
+    frame[hole & ~known] = 255
+    result = seam._without_specks(
+        Filled(frame=frame, known=known, error=np.zeros(hole.shape, np.float32)), hole, SETTINGS
+    )
+    assert result.known[120:124, 120:124].all() and not result.known[150:180, 150:180].any()
+    assert (np.abs(result.frame[120:124, 120:124].astype(int) - 90) <= 1).all()
+    np.testing.assert_array_equal(result.frame[150:180, 150:180], frame[150:180, 150:180])
+
+
+def test_a_models_hole_is_united_over_a_latent_and_grown_within_the_hole():
+    rest = np.zeros((10, 20, 30), bool)
+    rest[6, 8, 12] = True
+    within = np.zeros_like(rest)
+    within[:, 5:12, 10:20] = True
+    seen = SpreadMasks(ArrayMasks(rest), ArrayMasks(within), one_latent, 3)
+    expected = np.zeros_like(rest)
+    expected[5:9, 5:12, 10:16] = True
+    np.testing.assert_array_equal(everything(seen), expected)
+    np.testing.assert_array_equal(seen.read(7, 9), expected[7:9])
+    pasted = everything(SpreadMasks(ArrayMasks(rest), ArrayMasks(within), near_in_time))
+    assert pasted[4:9, 8, 12].all() and pasted.sum() == 5
+    assert [one_latent(t, 6) for t in range(6)] == [(0, 1), *[(1, 5)] * 4, (5, 6)]
+
+
+def test_a_fifth_panel_shows_what_was_copied():
+    frames, masks = np.full((1, 4, 6, 3), 100, np.uint8), np.zeros((1, 4, 6), bool)
+    masks[0, :2] = True
+    rest = masks.copy()
+    rest[0, 0] = False
+    row = side_by_side(frames, masks, frames, rest=rest)
+    assert row.shape == (1, 4, 30, 3)
+    green, magenta, plain = row[0, 0, 24], row[0, 1, 24], row[0, 3, 24]
+    assert green[1] > green[0] and magenta[0] > magenta[1] and (plain == 100).all()
+
+
+@pytest.fixture
+def files(tmp_path):
+    given = clip()
+    with VideoWriter(tmp_path / "v.mp4", fps=8, crf=1) as writer:
+        writer.write(everything(given.frames))
+    write_image(tmp_path / "m.png", holes()[0].astype(np.uint8)[..., None].repeat(3, -1) * 255)
+    return tmp_path
+
+
+def remove(folder, *more: str) -> int:
+    words = ["--remove", "--video", str(folder / "v.mp4"), "--mask", str(folder / "m.png"), "--lossless", "--quiet"]
+    return inpaint(read_options([*words, "--output_path", str(folder / "r.mkv"), *more]))
+
+
+def test_remove_needs_no_prompt_and_no_model(files, monkeypatch):
+    assert remove(files, "--save_comparison", "--contact_sheet") == 0
+    record = json.loads((files / "r.json").read_text())
+    assert record["weights"] == {} and record["options"]["propagation"]["propagate"] == "only"
+    assert record["propagation"]["copied_share"] > 0.8
+    result, truth = everything(open_video(files / "r.mkv")), panning(5.0)
+    inside = np.abs(result[6].astype(float) - truth[6])[HOLE]
+    assert inside.mean() < 8  # white in the input
+    assert open_video(files / "r_comparison.mp4").width == 5 * WIDTH
+    assert not (files / "r.mkv.partial").exists()
+    monkeypatch.setattr("videopainter.runs.propagation.propagated", None)
+    assert remove(files) == 0  # finished already
+
+
+def test_a_killed_removal_goes_on_to_the_same_file(files, monkeypatch):
+    assert remove(files) == 0
+    wanted = (files / "r.mkv").read_bytes()
+    (files / "r.mkv").unlink(), (files / "r.json").unlink()
+    monkeypatch.setattr(seam, "_without_specks", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        remove(files)
+    monkeypatch.undo()
+    assert remove(files) == 0
+    assert (files / "r.mkv").read_bytes() == wanted
+
+
+def test_what_the_object_affects_goes_too(files):
+    shadow = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    shadow[80:90, 10:40] = 255
+    write_image(files / "shadow.png", shadow)
+    assert remove(files, "--affected", str(files / "shadow.png")) == 0
+    hole = json.loads((files / "r.json").read_text())["propagation"]["hole_pixels"]
+    assert hole > LENGTH * (36 * 30 + 10 * 30)
+    read = ["--remove", "--inpainting_mask_meta", "x.csv", "--inpainting_sample_id", "0"]
+    with pytest.raises(InputError, match="--affected goes with --video"):
+        inpaint(read_options([*read, "--affected", str(files / "shadow.png"), "--output_path", str(files)]))
