@@ -66,7 +66,7 @@ def merge(
     return Merged(weights=weights, doubt=np.where(count > 0, doubt, np.float32(1)), error=np.expm1(evidence @ _ERROR))
 
 
-def is_known(merged: Merged, settings: PropagationSettings) -> np.ndarray:
+def is_believed(merged: Merged, settings: PropagationSettings) -> np.ndarray:
     """Where the candidates are to be believed, bool (h, w); threads of it are of no use, and are not."""
     sure = (merged.doubt < settings.doubt).view(np.uint8)
     return cv2.morphologyEx(sure, cv2.MORPH_OPEN, np.ones((_THREAD, _THREAD), np.uint8)) > 0

@@ -12,7 +12,7 @@ from videopainter.data.reshape import Box
 from videopainter.propagation.alignment import camera_places, carried_places, refined
 from videopainter.propagation.candidates import Candidate, lit
 from videopainter.propagation.footage import Footage
-from videopainter.propagation.merging import Merged, is_known, merge
+from videopainter.propagation.merging import Merged, is_believed, merge
 from videopainter.propagation.sources import choose_sources
 
 _EDGE = 3  # fine pixels round the hole in which candidates are merged, too
@@ -80,7 +80,7 @@ def _shown(footage: Footage, part: _Part, motions: Mapping[int, np.ndarray]) -> 
     inside = part.mask[part.inner.slices]
     if useful:
         merged = merge(useful, settings, part.merged, inside)
-        if is_known(merged, settings)[inside].mean() > settings.carry_below:
+        if is_believed(merged, settings)[inside].mean() > settings.carry_below:
             return useful, merged
     carried = _carried(footage, part, sources)
     if not carried:
@@ -115,7 +115,7 @@ def _paste(footage: Footage, part: _Part, candidates: Sequence[Candidate], merge
     target = _full_box(footage, part.inner)
     lift = _Lift(footage, part.inner, target)
     hole = footage.view(part.t).hole[target.slices] & (lift(part.mask[part.inner.slices].astype(np.float32)) > 0)
-    sure = (lift(is_known(merged, footage.settings).astype(np.float32)) > 0.5) & hole
+    sure = (lift(is_believed(merged, footage.settings).astype(np.float32)) > 0.5) & hole
     if not sure.any():
         return
     colour = _colours(footage, part, candidates, merged, lift)
