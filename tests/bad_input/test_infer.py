@@ -218,7 +218,7 @@ row | --inpainting_mask_meta {f}/bench/binary.csv | binary.csv
 row | --inpainting_mask_meta {f}/bench/latin.csv | latin.csv
 row | --inpainting_mask_meta {f}/bench/quotes.csv | quotes.csv
 row | --inpainting_mask_meta {f}/bench/more_cells.csv | more_cells.csv
-row | --inpainting_mask_meta {f}/bench/one_more_cell.csv | one_more_cell.csv
+row | --inpainting_mask_meta {f}/bench/one_more_cell.csv | a comma without quotes
 row | --inpainting_mask_meta {f}/bench/semicolons.csv | semicolons.csv
 row | --inpainting_mask_meta {f}/bench/no_rows.csv | no_rows.csv
 row | --inpainting_mask_meta {f}/bench/no_mask_id.csv | mask_id

@@ -116,7 +116,7 @@ run | --meta_file_path {f}/bench/gone.csv | gone.csv
 run | --meta_file_path {f}/bench/empty.csv | empty.csv
 run | --meta_file_path {f}/bench/binary.csv | binary.csv
 run | --meta_file_path {f}/bench/nul.csv | nul.csv
-run | --meta_file_path {f}/bench/one_more_cell.csv | one_more_cell.csv
+run | --meta_file_path {f}/bench/one_more_cell.csv | a comma without quotes
 run | --meta_file_path {f}/bench/no_mask_id.csv | mask_id
 run | --meta_file_path {f}/bench/no_rows.csv | no_rows.csv
 run | --meta_file_path {f}/bench/short_captions.csv | short_captions.csv
