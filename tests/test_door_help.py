@@ -9,7 +9,7 @@ from videopainter.cli.door import DoorParser
 from videopainter.errors import InputError
 from videopainter.evaluation import options as evaluation
 from videopainter.runs import options as runs
-from videopainter.runs.defaults import FILE_NAME
+from videopainter.runs.defaults import DEFAULTS_FILE
 
 
 @pytest.mark.parametrize("room", [runs, evaluation])
@@ -38,7 +38,7 @@ def test_help_all_prints_and_ends(capsys):
 @pytest.fixture
 def model(tmp_path):
     def write(content):
-        (tmp_path / FILE_NAME).write_text(content if isinstance(content, str) else json.dumps(content))
+        (tmp_path / DEFAULTS_FILE).write_text(content if isinstance(content, str) else json.dumps(content))
         return str(tmp_path)
 
     return write
@@ -56,7 +56,7 @@ def test_flags_that_are_given_win_and_other_checkpoints_keep_the_releases(model,
     # Also where what is given is the flag's own default.
     sampling = inpaint.read_options(["--model_path", folder, "--num_inference_steps", "50"]).sampling
     assert sampling.num_inference_steps == 50
-    (tmp_path / FILE_NAME).unlink()
+    (tmp_path / DEFAULTS_FILE).unlink()
     assert inpaint.read_options(["--model_path", folder]).sampling.num_inference_steps == 50
 
 

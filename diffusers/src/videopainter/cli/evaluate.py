@@ -10,7 +10,7 @@ from pathlib import Path
 from videopainter.cli.door import parse_options
 from videopainter.errors import InputError
 from videopainter.evaluation.benchmark import BenchmarkRun, entry_of, jobs_of, make_runs
-from videopainter.evaluation.options import COMMON_FLAGS, EVALUATE_OPTIONS, EvaluateOptions
+from videopainter.evaluation.options import EVALUATE_COMMON, EVALUATE_OPTIONS, EvaluateOptions
 from videopainter.evaluation.scoring import Scoring, find_ckpt, score_entries, tell_absent, wanted_weights
 from videopainter.locks import held, sweep
 from videopainter.runs.defaults import checkpoint_defaults
@@ -24,7 +24,7 @@ _DESCRIPTION = "Evaluate on VPBench or DAVIS: inpaint every row, score the resul
 def read_options(argv: Sequence[str] | None = None) -> EvaluateOptions:
     """The flags of `evaluate/evaluate.py`, from `argv` or the command line."""
     benchmark, prompts, model, sampling, scoring = parse_options(
-        EVALUATE_OPTIONS, argv, description=_DESCRIPTION, common=COMMON_FLAGS, defaults=checkpoint_defaults
+        EVALUATE_OPTIONS, argv, description=_DESCRIPTION, common=EVALUATE_COMMON, defaults=checkpoint_defaults
     )
     return EvaluateOptions(benchmark=benchmark, prompts=prompts, model=model, sampling=sampling, scoring=scoring)
 

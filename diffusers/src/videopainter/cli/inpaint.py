@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from videopainter.cli.door import parse_options
 from videopainter.runs.defaults import checkpoint_defaults
-from videopainter.runs.options import COMMON_FLAGS, INPAINT_OPTIONS, InpaintOptions
+from videopainter.runs.options import INPAINT_COMMON, INPAINT_OPTIONS, InpaintOptions
 from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.plan import openable_jobs, plan_jobs
 from videopainter.runs.processes import Shard
@@ -19,7 +19,7 @@ _DESCRIPTION = "Inpaint videos: your own (--video, --mask), or rows of a benchma
 def read_options(argv: Sequence[str] | None = None) -> InpaintOptions:
     """The flags of `infer/inpaint.py`, from `argv` or the command line."""
     clip, prompts, model, sampling, output, propagation = parse_options(
-        INPAINT_OPTIONS, argv, description=_DESCRIPTION, common=COMMON_FLAGS, defaults=checkpoint_defaults
+        INPAINT_OPTIONS, argv, description=_DESCRIPTION, common=INPAINT_COMMON, defaults=checkpoint_defaults
     )
     return removal_preset(
         InpaintOptions(

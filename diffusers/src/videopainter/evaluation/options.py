@@ -92,7 +92,7 @@ class EvaluateOptions:
 
 
 # What most people need.
-COMMON_FLAGS = (
+EVALUATE_COMMON = (
     *("sets", "image_or_video_path", "inpainting_sample_id", "resize_to", "dilate_sizes", "replace_gts"),
     *("img_inpainting_model", "model_path", "inpainting_branch", "id_adapter_resample_learnable_path", "memory"),
     *("num_inference_steps", "guidance_scale", "seed", "output_path", "generate", "score", "protocol", "ground_truth"),

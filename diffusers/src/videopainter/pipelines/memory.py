@@ -187,7 +187,7 @@ def choose(sizes: ModelSizes, work: Workload, free: float) -> Choice:
     return choice
 
 
-def held(sizes: ModelSizes, work: Workload, free: float, mode: str) -> tuple[Choice, str]:
+def held_as(sizes: ModelSizes, work: Workload, free: float, mode: str) -> tuple[Choice, str]:
     """A mode that was asked for, in tiles only where it must; and a line where it does not fit, else an empty one."""
     choice = _first_fit(sizes, work, free, (mode,))
     if choice is not None:

@@ -14,7 +14,7 @@ from videopainter.models.checkpoint_files import (
     read_safetensors_header,
     safetensors_files,
 )
-from videopainter.pipelines.memory import MODES, Choice, Workload, choose, held, model_sizes
+from videopainter.pipelines.memory import MODES, Choice, Workload, choose, held_as, model_sizes
 
 if TYPE_CHECKING:
     import torch
@@ -90,7 +90,7 @@ def choose_memory(
         workload = Workload(height=height, width=width)
     if mode == "auto":
         return choose(sizes, workload, free)
-    choice, line = held(sizes, workload, free, mode)
+    choice, line = held_as(sizes, workload, free, mode)
     if line:
         logger.warning(line)
     return choice

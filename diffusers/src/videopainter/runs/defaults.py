@@ -12,7 +12,7 @@ from videopainter.files import read_json
 from videopainter.runs.options import SamplingOptions
 from videopainter.runs.weights import BACKBONE, find_tiny
 
-FILE_NAME = "inference_defaults.json"
+DEFAULTS_FILE = "inference_defaults.json"
 
 
 def checkpoint_defaults(given: Mapping[str, Any]) -> Mapping[str, str]:
@@ -22,7 +22,7 @@ def checkpoint_defaults(given: Mapping[str, Any]) -> Mapping[str, str]:
         InputError: the file is no JSON object of sampling flags with plain values.
     """
     folder = Path(given["model_path"]) if given.get("model_path") else _tiny_backbone()
-    file = folder / FILE_NAME if folder is not None else None
+    file = folder / DEFAULTS_FILE if folder is not None else None
     if file is None or not file.is_file():
         return {}
     content = read_json(file, "inference defaults")

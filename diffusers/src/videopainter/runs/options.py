@@ -202,7 +202,7 @@ class PropagationOptions:
 
 
 # What most people need, in the order of `--help`'s groups.
-COMMON_FLAGS = (
+INPAINT_COMMON = (
     *("video", "mask", "inpainting_mask_meta", "inpainting_sample_id", "image_or_video_path", "dilate_size"),
     *("prompt", "img_inpainting_model", "model_path", "inpainting_branch", "id_adapter_resample_learnable_path"),
     *("memory", "num_inference_steps", "guidance_scale", "seed", "overlap_frames", "match_edges"),
