@@ -154,7 +154,7 @@ def test_other_files_are_no_summaries(tmp_path, text):
 
 
 def test_summaries_that_cannot_be(tmp_path):
-    with pytest.raises(InputError, match="no file"):
+    with pytest.raises(InputError, match="expected a file, got none"):
         load_summary(tmp_path / "missing")
     with pytest.raises(InputError, match="at least one"):
         summarise([], run={}, protocol="whole")

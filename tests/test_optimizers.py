@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import time
 import math
 from pathlib import Path
 
@@ -345,6 +346,7 @@ def test_wandb_runs_offline_and_goes_on_with_its_run(tmp_path: Path, monkeypatch
         run.log_videos("validation", [clip()], fps=8, step=1)
     first = (tmp_path / "wandb_run_id").read_text()
     assert len(list((tmp_path / "logs").rglob("*.mp4"))) == 1
+    time.sleep(1.1)  # wandb names a run's folder by the second
     with Trackers(chosen, output_dir=tmp_path, start_step=1) as run:
         run.log({"loss": 0.5}, 2)
     assert (tmp_path / "wandb_run_id").read_text() == first

@@ -535,7 +535,7 @@ def test_options_that_are_wrong(options, message):
 
 
 def test_flags():
-    words = ["--protocol", "release", "--metrics", "psnr", "vfid", "--score_batch", "2", "vfid_segment", "50"]
+    words = ["--protocol", "release", "--metrics", "psnr", "vfid", "--score_batch", "2", "--vfid_segment", "50"]
     (options,) = parse_options([ScoreOptions], words)
     assert options == ScoreOptions(protocol="release", metrics=["psnr", "vfid"], score_batch=2, vfid_segment=50)
     with pytest.raises(InputError, match="no such metric: sharpness"):

@@ -13,6 +13,8 @@ from videopainter.pipelines.windows import Window
 
 
 def _tell_cut_off(pipe: Any, text: str) -> None:
+    if pipe.tokenizer is None:
+        return
     tokens = len(pipe.tokenizer(text).input_ids)
     if tokens > pipe.max_sequence_length:
         complain(f"prompt: the model reads the first {pipe.max_sequence_length} of {tokens} tokens: {text[:60]}...")
