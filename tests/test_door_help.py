@@ -9,22 +9,24 @@ from videopainter.cli.door import DoorParser
 from videopainter.errors import InputError
 from videopainter.evaluation import options as evaluation
 from videopainter.runs import options as runs
-from videopainter.runs.defaults import DEFAULTS_FILE
+from videopainter.runs.weights import DEFAULTS_FILE
 
 
-@pytest.mark.parametrize("room", [runs, evaluation])
-def test_common_flags_exist_and_are_few(room):
-    groups = runs.INPAINT_OPTIONS if room is runs else evaluation.EVALUATE_OPTIONS
+@pytest.mark.parametrize(
+    ("groups", "common"),
+    [(runs.INPAINT_OPTIONS, runs.INPAINT_COMMON), (evaluation.EVALUATE_OPTIONS, evaluation.EVALUATE_COMMON)],
+)
+def test_common_flags_exist_and_are_few(groups, common):
     known = {action.dest for action in DoorParser(groups)._actions}
-    assert set(room.COMMON_FLAGS) <= known and len(room.COMMON_FLAGS) <= 24
+    assert set(common) <= known and len(common) <= 24
 
 
 def test_help_is_short_and_help_all_whole():
-    parser = DoorParser(runs.INPAINT_OPTIONS, common=runs.COMMON_FLAGS)
+    parser = DoorParser(runs.INPAINT_OPTIONS, common=runs.INPAINT_COMMON)
     short, whole = parser.format_help(), parser.format_help_all()
     assert "--video" in short and "--kept_latents" not in short and "more flags: --help-all" in short
     hidden = int(short.splitlines()[-1].split()[0])
-    assert hidden == len({action.dest for action in parser._actions} - set(runs.COMMON_FLAGS) - {"help", "help_all"})
+    assert hidden == len({action.dest for action in parser._actions} - set(runs.INPAINT_COMMON) - {"help", "help_all"})
     assert all(f"--{action.dest}" in whole for action in parser._actions if action.dest not in ("help", "help_all"))
     assert parser.format_help() == short and len(short.splitlines()) < 100
 

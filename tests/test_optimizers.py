@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import time
 import math
+import time
 from pathlib import Path
 
 import numpy as np

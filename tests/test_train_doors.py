@@ -67,11 +67,13 @@ def environment(**changes: str) -> dict[str, str]:
 
 @pytest.fixture
 def command(tmp_path):
-    """The command line that a script ends in: launchers that say how they were called stand first in PATH."""
-    for name in ("accelerate", "torchrun"):
-        launcher = tmp_path / name
-        launcher.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$(basename "$0")" "$PWD" "$@"\n')
-        launcher.chmod(0o755)
+    """What a script has `cli.launch` start, and where: a Python that says so stands first in PATH."""
+    python = tmp_path / "python"
+    python.write_text(
+        f'#!/usr/bin/env bash\n[[ "$3" == videopainter.cli.launch ]] || exec {sys.executable} "$@"\n'
+        'printf "%s\\n" "$4" "$PWD" "${@:5}"\n'
+    )
+    python.chmod(0o755)
 
     def run(script: str, *arguments: str, **changes: str) -> list[str]:
         variables = environment(VIRTUAL_ENV="active", **changes)
@@ -96,7 +98,7 @@ def test_a_script_passes_what_the_release_documents(script, command):
     words = command(script, CUDA_VISIBLE_DEVICES="0,1,2,3,4,5,6,7")
     assert words[:2] == ["accelerate", str(TRAIN)]
     launch = words[2 : words.index(door)]
-    assert launch == shlex.split(f"launch --config_file {config} --num_processes 8 --num_machines 1 --machine_rank 0")
+    assert launch == shlex.split(f"--config_file {config} --num_processes 8 --num_machines 1 --machine_rank 0")
     kind = "id_adapter" if "ID" in script else "branch"
     ours, released = (read_options(kind, flags).flat() for flags in (after(words, door), RELEASE[script].split()))
     cache = ours.pop("cache_dir")
@@ -124,7 +126,7 @@ def test_variables_and_flags_change_the_command(command):
         CUDA_VISIBLE_DEVICES="0",
     )
     assert " ".join(words[2 : words.index(door)]) == (
-        "launch --config_file other.yaml --num_processes 32 --num_machines 4 --machine_rank 2 "
+        "--config_file other.yaml --num_processes 32 --num_machines 4 --machine_rank 2 "
         "--main_process_ip 10.0.0.1 --main_process_port 4000"
     )
     options = read_options("branch", after(words, door))

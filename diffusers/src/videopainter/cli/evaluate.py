@@ -13,10 +13,10 @@ from videopainter.evaluation.benchmark import BenchmarkRun, entry_of, jobs_of, m
 from videopainter.evaluation.options import EVALUATE_COMMON, EVALUATE_OPTIONS, EvaluateOptions
 from videopainter.evaluation.scoring import Scoring, find_ckpt, score_entries, tell_absent, wanted_weights
 from videopainter.locks import held, sweep
-from videopainter.runs.defaults import checkpoint_defaults
 from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.plan import Job, openable_jobs
 from videopainter.runs.processes import Shard
+from videopainter.runs.weights import checkpoint_defaults
 
 _DESCRIPTION = "Evaluate on VPBench or DAVIS: inpaint every row, score the results, write CSV, JSON, Markdown and HTML."
 

@@ -6,12 +6,12 @@ import time
 from collections.abc import Sequence
 
 from videopainter.cli.door import parse_options
-from videopainter.runs.defaults import checkpoint_defaults
 from videopainter.runs.options import INPAINT_COMMON, INPAINT_OPTIONS, InpaintOptions
 from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.plan import openable_jobs, plan_jobs
 from videopainter.runs.processes import Shard
 from videopainter.runs.propagation import copy_only, removal_preset
+from videopainter.runs.weights import checkpoint_defaults
 
 _DESCRIPTION = "Inpaint videos: your own (--video, --mask), or rows of a benchmark CSV (--inpainting_mask_meta)."
 

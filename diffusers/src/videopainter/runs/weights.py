@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import videopainter
 from videopainter.errors import InputError
-from videopainter.files import sha256_text
+from videopainter.files import read_json, sha256_text
 from videopainter.models.backbones.registry import facts_of
 from videopainter.models.checkpoint_files import adapter_file, read_config, read_safetensors_header
 from videopainter.runs.manifest import Hasher, model_files
-from videopainter.runs.options import ModelOptions
+from videopainter.runs.options import ModelOptions, SamplingOptions
 
 _TINY = Path("ckpt/tiny")
 BACKBONE = "CogVideoX-5b-I2V"
 BRANCH = "VideoPainter/checkpoints/branch"
+# In the backbone's folder: what suits a checkpoint, flag -> value.
+DEFAULTS_FILE = "inference_defaults.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,3 +130,30 @@ def _digest(path: str, hasher: Hasher) -> str:
 
 def _numbers(values: set[int]) -> str:
     return ", ".join(str(value) for value in sorted(values))
+
+
+def checkpoint_defaults(given: Mapping[str, Any]) -> Mapping[str, str]:
+    """What the folder of `--model_path` names for flags of `SamplingOptions`, as text; empty without the file.
+
+    Raises:
+        InputError: the file is no JSON object of sampling flags with plain values.
+    """
+    folder = Path(given["model_path"]) if given.get("model_path") else _tiny_backbone()
+    file = folder / DEFAULTS_FILE if folder is not None else None
+    if file is None or not file.is_file():
+        return {}
+    content = read_json(file, "inference defaults")
+    known = {one.name for one in fields(SamplingOptions)}
+    if not isinstance(content, dict):
+        raise InputError(f"inference defaults: expected an object of flags, got {type(content).__name__}, in {file}")
+    for name, value in content.items():
+        if name not in known or not isinstance(value, str | int | float | bool):
+            raise InputError(f"inference defaults: expected sampling flags with plain values, got {name!r}, in {file}")
+    return {name: str(value) for name, value in content.items()}
+
+
+def _tiny_backbone() -> Path | None:
+    try:
+        return find_tiny() / BACKBONE
+    except InputError:
+        return None  # told when weights are resolved, if it matters
