@@ -24,7 +24,13 @@ import torch
 from diffusers import CogVideoXTransformer3DModel
 
 from videopainter.data.clip import ArrayFrames, ArrayMasks
-from videopainter.models.backbones.cogvideox.published import BACKBONES, build_backbone, build_branch, build_scheduler, build_vae
+from videopainter.models.backbones.cogvideox.published import (
+    BACKBONES,
+    build_backbone,
+    build_branch,
+    build_scheduler,
+    build_vae,
+)
 from videopainter.pipelines import streaming
 from videopainter.pipelines.inpaint import VideoPainterPipeline
 from videopainter.pipelines.prompts import PromptTrack
