@@ -27,7 +27,7 @@ from videopainter.pipelines.memory import (
     decode_bytes,
     encode_bytes,
     fits,
-    held,
+    held_as,
     step_bytes,
     tensor_bytes,
 )
@@ -193,11 +193,11 @@ def choice_or_line(sizes, work, card):
 
 def test_a_mode_that_is_asked_for_tiles_only_where_it_must():
     sizes, work = benchmark().published_sizes(), Workload(height=480, width=720)
-    assert held(sizes, work, 80 * GIB, "full")[0].tiling is False
-    assert held(sizes, work, 32 * GIB, "full")[0].tiling is True
-    choice, line = held(sizes, work, 16 * GIB, "full")
+    assert held_as(sizes, work, 80 * GIB, "full")[0].tiling is False
+    assert held_as(sizes, work, 32 * GIB, "full")[0].tiling is True
+    choice, line = held_as(sizes, work, 16 * GIB, "full")
     assert choice.mode == "full" and "--memory group_offload would fit" in line
-    assert held(sizes, work, 32 * GIB, "sequential") == (choose_only(sizes, work, 32, "sequential"), "")
+    assert held_as(sizes, work, 32 * GIB, "sequential") == (choose_only(sizes, work, 32, "sequential"), "")
 
 
 def choose_only(sizes, work, card, mode):

@@ -87,6 +87,7 @@ def pretend_fsdp2() -> None:
             PartialState._shared_state["distributed_type"] = DistributedType.FSDP
 
     engine.Accelerator = Sharding
+    engine.check_engine = lambda options: None  # refuses it on a CPU
 
 
 def watch() -> dict[str, set[str]]:

@@ -38,6 +38,7 @@ _advice: Callable[[], str] = _go_on
 def run_door(main: Callable[[], int | None]) -> NoReturn:
     """Run `main` and exit: its return value (None: 0), 2 after a user's mistake, 1 where results could not be written,
     130 after Ctrl-C."""
+    advise(_go_on)  # what an earlier door of this process said is not what this one does
     _end_with_launcher()
     _quiet_libraries()
     with _Interrupts() as interrupts:

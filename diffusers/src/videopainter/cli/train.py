@@ -73,10 +73,12 @@ def train(kind: Kind, argv: Sequence[str] | None = None) -> int:
     if options.validation.enabled:
         TrainingSet(options.validation.set_options(options.data))
     # Only now: these import torch, which takes seconds.
+    from videopainter.training.engine import check_engine
     from videopainter.training.tasks import AdapterTask, BranchTask
     from videopainter.training.trainer import Trainer, TrainingFailed
 
     task = BranchTask() if kind == "branch" else AdapterTask()
+    check_engine(options)
     advise(lambda: _how_to_go_on(options))
     make_folder(options.output_dir, "output_dir")
     try:
@@ -127,14 +129,11 @@ def check_training(kind: Kind, options: TrainingOptions) -> None:
         )
     if branch is not None:
         _check_same_fill(options, Path(branch))
-    if options.ema.use_ema and os.environ.get("ACCELERATE_USE_FSDP", "false") == "true":
-        raise InputError("use_ema: expected DDP or ZeRO-2, got FSDP, which shards the weights that are averaged")
     wanted = options.run.resume_from_checkpoint
     if wanted and wanted != "latest" and not any(p.is_dir() for p in (Path(wanted), options.output_dir / wanted)):
         raise InputError(f"resume_from_checkpoint: expected `latest` or a checkpoint's folder, found no {wanted}")
     _check_resumed(options)
     _check_fresh(options)
-    make_folder(options.output_dir)
 
 
 def _check_resumed(options: TrainingOptions) -> None:

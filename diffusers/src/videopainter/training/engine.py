@@ -27,11 +27,36 @@ HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _STATE_FILE = "training_state.pt"
 
 
+def check_engine(options: TrainingOptions) -> None:
+    """InputError for what this machine's processors cannot do; makes nothing yet."""
+    if not _on_cpu(options):
+        return
+    if _wants_fsdp():
+        # accelerate would go on with DDP, silently.
+        raise InputError("FSDP: expected GPUs, got a CPU; choose another CONFIG_FILE")
+    if options.model.mixed_precision == "fp16":
+        # accelerate would compute in float32, silently, on weights in float16.
+        raise InputError("mixed_precision: expected no or bf16 on a CPU, got fp16")
+
+
+def _on_cpu(options: TrainingOptions) -> bool:
+    return options.run.cpu or not torch.cuda.is_available()
+
+
+def _wants_fsdp() -> bool:
+    return os.environ.get("ACCELERATE_USE_FSDP", "false") == "true"
+
+
 def make_accelerator(options: TrainingOptions) -> Accelerator:
-    """The accelerator of this process, by the flags and what `accelerate launch` or `torchrun` set."""
+    """The accelerator of this process, by the flags and what `accelerate launch` or `torchrun` set.
+
+    Raises:
+        InputError: as `check_engine`, and where accelerate or DeepSpeed would do other than was asked for.
+    """
+    check_engine(options)
     handlers: list[Any] = [DistributedDataParallelKwargs(gradient_as_bucket_view=True)]
     deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true"
-    cpu = options.run.cpu or not torch.cuda.is_available()
+    cpu = _on_cpu(options)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         # While one process makes a validation video the others wait for it.
         handlers.append(InitProcessGroupKwargs(backend="gloo" if cpu else "nccl", timeout=timedelta(hours=2)))
@@ -41,13 +66,8 @@ def make_accelerator(options: TrainingOptions) -> Accelerator:
         cpu=cpu and not deepspeed,  # DeepSpeed finds the CPU itself and refuses the flag
         kwargs_handlers=handlers,
     )
-    wants_fsdp = os.environ.get("ACCELERATE_USE_FSDP", "false") == "true"
-    if wants_fsdp and accelerator.distributed_type != DistributedType.FSDP:
-        # accelerate would go on with DDP, silently.
+    if _wants_fsdp() and accelerator.distributed_type != DistributedType.FSDP:
         raise InputError(f"FSDP: expected GPUs, got {accelerator.distributed_type.value}; choose another CONFIG_FILE")
-    if options.model.mixed_precision == "fp16" and accelerator.device.type == "cpu":
-        # accelerate would compute in float32, silently, on weights in float16.
-        raise InputError("mixed_precision: expected no or bf16 on a CPU, got fp16")
     if options.model.allow_tf32:
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
