@@ -90,7 +90,7 @@ def main() -> None:
         cells = []
         for name, (rank, work) in works.items():
             try:
-                choice = choose(sizes[rank], work, card * GIB)
+                choice = choose(sizes[rank], [work], card * GIB)
             except ValueError as error:
                 cells.append("—")
                 advice[f"{card} GB, {name}"] = str(error)

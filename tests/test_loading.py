@@ -155,7 +155,7 @@ def test_importing_and_checking_need_no_torch():
 
 def test_a_mode_is_chosen_from_file_headers_or_refused_in_one_line():
     work = Workload(height=64, width=96, num_frames=17, form="exact", hole_share=0.5)
-    options = {"workload": work, "itemsize": 2, "quantization": "none"}
+    options = {"workloads": [work], "itemsize": 2, "quantization": "none"}
     weights = sum(tensor_file.stat().st_size for tensor_file in [*MODEL.rglob("*.safetensors")])
     choice = choose_memory(MODEL, BRANCH, [ADAPTER], free=8 * 2**30, **options)
     assert choice.mode == "full" and 0.4 * weights < choice.peak < 2**30
@@ -165,7 +165,7 @@ def test_a_mode_is_chosen_from_file_headers_or_refused_in_one_line():
 
 
 def test_a_mode_that_is_asked_for_is_kept_and_said_not_to_fit(caplog):
-    options = {"workload": Workload(height=64, width=96, num_frames=17), "itemsize": 2, "quantization": "none"}
+    options = {"workloads": [Workload(height=64, width=96, num_frames=17)], "itemsize": 2, "quantization": "none"}
     for mode in ("full", "sequential"):
         assert choose_memory(MODEL, BRANCH, [], free=8 * 2**30, mode=mode, **options).mode == mode
         assert not caplog.messages

@@ -179,29 +179,29 @@ def test_what_is_picked_fits_every_card():
             assert choice.peak + RESERVE < 0.95 * card * GIB
             picked[card, name] = choice.mode
     assert {name for card, name in picked if card == 12} >= {"no ID", "compact ID, hole 30 %"}
-    assert picked[32, "no ID"] == "full" and choose(sizes[0], Workload(height=480, width=720), 32 * GIB).tiling
+    assert picked[32, "no ID"] == "full" and choose(sizes[0], [Workload(height=480, width=720)], 32 * GIB).tiling
     assert picked[24, "no ID"] == "model_offload"
-    assert not choose(sizes[0], Workload(height=480, width=720), 80 * GIB).tiling
+    assert not choose(sizes[0], [Workload(height=480, width=720)], 80 * GIB).tiling
 
 
 def choice_or_line(sizes, work, card):
     try:
-        return choose(sizes, work, card * GIB), ""
+        return choose(sizes, [work], card * GIB), ""
     except ValueError as error:
         return None, str(error)
 
 
 def test_a_mode_that_is_asked_for_tiles_only_where_it_must():
     sizes, work = benchmark().published_sizes(), Workload(height=480, width=720)
-    assert held_as(sizes, work, 80 * GIB, "full")[0].tiling is False
-    assert held_as(sizes, work, 32 * GIB, "full")[0].tiling is True
-    choice, line = held_as(sizes, work, 16 * GIB, "full")
+    assert held_as(sizes, [work], 80 * GIB, "full")[0].tiling is False
+    assert held_as(sizes, [work], 32 * GIB, "full")[0].tiling is True
+    choice, line = held_as(sizes, [work], 16 * GIB, "full")
     assert choice.mode == "full" and "--memory group_offload would fit" in line
-    assert held_as(sizes, work, 32 * GIB, "sequential") == (choose_only(sizes, work, 32, "sequential"), "")
+    assert held_as(sizes, [work], 32 * GIB, "sequential") == (choose_only(sizes, work, 32, "sequential"), "")
 
 
 def choose_only(sizes, work, card, mode):
-    return _first_fit(sizes, work, card * GIB, (mode,))
+    return _first_fit(sizes, [work], card * GIB, (mode,))
 
 
 def test_the_room_for_flux_is_that_of_its_vae():

@@ -32,7 +32,7 @@ def load_pipeline(
     device: str | torch.device | None = None,
     scheduler: str = "dpm",
     cache: StepCache | None = None,
-    workload: Workload | None = None,
+    workloads: Sequence[Workload] = (),
     extra_adapters: Sequence[str | Path] = (),
 ) -> VideoPainterPipeline:
     """Load a backbone with its branch and ID adapter.
@@ -48,8 +48,7 @@ def load_pipeline(
         device: None: the GPU if there is one.
         scheduler: ``dpm`` (the release's) or ``ddim``.
         cache: Leaves out work where steps are alike; None: every step is computed.
-        workload: The largest thing that the pipeline will do, for `memory`. None: 49 frames of the backbone's own size
-            with guidance, without ID resampling.
+        workloads: What the pipeline will do, for `memory`; see `choose_memory`.
         extra_adapters: LoRAs that will be loaded later; `memory` counts them.
 
     Raises:
@@ -73,7 +72,7 @@ def load_pipeline(
             folder,
             inpainting_branch,
             [path for path in (id_adapter, *extra_adapters) if path is not None],
-            workload=workload,
+            workloads=workloads,
             itemsize=dtype.itemsize,
             quantization=quantization,
             free=torch.cuda.mem_get_info(device)[0],

@@ -37,11 +37,11 @@ _QUANTIZED = {"int8": 1.0, "fp8": 1.0, "nf4": 0.5 + 4 / 64}  # bytes per weight;
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """What a run does at its largest: pixels, frames of a window, guidance, ID resampling.
+    """What a job does: pixels, frames of a window, guidance, ID resampling.
 
     Args:
         form: Of ID resampling; None: off.
-        hole_share: The share of a window's tokens that lies in the hole, 0..1.
+        hole_share: The largest share of a window's tokens that lies in the hole, 0..1.
         hands_on: Windows take the previous one's memory and leave theirs (`prev_clip_weight` > 0, several windows).
     """
 
@@ -169,46 +169,54 @@ def fits(peak: float, free: float) -> bool:
     return peak + RESERVE <= USABLE * free
 
 
-def choose(sizes: ModelSizes, work: Workload, free: float) -> Choice:
-    """The fastest way of running that fits into `free` bytes of device memory.
+def choose(sizes: ModelSizes, works: Sequence[Workload], free: float) -> Choice:
+    """The fastest way of running that fits all of `works` into `free` bytes of device memory.
 
     The VAE works in tiles only where it must: tiles are decoded one and a half times.
 
     Raises:
-        ValueError: in one line, where nothing fits; it says what would.
+        ValueError: in one line, where nothing fits; it names what takes most, and says what would fit.
     """
-    choice = _first_fit(sizes, work, free)
+    choice = _first_fit(sizes, works, free)
     if choice is None:
-        least = peak_bytes(sizes, work, "sequential", tiling=True) + RESERVE
+        least, work = _largest(sizes, works, "sequential", tiling=True)
         raise ValueError(
-            f"memory: expected at least {least / USABLE / GIB:.1f} GiB of free device memory for {_run_words(work)}, "
-            f"got {free / GIB:.1f}; {_advice(sizes, work, free)}"
+            f"memory: expected at least {(least + RESERVE) / USABLE / GIB:.1f} GiB of free device memory for "
+            f"{_run_words(work)}, got {free / GIB:.1f}; {_advice(sizes, works, work, free)}"
         )
     return choice
 
 
-def held_as(sizes: ModelSizes, work: Workload, free: float, mode: str) -> tuple[Choice, str]:
+def held_as(sizes: ModelSizes, works: Sequence[Workload], free: float, mode: str) -> tuple[Choice, str]:
     """A mode that was asked for, in tiles only where it must; and a line where it does not fit, else an empty one."""
-    choice = _first_fit(sizes, work, free, (mode,))
+    choice = _first_fit(sizes, works, free, (mode,))
     if choice is not None:
         return choice, ""
-    peak = peak_bytes(sizes, work, mode, tiling=True)
-    other = _first_fit(sizes, work, free)
-    advice = f"--memory {other.mode} would fit" if other is not None else _advice(sizes, work, free)
+    peak, work = _largest(sizes, works, mode, tiling=True)
+    other = _first_fit(sizes, works, free)
+    advice = f"--memory {other.mode} would fit" if other is not None else _advice(sizes, works, work, free)
     return Choice(mode, True, peak), (
         f"memory {mode} takes about {(peak + RESERVE) / USABLE / GIB:.1f} GiB for {_run_words(work)}, "
         f"{free / GIB:.1f} are free: it may run out of memory; {advice}"
     )
 
 
-def _first_fit(sizes: ModelSizes, work: Workload, free: float, modes: Sequence[str] = MODES) -> Choice | None:
+def _first_fit(
+    sizes: ModelSizes, works: Sequence[Workload], free: float, modes: Sequence[str] = MODES
+) -> Choice | None:
     for mode in modes:
         # Offloaded runs tile anyhow where a block of the backbone is the unit: the frame would be what is largest.
         for tiling in (False, True) if mode in ("full", "model_offload") else (True,):
-            peak = peak_bytes(sizes, work, mode, tiling=tiling)
+            peak, _ = _largest(sizes, works, mode, tiling=tiling)
             if fits(peak, free):
                 return Choice(mode, tiling, peak)
     return None
+
+
+def _largest(sizes: ModelSizes, works: Sequence[Workload], mode: str, *, tiling: bool) -> tuple[float, Workload]:
+    """The largest peak in a mode, and whose it is: a few pixels less may need more, by their ID resampling."""
+    peaks = [peak_bytes(sizes, work, mode, tiling=tiling) for work in works]
+    return max(peaks), works[peaks.index(max(peaks))]
 
 
 def _run_words(work: Workload) -> str:
@@ -218,24 +226,31 @@ def _run_words(work: Workload) -> str:
     return f"{size}, {work.form} ID resampling of {100 * work.hole_share:.0f} %{' handed on' if work.hands_on else ''}"
 
 
-def _advice(sizes: ModelSizes, work: Workload, free: float) -> str:
+def _advice(sizes: ModelSizes, works: Sequence[Workload], largest: Workload, free: float) -> str:
     """The smallest change that would fit."""
-    shorter = min(work.num_frames, 25)
-    changes: list[tuple[str, Workload]] = []
-    if work.form == "exact":
-        changes.append(("an ID adapter of the compact form (--id_resample compact)", replace(work, form="compact")))
-    if work.hands_on:
-        changes.append(("--prev_clip_weight 0", replace(work, hands_on=False)))
-    if work.form is not None:
-        changes.append(("--id_resample off", replace(work, form=None)))
-    changes.append((f"--inpainting_frames {shorter}", replace(work, num_frames=shorter)))
+    shorter = min(largest.num_frames, 25)
+    changes: list[tuple[str, dict[str, Any]]] = []
+    if largest.form == "exact":
+        changes.append(("an ID adapter of the compact form (--id_resample compact)", {"form": "compact"}))
+    if largest.hands_on:
+        changes.append(("--prev_clip_weight 0", {"hands_on": False}))
+    if largest.form is not None:
+        changes.append(("--id_resample off", {"form": None}))
+    changes.append((f"--inpainting_frames {shorter}", {"num_frames": shorter}))
     for divisor in (1.5, 2, 3, 4):
-        height, width = (max(16, int(side / divisor) // 16 * 16) for side in (work.height, work.width))
-        changes.append((f"--height {height} --width {width}", replace(work, height=height, width=width)))
-    for words, changed in changes:
-        if _first_fit(sizes, changed, free) is not None:
+        height, width = (max(16, int(side / divisor) // 16 * 16) for side in (largest.height, largest.width))
+        changes.append((f"--height {height} --width {width}", {"height": height, "width": width}))
+    for words, fields in changes:
+        if _first_fit(sizes, [_changed(work, fields) for work in works], free) is not None:
             return f"{words} would fit"
     return "a device with more memory would do"
+
+
+def _changed(work: Workload, fields: Mapping[str, Any]) -> Workload:
+    """`work` with a flag set; what it does not do anyway is not added."""
+    if work.form is None:
+        fields = {name: value for name, value in fields.items() if name != "form"}
+    return replace(work, **{**fields, "num_frames": min(work.num_frames, fields.get("num_frames", work.num_frames))})
 
 
 # ---- weights, from file headers

@@ -64,13 +64,15 @@ def choose_memory(
     inpainting_branch: str | Path | None,
     adapters: Sequence[str | Path],
     *,
-    workload: Workload | None,
+    workloads: Sequence[Workload],
     itemsize: int,
     quantization: str,
     free: int,
     mode: str = "auto",
 ) -> Choice:
-    """The fastest mode that fits into `free` bytes, from file headers: nothing is loaded.
+    """The fastest mode that fits all `workloads` into `free` bytes, from file headers: nothing is loaded.
+
+    Without any: 49 frames of the backbone's own size with guidance, without ID resampling.
 
     A `mode` that was asked for is kept: figures are computed, not measured. Where it seems not to fit, a warning says
     so, and what would.
@@ -85,12 +87,11 @@ def choose_memory(
     headers["adapters"] = {f"{index}.{name}": entry for index, file in enumerate(files) for name, entry in file.items()}
     facts = facts_of(read_config(model_path / "transformer"))
     sizes = model_sizes(headers, facts, read_config(model_path / "vae"), itemsize=itemsize, quantization=quantization)
-    if workload is None:
-        height, width = facts.trained_size
-        workload = Workload(height=height, width=width)
+    height, width = facts.trained_size
+    workloads = workloads or [Workload(height=height, width=width)]
     if mode == "auto":
-        return choose(sizes, workload, free)
-    choice, line = held_as(sizes, workload, free, mode)
+        return choose(sizes, workloads, free)
+    choice, line = held_as(sizes, workloads, free, mode)
     if line:
         logger.warning(line)
     return choice

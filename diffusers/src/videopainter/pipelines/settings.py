@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Literal, get_args, get_origin, get_type_hints
 
 from videopainter.flags import MAX_INT, MAX_SIDE, check_ranges, check_size, flag, switch
 from videopainter.models.backbones.grid import FINEST
+
+if TYPE_CHECKING:
+    from videopainter.models.backbones.protocol import Facts
 
 
 @dataclass(kw_only=True)
@@ -117,6 +121,13 @@ class InpaintSettings(SamplingSettings):
     @property
     def guidance(self) -> bool:
         return self.guidance_scale > 1.0
+
+    def working_size(self, backbone: Facts, height: int, width: int) -> tuple[int, int]:
+        """Height and width that the model works at on frames of this size: as set, else the area that the backbone was
+        trained on in the frames' aspect."""
+        if self.height is not None and self.width is not None:
+            return self.height, self.width
+        return backbone.grid.working_size(height, width, math.prod(backbone.trained_size))
 
 
 def _expect(condition: bool, name: str, expected: str, got: object) -> None:

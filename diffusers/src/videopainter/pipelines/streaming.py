@@ -6,7 +6,6 @@ so that the decoder's temporal cache runs through the whole video. A killed run 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -78,7 +77,7 @@ def make_job(
     plan = plan_windows(len(frames), settings.num_frames, settings.overlap_frames, pipe.backbone.grid)
     if noise is not None and len(noise) != len(plan.windows):
         raise ValueError(f"latents: expected noise for each of {len(plan.windows)} windows, got {len(noise)}")
-    height, width = working_size_of(pipe, settings, frames)
+    height, width = settings.working_size(pipe.backbone.facts, frames.height, frames.width)
     return StreamJob(
         frames,
         masks,
@@ -92,14 +91,6 @@ def make_job(
         paste_masks,
         noise,
     )
-
-
-def working_size_of(pipe: Any, settings: InpaintSettings, frames: FrameSource) -> tuple[int, int]:
-    """Height and width that the model works at: as set, else the backbone's own area in the aspect of the frames."""
-    if settings.height is not None and settings.width is not None:
-        return settings.height, settings.width
-    backbone = pipe.backbone
-    return backbone.grid.working_size(frames.height, frames.width, math.prod(backbone.facts.trained_size))
 
 
 def _window_seeds(settings: InpaintSettings, generator: torch.Generator | None, plan: WindowPlan) -> list[int]:

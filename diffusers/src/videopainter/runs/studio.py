@@ -17,7 +17,8 @@ from videopainter.errors import complain
 from videopainter.files import remove_folder, write_json
 from videopainter.locks import held
 from videopainter.pipelines.loading import load_pipeline
-from videopainter.pipelines.streaming import inpaint_stream, working_size_of
+from videopainter.pipelines.memory import Workload
+from videopainter.pipelines.streaming import inpaint_stream
 from videopainter.runs.first_frames import fill_first_frames, load_first_frame
 from videopainter.runs.manifest import WINDOWS_FOLDER, Hasher, begin, is_finished, manifest_path, work_dir
 from videopainter.runs.outcomes import Outcomes
@@ -25,7 +26,7 @@ from videopainter.runs.plan import Job, step_cache
 from videopainter.runs.processes import Precision, torch_dtype
 from videopainter.runs.propagation import copied, facts, painted_masks
 from videopainter.runs.record import Stamp, make_record, make_stamp, reset_peak_memory
-from videopainter.runs.workload import largest_workload
+from videopainter.runs.workload import workloads
 from videopainter.runs.writers import ResultWriter, write_missing_beside
 
 LORA_NAME = "extra"
@@ -57,10 +58,14 @@ class Studio:
         with self._timed("first_frame"):
             failed = fill_first_frames([job for job, _ in missing], self.precision, outcomes)
             missing = [(job, stamp) for job, stamp in missing if job not in failed]
+        works: list[Workload] = []
+        if missing and self.precision.device.startswith("cuda"):  # elsewhere there is nothing to choose
+            works, failed = workloads([job for job, _ in missing], outcomes)
+            missing = [(job, stamp) for job, stamp in missing if job not in failed]
         if not missing:
             return
         with self._timed("load"):
-            pipe = self._load([job for job, _ in missing])
+            pipe = self._load([job for job, _ in missing], works)
         for job, stamp in missing:
             with outcomes.attempt(job.label), held(job.output):
                 if is_finished(job.output, stamp.fingerprint, overwrite=False):
@@ -97,7 +102,7 @@ class Studio:
                 done.append((replace(job, sample=sample, whole=job.sample), stamp))
         return done
 
-    def _load(self, jobs: Sequence[Job]) -> Any:
+    def _load(self, jobs: Sequence[Job], works: Sequence[Workload]) -> Any:
         options, weights = jobs[0].options, jobs[0].plan.weights
         model = options.model
         transformers_logging.disable_progress_bar()  # of loading weights: gone before it is read
@@ -114,7 +119,7 @@ class Studio:
             cache=step_cache(options),
             device=self.precision.device,
             scheduler=options.sampling.scheduler,
-            workload=largest_workload(jobs),
+            workloads=works,
             extra_adapters=[] if weights.lora is None else [weights.lora],
         )
         if weights.lora is not None:
@@ -129,7 +134,7 @@ class Studio:
         resumed = any((work_dir(job.output) / WINDOWS_FOLDER).glob("*.safetensors"))
         reset_peak_memory(self.precision.device)
         if not options.output.quiet:
-            height, width = working_size_of(pipe, job.settings, clip.frames)
+            height, width = job.settings.working_size(pipe.backbone.facts, clip.frames.height, clip.frames.width)
             rate = f"{float(clip.fps):.4g} frames per second"
             steps = f"{job.settings.num_denoising_steps} steps, guidance {job.settings.guidance_scale:g}"
             complain(f"{job.label}: {len(clip)} frames, {rate}; the model works at {width}x{height}, {steps}")

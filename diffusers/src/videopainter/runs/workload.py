@@ -1,64 +1,63 @@
-"""The largest thing that a run will do, so that a memory mode is chosen before weights load."""
+"""What each job will ask of a device's memory, so that a memory mode is chosen before weights load. Needs no torch."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from videopainter.data.clip import MaskSource
-from videopainter.models.backbones.protocol import Facts
+from videopainter.data.clip import Clip, MaskSource
+from videopainter.data.reshape import resize_masks
+from videopainter.models.backbones.grid import LatentGrid
 from videopainter.models.backbones.registry import facts_of
 from videopainter.models.checkpoint_files import adapter_file, read_config, read_safetensors_metadata
 from videopainter.pipelines.memory import Workload
 from videopainter.pipelines.settings import InpaintSettings
-from videopainter.pipelines.windows import plan_windows
+from videopainter.pipelines.windows import Window, plan_windows
+from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.plan import Job, Plan
+from videopainter.runs.propagation import painted_masks
 
-_LOOKS = 33  # frames whose mask is looked at
 
+def workloads(jobs: Sequence[Job], outcomes: Outcomes) -> tuple[list[Workload], list[Job]]:
+    """What these jobs do, each different thing once; and the jobs whose masks could not be read.
 
-def largest_workload(jobs: Sequence[Job]) -> Workload:
-    """What takes most on each axis of all these jobs: most pixels, longest window, largest hole."""
-    each = [_workload(job) for job in jobs]
-    largest = max(each, key=lambda one: one.height * one.width)
-    return Workload(
-        height=largest.height,
-        width=largest.width,
-        num_frames=max(one.num_frames for one in each),
-        guidance=any(one.guidance for one in each),
-        form=largest.form,
-        hole_share=max(one.hole_share for one in each),
-        hands_on=any(one.hands_on for one in each),
-    )
+    The seeds of a sample are looked at once.
+    """
+    known: dict[tuple[int, int], Workload] = {}
+    failed: list[Job] = []
+    for job in jobs:
+        key = id(job.plan), id(job.sample)
+        if key in known:
+            continue
+        failed.append(job)
+        with outcomes.attempt(job.label):
+            known[key] = _workload(job)
+            failed.pop()
+    return list(dict.fromkeys(known.values())), failed
 
 
 def _workload(job: Job) -> Workload:
-    plan, settings, clip = job.plan, job.settings, job.sample.open()
-    backbone = facts_of(read_config(Path(plan.weights.model_path) / "transformer"))
-    height, width = _size(backbone, settings, clip.frames.height, clip.frames.width)
-    windows = plan_windows(len(clip), settings.num_frames, settings.overlap_frames, backbone.grid)
-    form = _form(plan, settings)
+    settings, clip = job.settings, job.sample.open()
+    backbone = facts_of(read_config(Path(job.plan.weights.model_path) / "transformer"))
+    height, width = settings.working_size(backbone, clip.frames.height, clip.frames.width)
+    windows = plan_windows(len(clip), settings.num_frames, settings.overlap_frames, backbone.grid).windows
+    form = _form(job.plan, settings)
+    hole_share = 0.0
+    if form is not None:
+        rows, columns = height // backbone.grid.multiple, width // backbone.grid.multiple
+        masks = _masks_seen(job, clip)
+        hole_share = max(_hole_share(masks, window, backbone.grid, rows, columns) for window in windows)
     return Workload(
         height=height,
         width=width,
-        num_frames=windows.windows[0].stop - windows.windows[0].start,
+        num_frames=windows[0].num_frames,
         guidance=settings.guidance,
         form=form,
-        hole_share=0.0
-        if form is None
-        else _hole_share(clip.masks, height // backbone.grid.multiple, width // backbone.grid.multiple),
-        hands_on=form is not None and settings.prev_clip_weight > 0 and len(windows.windows) > 1,
+        hole_share=hole_share,
+        hands_on=form is not None and settings.prev_clip_weight > 0 and len(windows) > 1,
     )
-
-
-def _size(backbone: Facts, settings: InpaintSettings, height: int, width: int) -> tuple[int, int]:
-    if settings.height is not None and settings.width is not None:
-        return settings.height, settings.width
-    return backbone.grid.working_size(height, width, math.prod(backbone.trained_size))
 
 
 def _form(plan: Plan, settings: InpaintSettings) -> str | None:
@@ -69,11 +68,19 @@ def _form(plan: Plan, settings: InpaintSettings) -> str | None:
     return read_safetensors_metadata(adapter_file(plan.weights.id_adapter)).get("id_resample_form", "exact")
 
 
-def _hole_share(masks: MaskSource, rows: int, columns: int) -> float:
-    """The largest share of a frame's rows×columns tokens that a hole touches, among frames spread over the clip."""
-    largest = 0.0
-    for frame in np.unique(np.linspace(0, len(masks) - 1, _LOOKS).astype(int)):
-        mask = masks.read(int(frame), int(frame) + 1)[0].astype(np.float32)
-        tokens = cv2.resize(mask, (columns, rows), interpolation=cv2.INTER_AREA)
-        largest = max(largest, float((tokens > 0).mean()))
-    return largest
+def _masks_seen(job: Job, clip: Clip) -> MaskSource:
+    """The holes that the model gets: what was copied is no longer in them, but they are wider than the rest."""
+    if job.whole is None:
+        return clip.masks
+    return painted_masks(job.options.propagation, job.whole.open(), clip).seen
+
+
+def _hole_share(masks: MaskSource, window: Window, grid: LatentGrid, rows: int, columns: int) -> float:
+    """The share of a window's tokens that a hole touches, in the frames that its latents ask; never less than counted
+    by the models, whose latents ask for one pixel in 64."""
+    read = masks.read(window.start, min(window.stop, len(masks)))
+    latents = grid.latent_frames(window.num_frames)
+    asked = np.arange(latents) * window.num_frames // latents
+    touched = resize_masks(read[np.minimum(asked, len(read) - 1)], rows, columns)
+    touched = np.concatenate([touched[:1]] * grid.missing(latents) + [touched])
+    return float(touched.reshape(-1, grid.patch_t, rows, columns).any(axis=1).mean())
