@@ -146,6 +146,18 @@ def test_remove_needs_no_prompt_and_no_model(files, monkeypatch):
     assert remove(files) == 0  # finished already
 
 
+def test_a_comparison_asked_for_later_has_all_panels(files):
+    assert remove(files, "--save_comparison", "--contact_sheet") == 0
+    made = files / "r_comparison.mp4", files / "r_contact_sheet.png"
+    wanted = [file.read_bytes() for file in made]
+    for file in made:
+        file.unlink()
+    before = sorted(file.name for file in files.iterdir())
+    assert remove(files, "--save_comparison", "--contact_sheet") == 0
+    assert [file.read_bytes() for file in made] == wanted
+    assert sorted(file.name for file in files.iterdir()) == sorted([*before, made[0].name, made[1].name])
+
+
 def test_a_killed_removal_goes_on_to_the_same_file(files, monkeypatch):
     assert remove(files) == 0
     wanted = (files / "r.mkv").read_bytes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +20,7 @@ from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.plan import Job
 from videopainter.runs.processes import Precision
 from videopainter.runs.record import make_record, make_stamp
-from videopainter.runs.writers import ResultWriter, write_missing_beside
+from videopainter.runs.writers import ResultWriter, missing_beside, write_missing_beside
 
 COPIES_FOLDER = "copied"  # in a work folder
 _WRITTEN = 16  # frames of a result at once
@@ -111,7 +112,7 @@ def _copy_one(job: Job, hasher: Hasher, precision: Precision, seconds: dict[str,
     stamp = make_stamp(job, whole, precision, hasher)
     if is_finished(job.output, stamp.fingerprint, overwrite=output.overwrite):
         complain(f"finished already: {job.output}")
-        write_missing_beside(job.output, whole, output)
+        write_beside_finished(job)
         return
     begin(job.output, stamp.fingerprint)
     resumed, started = any(copies_of(job).folder.glob("*.npz")), time.perf_counter()
@@ -126,6 +127,22 @@ def _copy_one(job: Job, hasher: Hasher, precision: Precision, seconds: dict[str,
     remove_folder(work_dir(job.output))
     if not output.quiet:
         complain(f"written: {job.output}")
+
+
+def write_beside_finished(job: Job) -> None:
+    """What is asked for beside a finished result and not there. What was copied into it is found out once more."""
+    output, whole = job.options.output, job.sample.open()
+    if not missing_beside(job.output, output):
+        return
+    if job.options.propagation.propagate == "off":
+        write_missing_beside(job.output, whole, output)
+        return
+    try:
+        write_missing_beside(job.output, whole, output, copied(job).masks)
+    finally:
+        remove_folder(copies_of(job).folder)
+        with suppress(OSError):  # what another, unfinished run keeps there stays
+            work_dir(job.output).rmdir()
 
 
 def facts(job: Job) -> dict[str, Any]:

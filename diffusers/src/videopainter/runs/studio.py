@@ -24,10 +24,10 @@ from videopainter.runs.manifest import WINDOWS_FOLDER, Hasher, begin, is_finishe
 from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.plan import Job, step_cache
 from videopainter.runs.processes import Precision, torch_dtype
-from videopainter.runs.propagation import copied, facts, painted_masks
+from videopainter.runs.propagation import copied, facts, painted_masks, write_beside_finished
 from videopainter.runs.record import Stamp, make_record, make_stamp, reset_peak_memory
 from videopainter.runs.workload import workloads
-from videopainter.runs.writers import ResultWriter, write_missing_beside
+from videopainter.runs.writers import ResultWriter
 
 LORA_NAME = "extra"
 
@@ -87,8 +87,8 @@ class Studio:
                         begin(job.output, stamp.fingerprint)
                         missing.append((job, stamp))
                         continue
-                complain(f"finished already: {job.output}")
-                write_missing_beside(job.output, clip, output)
+                    complain(f"finished already: {job.output}")
+                    write_beside_finished(job)
                 outcomes.done.append(job.label)
         return missing
 

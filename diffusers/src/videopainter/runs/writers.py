@@ -106,14 +106,22 @@ def beside_paths(path: Path, options: OutputOptions) -> dict[str, Path]:
     return paths
 
 
-def write_missing_beside(path: Path, clip: Clip, options: OutputOptions) -> list[Path]:
-    """What is asked for beside a finished result and not there is made from the result itself; returns those files."""
-    missing = {kind: file for kind, file in beside_paths(path, options).items() if not file.exists()}
+def missing_beside(path: Path, options: OutputOptions) -> dict[str, Path]:
+    """The files wanted beside a result that are not there, by kind."""
+    return {kind: file for kind, file in beside_paths(path, options).items() if not file.exists()}
+
+
+def write_missing_beside(path: Path, clip: Clip, options: OutputOptions, rest: MaskSource | None = None) -> list[Path]:
+    """What is asked for beside a finished result and not there is made from the result itself; returns those files.
+
+    `rest`: see `BesideWriter`.
+    """
+    missing = missing_beside(path, options)
     if not missing:
         return []
     only = replace(options, save_comparison="comparison" in missing, contact_sheet="contact_sheet" in missing)
     result = open_video(path)
-    with BesideWriter(path, clip, only) as writer:
+    with BesideWriter(path, clip, only, rest) as writer:
         for start in range(0, len(result), _CHUNK):
             writer.write(result.read(start, min(start + _CHUNK, len(result))))
     return list(missing.values())
