@@ -21,6 +21,23 @@ from videopainter.data.synthetic.writing import write_set
 
 TEXT_DIM, TEXT_LENGTH = 24, 12
 TINY = Path(__file__).parents[1] / "ckpt" / "tiny" / "CogVideoX-5b-I2V"
+# What the doors import once they begin to work: seconds in every process that does so anew.
+DOORS = [
+    "videopainter.training.trainer",
+    "videopainter.runs.studio",
+    "videopainter.cli.train",
+    "videopainter.cli.evaluate",
+]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """What the tests of a module share is made once, on one worker."""
+    for item in items:
+        fixtures = [one for several in item._fixtureinfo.name2fixturedefs.values() for one in several]
+        shares = any(fixture.scope == "module" for fixture in fixtures)
+        if shares and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 def clean_process(function, *args):
@@ -29,7 +46,7 @@ def clean_process(function, *args):
     A fork of the test process itself may find a lock of OpenMP's or OpenCV's taken by a thread that it does not have.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "accelerate", "videopainter.cli.train"])
+    context.set_forkserver_preload(DOORS)
     # pytest's own name of a test module is not one that another process can import.
     module = function.__module__.rpartition(".")[2]
     return context.Process(target=call_by_name, args=(module, function.__name__, args))

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from fractions import Fraction
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import torch
+from shells import Command, command_of
 
 from videopainter.cli.inpaint import inpaint, read_options
 from videopainter.cli.running import run_door
@@ -29,10 +29,9 @@ REPO = Path(__file__).resolve().parents[1]
 QUICK = ("--num_inference_steps", "1", "--inpainting_frames", "5", "--height", "32", "--width", "48", "--quiet")
 
 
-def start(*arguments: object, cwd: Path, **environment: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(REPO / "infer/inpaint.py"), *map(str, arguments)]
-    variables = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(cwd / "cache")} | environment
-    return subprocess.Popen(command, cwd=cwd, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def door(*arguments: object, cwd: Path) -> Command:
+    variables = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(cwd / "cache")}
+    return Command(cwd, [], str(REPO / "infer/inpaint.py"), [str(argument) for argument in arguments], variables)
 
 
 @pytest.fixture
@@ -291,25 +290,12 @@ def test_two_processes_share_the_rows(bench: Path, tmp_path: Path):
         "--output_path",
         "out",
     ]
-    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    processes = [
-        start(*flags, *QUICK, cwd=tmp_path, RANK=str(rank), LOCAL_RANK=str(rank), **place) for rank in range(2)
-    ]
-    errors = [process.communicate(timeout=300)[1] for process in processes]
-    assert [process.returncode for process in processes] == [1, 1], errors
-    assert errors[0].splitlines()[-1].startswith("error: 1 of 4 failed: sample 1")
-    assert "failed: sample 1" in errors[1]
+    first, second = door(*flags, *QUICK, cwd=tmp_path).run(2, tmp_path, code=1)
+    assert first.splitlines()[-1].startswith("error: 1 of 4 failed: sample 1")
+    assert "failed: sample 1" in second
     results = sorted((tmp_path / "out").glob("*.mp4"))
     assert [path.name[0] for path in results] == ["0", "2", "3"]
     assert [len(open_video(path)) for path in results] == [7, 7, 7]
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def test_a_killed_run_goes_on_and_gives_the_same_file(tmp_path: Path):
@@ -328,33 +314,31 @@ def test_a_killed_run_goes_on_and_gives_the_same_file(tmp_path: Path):
         "--num_inference_steps",
         steps,
     ]
-    whole = start(*flags, "--output_path", "whole.mp4", cwd=tmp_path)
-    broken = start(*flags, "--output_path", "broken.mp4", cwd=tmp_path)
+    broken = door(*flags, "--output_path", "broken.mp4", cwd=tmp_path)
     windows = tmp_path / "broken.mp4.partial/windows"
-    kill_after(3, windows, broken)
+    kill_after(3, windows, broken.start(tmp_path / "said"))
     assert not (tmp_path / "broken.mp4").exists()
     finished = len(list(windows.glob("window_*")))
     assert 3 <= finished < 8
 
-    again = start(*flags, "--output_path", "broken.mp4", cwd=tmp_path)
-    errors = [process.communicate(timeout=300)[1] for process in (whole, again)]
-    assert [whole.returncode, again.returncode] == [0, 0], errors
+    [told] = door(*flags, "--output_path", "whole.mp4", cwd=tmp_path).run(1, tmp_path)
+    [told_again] = broken.run(1, tmp_path)
     # The progress bars count the steps.
-    assert f"/{8 * steps} " in errors[0]
-    assert f"/{(8 - finished) * steps} " in errors[1]
+    assert f"/{8 * steps} " in told
+    assert f"/{(8 - finished) * steps} " in told_again
     assert (tmp_path / "broken.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
     assert not windows.parent.exists()
 
 
-def kill_after(count: int, windows: Path, process: subprocess.Popen[str]) -> None:
+def kill_after(count: int, windows: Path, process: BaseProcess) -> None:
     """Kill a run as soon as `count` of its windows are finished."""
     until = time.monotonic() + 120
     while len(list(windows.glob("window_*"))) < count:
-        assert process.poll() is None, process.communicate()[1]
+        assert process.is_alive()
         assert time.monotonic() < until
         time.sleep(0.005)
     process.kill()
-    process.communicate(timeout=60)
+    process.join(60)
 
 
 def test_the_bash_scripts_run_from_anywhere(bench: Path, tmp_path: Path):
@@ -378,11 +362,11 @@ def test_the_bash_scripts_run_from_anywhere(bench: Path, tmp_path: Path):
     [rank] = lora_ranks(tiny / "VideoPainterID/checkpoints/pytorch_lora_weights.safetensors")
     environment = os.environ | variables | {"lora_rank": str(rank), "OMP_NUM_THREADS": "1"}
     environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
-    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     for script, frames, weight in (("inpaint.sh", 5, 0.0), ("inpaint_id_resample.sh", 7, 0.5)):
         out = tmp_path / Path(script).stem
-        command = ["bash", str(REPO / "infer" / script), "--quiet"]
-        subprocess.run(command, cwd=tmp_path, env=environment | {"output_path": str(out)}, check=True, timeout=300)
+        command = command_of(REPO / "infer" / script, tmp_path, "--quiet", **environment | {"output_path": str(out)})
+        assert command.launcher == []
+        command.run(1, tmp_path)
         results = sorted(out.glob("*.mp4"))
         assert [len(open_video(path)) for path in results] == [frames, frames]
         settings = json.loads(results[0].with_suffix(".json").read_text())["recipe"]["settings"]

@@ -6,8 +6,6 @@ import csv
 import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import clean_process
+from shells import command_of
 
 from videopainter.cli import evaluate, score
 from videopainter.cli.running import run_door
@@ -414,13 +413,11 @@ def test_the_bash_scripts_run_with_all_that_they_hand_on(bench: Path, tmp_path: 
         "num_processes": 2,
         "OMP_NUM_THREADS": 1,
         "XDG_CACHE_HOME": tmp_path / "cache",
-        "VIRTUAL_ENV": sys.prefix,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     environment = os.environ | {name: str(value) for name, value in variables.items()}
-    command = ["bash", str(REPO / "evaluate/eval_edit_id_resample.sh"), "--quiet"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
+    command = command_of(REPO / "evaluate/eval_edit_id_resample.sh", tmp_path, "--quiet", **environment)
+    assert command.launcher[-4:] == ["torchrun", "--standalone", "--nproc_per_node", "2"]
+    command.run(2, tmp_path)
     folder = tmp_path / "out/edit_long/dilate4_replace"
     table = rows_of(folder / "metrics.csv")
     assert [row["Video_Index"] for row in table] == ["0", "1", "Average"]

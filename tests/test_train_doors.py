@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
+from shells import Command, command_of
 
 from videopainter import CogvideoXBranchModel
-from videopainter.cli.train import read_options
+from videopainter.cli.running import run_door
+from videopainter.cli.train import read_options, train_branch
 from videopainter.training.tracking.trackers import read_metrics
 
 REPO = Path(__file__).resolve().parents[1]
@@ -67,26 +69,15 @@ def environment(**changes: str) -> dict[str, str]:
 
 @pytest.fixture
 def command(tmp_path):
-    """What a script has `cli.launch` start, and where: a Python that says so stands first in PATH."""
-    python = tmp_path / "python"
-    python.write_text(
-        f'#!/usr/bin/env bash\n[[ "$3" == videopainter.cli.launch ]] || exec {sys.executable} "$@"\n'
-        'printf "%s\\n" "$4" "$PWD" "${@:5}"\n'
-    )
-    python.chmod(0o755)
+    """What a script has `cli.launch` start."""
 
-    def run(script: str, *arguments: str, **changes: str) -> list[str]:
-        variables = environment(VIRTUAL_ENV="active", **changes)
-        variables["PATH"] = f"{tmp_path}:{variables['PATH']}"
-        call = ["bash", str(TRAIN / script), *arguments]
-        result = subprocess.run(call, cwd=tmp_path, env=variables, capture_output=True, text=True, check=True)
-        return result.stdout.splitlines()
+    def run(script: str, *arguments: str, **changes: str) -> Command:
+        return command_of(TRAIN / script, tmp_path, *arguments, **environment(**changes))
 
     return run
 
 
-def after(words: list[str], door: str) -> list[str]:
-    return words[words.index(door) + 1 :]
+LAUNCH = ["-P", "-m", "videopainter.cli.launch"]
 
 
 # ---- the scripts
@@ -95,12 +86,12 @@ def after(words: list[str], door: str) -> list[str]:
 @pytest.mark.parametrize("script", list(RELEASE))
 def test_a_script_passes_what_the_release_documents(script, command):
     door, config = DOORS[script]
-    words = command(script, CUDA_VISIBLE_DEVICES="0,1,2,3,4,5,6,7")
-    assert words[:2] == ["accelerate", str(TRAIN)]
-    launch = words[2 : words.index(door)]
-    assert launch == shlex.split(f"--config_file {config} --num_processes 8 --num_machines 1 --machine_rank 0")
+    started = command(script, CUDA_VISIBLE_DEVICES="0,1,2,3,4,5,6,7")
+    assert (started.folder, started.door) == (TRAIN, door)
+    launch = shlex.split(f"accelerate --config_file {config} --num_processes 8 --num_machines 1 --machine_rank 0")
+    assert started.launcher == LAUNCH + launch
     kind = "id_adapter" if "ID" in script else "branch"
-    ours, released = (read_options(kind, flags).flat() for flags in (after(words, door), RELEASE[script].split()))
+    ours, released = (read_options(kind, flags).flat() for flags in (started.flags, RELEASE[script].split()))
     cache = ours.pop("cache_dir")
     assert cache is not None and cache.endswith(".cache")
     assert released.pop("cache_dir") is None
@@ -108,8 +99,7 @@ def test_a_script_passes_what_the_release_documents(script, command):
 
 
 def test_variables_and_flags_change_the_command(command):
-    door, _ = DOORS["VideoPainter.sh"]
-    words = command(
+    started = command(
         "VideoPainter.sh",
         "--height",
         "64",
@@ -125,11 +115,11 @@ def test_variables_and_flags_change_the_command(command):
         MAIN_PROCESS_PORT="4000",
         CUDA_VISIBLE_DEVICES="0",
     )
-    assert " ".join(words[2 : words.index(door)]) == (
-        "--config_file other.yaml --num_processes 32 --num_machines 4 --machine_rank 2 "
+    assert " ".join(started.launcher[3:]) == (
+        "accelerate --config_file other.yaml --num_processes 32 --num_machines 4 --machine_rank 2 "
         "--main_process_ip 10.0.0.1 --main_process_port 4000"
     )
-    options = read_options("branch", after(words, door))
+    options = read_options("branch", started.flags)
     assert options.model.pretrained_model_name_or_path == "/my models/a"
     assert (options.data.height, options.model.gradient_checkpointing) == (64, False)
     assert options.tracker.report_to == "none"
@@ -137,13 +127,11 @@ def test_variables_and_flags_change_the_command(command):
 
 @pytest.mark.parametrize("gpus", [{"CUDA_VISIBLE_DEVICES": ""}, {"CUDA_VISIBLE_DEVICES": "0", "CPU": "1"}])
 def test_without_gpus_torchrun_starts_the_processes(gpus, command):
-    door, _ = DOORS["VideoPainter.sh"]
-    words = command("VideoPainter.sh", NUM_PROCESSES="2", **gpus)
-    assert words[0] == "torchrun"
-    assert words[2 : words.index(door)] == ["--standalone", "--nproc_per_node", "2"]
-    assert read_options("branch", after(words, door)).model.mixed_precision == "no"
-    words = command("VideoPainter.sh", CONFIG_FILE="accelerate_config_cpu.yaml", **gpus)
-    assert words[0] == "accelerate"
+    started = command("VideoPainter.sh", NUM_PROCESSES="2", **gpus)
+    assert started.launcher == [*LAUNCH, "torchrun", "--standalone", "--nproc_per_node", "2"]
+    assert read_options("branch", started.flags).model.mixed_precision == "no"
+    started = command("VideoPainter.sh", CONFIG_FILE="accelerate_config_cpu.yaml", **gpus)
+    assert started.launcher[:4] == [*LAUNCH, "accelerate"]
 
 
 # ---- the configs
@@ -181,20 +169,20 @@ def test_a_mistake_is_one_line_before_anything_loads(tmp_path):
 
 
 @pytest.mark.parametrize("wanted", ["latest", "checkpoint-7"])
-def test_a_deepspeed_checkpoint_wants_as_many_processes(wanted, tmp_path):
+def test_a_deepspeed_checkpoint_wants_as_many_processes(wanted, tmp_path, monkeypatch, capsys):
     state = tmp_path / "checkpoint-7/state/sharded/pytorch_model"
     state.mkdir(parents=True)
     for rank in range(2):
         (state / f"bf16_zero_pp_rank_{rank}_mp_rank_00_optim_states.pt").touch()
     words = ["--pretrained_model_name_or_path", str(TINY / "CogVideoX-5b-I2V"), "--meta_file_path", "a.csv"]
     words += ["--output_dir", str(tmp_path), "--resume_from_checkpoint", wanted]
-    command = [sys.executable, str(TRAIN / DOORS["VideoPainter.sh"][0]), *words]
 
     def errors(processes: str) -> list[str]:
-        variables = environment(WORLD_SIZE=processes)
-        result = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True)
-        assert result.returncode == 2
-        return result.stderr.splitlines()
+        monkeypatch.setenv("WORLD_SIZE", processes)
+        with pytest.raises(SystemExit) as left:
+            run_door(lambda: train_branch(words))
+        assert left.value.code == 2
+        return capsys.readouterr().err.splitlines()
 
     (line,) = errors("3")
     assert line.startswith("error: resume_from_checkpoint: expected 2 processes (NUM_PROCESSES=2)")
@@ -203,9 +191,9 @@ def test_a_deepspeed_checkpoint_wants_as_many_processes(wanted, tmp_path):
 
 
 @pytest.mark.skipif(not CLIPS.is_dir(), reason="no benchmark clips (VIDEOPAINTER_CLIPS)")
-def test_two_processes_train_the_branch(tmp_path):
-    """The script as it is, on the tiny checkpoint: DDP on gloo."""
-    variables = environment(
+def test_two_processes_train_the_branch(command, tmp_path):
+    """What the script starts, on the tiny checkpoint: DDP on gloo. `make test-launch` runs the scripts themselves."""
+    variables = dict(
         CPU="1",
         NUM_PROCESSES="2",
         REPORT_TO="none",
@@ -217,9 +205,7 @@ def test_two_processes_train_the_branch(tmp_path):
     )
     small = "--height 32 --width 48 --max_num_frames 5 --max_text_seq_length 56 --dataloader_num_workers 0"
     steps = "--max_train_steps 3 --validating_steps 0 --logging_steps 1 --lr_warmup_steps 1 --learning_rate 1e-3"
-    command = ["bash", str(TRAIN / "VideoPainter.sh"), *small.split(), *steps.split()]
-    result = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr[-2000:]
+    command("VideoPainter.sh", *small.split(), *steps.split(), **variables).run(2, tmp_path)
     rows = read_metrics(tmp_path / "run/metrics.jsonl")
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert all(row["loss"] > 0 and row["grad_norm"] > 0 for row in rows)

@@ -1,6 +1,6 @@
 """Mistakes by the real commands: what the other files see in this process holds outside of it, too.
 
-`test_cli_errors.py` has twenty more of infer.
+`test_cli_errors.py` has four more of infer.
 """
 
 import os
