@@ -15,14 +15,16 @@ from videopainter.cli.door import parse_options
 from videopainter.data.images import write_image
 from videopainter.data.video.reader import open_video
 from videopainter.errors import InputError
+from videopainter.files import remove_folder
 from videopainter.flags import flag, switch
 from videopainter.locks import held
+from videopainter.segmentation.choosing import SegmenterOptions, choose_segmenter
 from videopainter.segmentation.output import check_output, write_masks
 from videopainter.segmentation.prompts import ObjectOptions, TextPrompt, check_objects, parse_objects, parse_range
 from videopainter.segmentation.session import Session
 
 DESCRIPTION = (
-    "Masks of objects, tracked through a video from boxes, clicks or strokes. A box is the best start; "
+    "Masks of objects, tracked through a video from boxes, clicks, strokes or words. A box is the best start; "
     "prompts on later frames correct what was tracked. An interrupted run goes on where it was."
 )
 _SHEET = 8  # frames on a contact sheet
@@ -43,10 +45,11 @@ class SegmentOptions:
         None, "Folder that keeps prompts, masks and confidence between runs. Default: OUTPUT.segmentation."
     )
     contact_sheet: bool = switch(False, "Also write OUTPUT.png, some frames with the masks on them.")
+    device: str | None = flag(None, "cpu, cuda or cuda:N, for models. Default: a GPU if there is one.")
     quiet: bool = switch(False, "No progress bar.")
 
 
-SEGMENT_OPTIONS = (SegmentOptions, ObjectOptions)
+SEGMENT_OPTIONS = (SegmentOptions, ObjectOptions, SegmenterOptions)
 
 
 def segment(argv: Sequence[str] | None = None) -> int:
@@ -55,7 +58,7 @@ def segment(argv: Sequence[str] | None = None) -> int:
     Raises:
         InputError: for what does not fit, before anything is written.
     """
-    options, what = parse_options(SEGMENT_OPTIONS, argv, description=DESCRIPTION)
+    options, what, who = parse_options(SEGMENT_OPTIONS, argv, description=DESCRIPTION)
     if options.video is None:
         raise InputError("--video: expected a video file or a folder of images, got none")
     output = Path(options.output)
@@ -64,14 +67,22 @@ def segment(argv: Sequence[str] | None = None) -> int:
     span = parse_range(options.range, len(frames), options.video)
     objects = parse_objects(what, span.start)
     check_objects(objects, width=frames.width, height=frames.height, frames=span, video=options.video)
-    words = [prompt.text for thing in objects for prompt in thing.prompts if isinstance(prompt, TextPrompt)]
-    if words:
-        raise InputError(f"--text: expected a box, point or stroke (no model that knows words yet), got {words[0]!r}")
+    words = any(isinstance(prompt, TextPrompt) for thing in objects for prompt in thing.prompts)
+    choice = choose_segmenter(who, words=words)
     folder = Path(options.session or f"{output}.segmentation")
     started = time.perf_counter()
     with held(folder):
-        session = Session.open(folder, options.video, frames, span=span)
-        session.keep_only(objects, candidate=what.candidate)
+        segmenter, finder = choice.load(options.device)
+        is_new = not folder.exists()
+        session = Session.open(folder, options.video, frames, span=span, segmenter=segmenter, find_text=finder)
+        try:
+            session.keep_only(objects, candidate=what.candidate)
+            for thing in objects:
+                session.prepare(thing.id)
+        except InputError:
+            if is_new:
+                remove_folder(folder)
+            raise
         with tqdm(total=len(span) * len(objects), unit="frame", disable=True if options.quiet else None) as bar:
             for done, thing in enumerate(objects):
 

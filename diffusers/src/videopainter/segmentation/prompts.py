@@ -135,7 +135,7 @@ class ObjectOptions:
     )
     stroke: list[str] | None = flag(None, "A line over the object: X,Y-X,Y-X,Y[,FRAME].", action="extend")  # noqa: RUF009
     negative_stroke: list[str] | None = flag(None, "A line over what is not it.", action="extend")  # noqa: RUF009
-    text: str | None = flag(None, "What the object is, in words: needs a model that knows words; none is built in.")
+    text: str | None = flag(None, "What the object is, in words (--text_model, or --segmenter sam3).")
     object: list[str] | None = flag(  # noqa: RUF009
         None,
         'One more object: "ID: KIND VALUES; KIND VALUES", of the kinds above ("2: box 10,20,90,80; point 40,50,12"). '

@@ -21,9 +21,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from videopainter.data.clip import FrameSource, check_range
+from videopainter.data.clip import FrameSource
 from videopainter.errors import InputError
 from videopainter.files import write_json
+from videopainter.segmentation.builtin import BuiltinSegmenter
+from videopainter.segmentation.masks import SessionMasks
 from videopainter.segmentation.prompts import (
     BoxPrompt,
     FrameRange,
@@ -34,22 +36,16 @@ from videopainter.segmentation.prompts import (
     prompt_from_json,
     prompt_to_json,
 )
+from videopainter.segmentation.segmenter import Follower, FrameView, Segmenter, TextFinder
 from videopainter.segmentation.store import FrameRecord, MaskStore
-from videopainter.segmentation.tracker.labelling import guided
-from videopainter.segmentation.tracker.picture import Picture
-from videopainter.segmentation.tracker.solving import candidates, solve, surroundings_of
-from videopainter.segmentation.tracker.tracker import Estimate, Tracker
 
 SESSION_FILE = "session.json"
-# Raised when the same prompts would give other masks than before.
-SESSION_VERSION = 1
+SESSION_VERSION = 2
 _CHECKPOINT_EVERY = 50
 _CHUNK = 16  # frames read at once where a video is followed backwards
 
 # (frames done, frames to do, the frame's number): called after every frame. Returning False stops.
 OnTracked = Callable[[int, int, int], bool | None]
-# (frame uint8 RGB (H, W, 3), words) -> boxes (x0, y0, x1, y1) in its pixels
-FindText = Callable[[np.ndarray, str], Sequence[tuple[float, float, float, float]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +61,18 @@ class Session:
     """Objects and their masks for frames of one video; see the module's text."""
 
     def __init__(
-        self, folder: Path, frames: FrameSource, span: FrameRange, video: str, find_text: FindText | None = None
+        self,
+        folder: Path,
+        frames: FrameSource,
+        span: FrameRange,
+        video: str,
+        segmenter: Segmenter | None = None,
+        find_text: TextFinder | None = None,
     ) -> None:
         self.folder, self.frames, self.span, self.video = folder, frames, span, video
         self.objects: dict[int, TrackedObject] = {}
         self.candidate: dict[int, int] = {}
+        self.segmenter: Segmenter = segmenter or BuiltinSegmenter()
         self._find_text = find_text
 
     @classmethod
@@ -80,12 +83,16 @@ class Session:
         frames: FrameSource,
         *,
         span: FrameRange | None = None,
-        find_text: FindText | None = None,
+        segmenter: Segmenter | None = None,
+        find_text: TextFinder | None = None,
     ) -> Session:
-        """The session in `folder`, or a new one there. InputError where it is another video's."""
+        """The session in `folder`, or a new one there. InputError where it is another video's.
+
+        `segmenter` makes the masks (default: the built-in tracker), `find_text` knows words (default: nobody).
+        """
         folder = Path(folder)
         span = span or FrameRange(start=0, stop=len(frames))
-        session = cls(folder, frames, span, str(video), find_text)
+        session = cls(folder, frames, span, str(video), segmenter, find_text)
         file = folder / SESSION_FILE
         if file.exists():
             session._load(file)
@@ -176,12 +183,13 @@ class Session:
         """Up to three masks bool (H, W) that an object's clicks may mean, likeliest first; for `candidate`."""
         thing = self.object(number)
         frame = thing.frames[0] if frame is None else frame
-        around = surroundings_of(self._read, frame, len(self.frames))
-        size = self.frames.width, self.frames.height
-        return [
-            cv2.resize(found.mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) > 0.5
-            for found in candidates(around, self._resolved(thing.at(frame)))
-        ]
+        return self.segmenter.choices(self._view(frame), self._resolved(thing.at(frame)))
+
+    def prepare(self, number: int) -> None:
+        """Solves an object's first frame: InputError where its prompts point at nothing, before anything is tracked."""
+        thing = self.object(number)
+        if thing.frames:
+            self._solve_anchors(thing, self.store(number), first_only=True)
 
     def track(self, number: int, *, progress: OnTracked | None = None) -> bool:
         """Makes the masks of an object that are not there yet; False where `progress` stopped it.
@@ -216,28 +224,33 @@ class Session:
             if low < anchor:
                 yield Leg(anchor=anchor, frames=range(anchor - 1, low - 1, -1), key=f"{anchors[anchor]}-")
 
-    def _solve_anchors(self, thing: TrackedObject, store: MaskStore) -> dict[int, str]:
+    def _solve_anchors(self, thing: TrackedObject, store: MaskStore, *, first_only: bool = False) -> dict[int, str]:
         """{frame: digest} of all frames with prompts, whose masks are solved and kept in the store."""
         first = next((f for f in thing.frames if _locates(thing.at(f))), thing.frames[0])
-        rest = [frame for frame in thing.frames if frame != first]
+        rest = [frame for frame in thing.frames if frame != first and not first_only]
         anchors: dict[int, str] = {}
         for frame in [first, *rest]:
             near = min(anchors, key=lambda a: abs(a - frame)) if anchors else None
             told = json.dumps([prompt_to_json(prompt) for prompt in thing.at(frame)])
             before = "" if near is None else anchors[near]
             chosen = self.candidate.get(thing.id, 1)
-            digest = hashlib.sha256(f"{SESSION_VERSION} {told} {chosen} {before}".encode()).hexdigest()[:12]
+            digest = hashlib.sha256(f"{self._maker(thing, frame)} {told} {chosen} {before}".encode()).hexdigest()[:12]
             if store.load(f"anchor_{digest}") is None:
                 tracked = None if near is None else self._reach(thing, store, near, anchors[near], frame)
-                around = surroundings_of(self._read, frame, len(self.frames))
                 prompts = self._resolved(thing.at(frame))
-                prob = solve(around, prompts, tracked=tracked, candidate=self.candidate.get(thing.id, 1))
-                store.save(f"anchor_{digest}", {"prob": prob.astype(np.float32)})
+                solved = self.segmenter.solve(self._view(frame), prompts, tracked=tracked, candidate=chosen)
+                store.save(f"anchor_{digest}", {"anchor": solved.astype(np.float32)})
             anchors[frame] = digest
         return anchors
 
+    def _maker(self, thing: TrackedObject, frame: int) -> str:
+        """Who makes the mask of a frame with prompts."""
+        words = any(isinstance(prompt, TextPrompt) for prompt in thing.at(frame))
+        finder = self._find_text.identity if words and self._find_text is not None else ""
+        return f"{SESSION_VERSION} {self.segmenter.identity} {finder}"
+
     def _reach(self, thing: TrackedObject, store: MaskStore, anchor: int, digest: str, frame: int) -> np.ndarray:
-        """What is tracked in `frame` from an anchor: the probability at working size."""
+        """What is tracked in `frame` from an anchor, bool (H, W)."""
         step = 1 if frame > anchor else -1
         leg = Leg(
             anchor=anchor,
@@ -246,50 +259,43 @@ class Session:
         )
         for _ in self._follow(thing, store, leg):
             pass
-        mask = store.read(frame).astype(np.float32)
-        picture = Picture(self._read(frame))
-        mask = cv2.resize(mask, (picture.width, picture.height), interpolation=cv2.INTER_AREA)
-        return np.clip(mask, 0.05, 0.95)
+        return store.read(frame)
 
     def _follow(self, thing: TrackedObject, store: MaskStore, leg: Leg) -> Iterator[int]:
         """Tracks along a leg and stores every mask; goes on from the last checkpoint. Yields the frames made."""
         todo = [at for at, frame in enumerate(leg.frames) if not store.has(frame, leg.key)]
         if not todo:
             return
-        tracker, begin = self._resume(store, leg, todo[0])
+        follower, begin = self._resume(store, leg, todo[0])
         for at, frame, pixels in self._walk(leg.frames, begin):
-            picture = Picture(pixels)
-            if tracker is None:
-                tracker, estimate = Tracker(), None
-                prob = self._anchor(store, leg)
-                estimate = tracker.start(self._picture_of(leg.anchor, frame, picture), prob)
+            if follower is None:
+                follower = self.segmenter.follower()
+                found = follower.start(self._read(leg.anchor), self._anchor(store, leg))
                 if frame != leg.anchor:
-                    estimate = tracker.step(picture)
+                    found = follower.step(pixels)
             else:
-                estimate = tracker.step(picture)
+                found = follower.step(pixels)
             if not store.has(frame, leg.key):
-                record = FrameRecord(
-                    frame=frame, key=leg.key, confidence=round(estimate.confidence, 4), state=estimate.state
-                )
-                store.write(record, full_size(estimate, pixels))
+                record = FrameRecord(frame=frame, key=leg.key, confidence=round(found.confidence, 4), state=found.state)
+                store.write(record, found.mask)
             if (at + 1) % _CHECKPOINT_EVERY == 0:
-                store.save(f"state_{leg.key}", {**tracker.state(), "position": np.array(at)})
+                store.save(f"state_{leg.key}", {**follower.state(), "position": np.array(at)})
             yield frame
 
-    def _resume(self, store: MaskStore, leg: Leg, first: int) -> tuple[Tracker | None, int]:
-        """A tracker as it was after some position of a leg before `first`, and the next position."""
+    def _resume(self, store: MaskStore, leg: Leg, first: int) -> tuple[Follower | None, int]:
+        """A follower as it was after some position of a leg before `first`, and the next position."""
         arrays = store.load(f"state_{leg.key}")
         if arrays is not None and int(arrays["position"]) < first:
-            return Tracker.from_state(arrays), int(arrays["position"]) + 1
+            return self.segmenter.resumed(arrays), int(arrays["position"]) + 1
         return None, 0
 
     def _anchor(self, store: MaskStore, leg: Leg) -> np.ndarray:
         arrays = store.load(f"anchor_{leg.key[:-1]}")
         assert arrays is not None
-        return arrays["prob"]
+        return arrays["anchor"]
 
-    def _picture_of(self, anchor: int, frame: int, picture: Picture) -> Picture:
-        return picture if frame == anchor else Picture(self._read(anchor))
+    def _view(self, frame: int) -> FrameView:
+        return FrameView(read=self._read, number=frame, length=len(self.frames))
 
     def _walk(self, numbers: range, begin: int) -> Iterator[tuple[int, int, np.ndarray]]:
         """(position, frame number, frame) from position `begin` on; a few frames at a time are in memory."""
@@ -324,7 +330,9 @@ class Session:
 
     def masks(self, numbers: Sequence[int] | None = None) -> SessionMasks:
         """The masks of some objects (all) over the session's frames, united; a MaskSource."""
-        return SessionMasks(self, list(self.objects) if numbers is None else list(numbers))
+        wanted = self.objects if numbers is None else {number: self.object(number) for number in numbers}
+        stores = {number: self.store(number) for number in wanted}
+        return SessionMasks(dict(wanted), stores, self.span, self.frames.height, self.frames.width)
 
     def flagged(self, number: int) -> list[FrameRecord]:
         """Frames to look at: unsure ones, in order."""
@@ -344,47 +352,6 @@ class Session:
 
 
 _COLOURS = [(255, 64, 64), (64, 160, 255), (80, 220, 80), (255, 190, 40), (200, 90, 255), (60, 220, 220)]
-
-
-class SessionMasks:
-    """The masks of a session's frames, read from its files. Frame 0 is the session's first."""
-
-    def __init__(self, session: Session, numbers: Sequence[int]) -> None:
-        self._session = session
-        self._stores = {number: session.store(number) for number in numbers}
-        self.height, self.width = session.frames.height, session.frames.width
-
-    def __len__(self) -> int:
-        return len(self._session.span)
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        """Masks `start` to `stop` (exclusive), bool (T, H, W)."""
-        check_range(start, stop, len(self))
-        first = self._session.span.start
-        return np.array([self.ids(first + k) > 0 for k in range(start, stop)]).reshape(-1, self.height, self.width)
-
-    def ids(self, frame: int) -> np.ndarray:
-        """Which object each pixel of the video's frame `frame` shows, uint8 (H, W); 0 none, of several the last."""
-        ids = np.zeros((self.height, self.width), np.uint8)
-        for number, store in self._stores.items():
-            if frame in store.records:
-                ids[store.read(frame)] = number
-            for band in self._session.objects[number].bands:
-                y0, y1 = (int(np.clip(round(y), 0, self.height)) for y in (band.y0, band.y1))
-                x0, x1 = (int(np.clip(round(x), 0, self.width)) for x in (band.x0, band.x1))
-                ids[y0:y1, x0:x1] = number
-        return ids
-
-
-def full_size(estimate: Estimate, pixels: np.ndarray) -> np.ndarray:
-    """An estimate's mask bool (H, W) at the size of its frame uint8 RGB (H, W, 3), along that one's edges."""
-    height, width = pixels.shape[:2]
-    if estimate.prob.shape == (height, width):
-        return estimate.prob > 0.5
-    if not (estimate.prob > 0.5).any():
-        return np.zeros((height, width), bool)
-    large = cv2.resize(estimate.prob, (width, height), interpolation=cv2.INTER_LINEAR)
-    return guided(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), large) > 0.5
 
 
 def _locates(prompts: Sequence[Prompt]) -> bool:

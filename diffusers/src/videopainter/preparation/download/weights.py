@@ -54,6 +54,18 @@ CATALOGUE: dict[str, PublishedWeights] = {
         what="SAM 2 tiny, as the release's app reads it",
         source=HubFiles(repo="facebook/sam2-hiera-tiny", files=("sam2_hiera_tiny.pt",)),
     ),
+    "sam2.1": PublishedWeights(
+        what="SAM 2.1 large",
+        source=HubFiles(repo="facebook/sam2.1-hiera-large", files=("sam2.1_hiera_large.pt",)),
+    ),
+    "sam3": PublishedWeights(
+        what="SAM 3, masks also from words (ask for access on the hub first)",
+        source=HubFiles(repo="facebook/sam3", folder="sam3", files=_TRANSFORMERS),
+    ),
+    "grounding-dino": PublishedWeights(
+        what="Grounding DINO tiny, boxes from words",
+        source=HubFiles(repo="IDEA-Research/grounding-dino-tiny", folder="grounding-dino", files=_TRANSFORMERS),
+    ),
     "clip-large": PublishedWeights(
         what="CLIP ViT-L/14, for the CLIP score",
         source=HubFiles(repo="openai/clip-vit-large-patch14", folder="clip-vit-large-patch14", files=_TRANSFORMERS),
@@ -87,6 +99,7 @@ TASKS: dict[str, tuple[str, ...]] = {
     "inpaint": ("cogvideox", "videopainter"),
     "edit": ("cogvideox", "videopainter", "flux"),
     "app": ("cogvideox", "videopainter", "flux", "sam2"),
+    "segment": ("sam2", "grounding-dino"),
     "train": ("cogvideox",),
     "train-id": ("cogvideox", "videopainter"),
     "evaluate": ("clip-large", "clip-base", "lpips", "i3d"),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
 from videopainter.data.masks.opening import light_pixels
 from videopainter.errors import InputError
-from videopainter.segmentation.prompts import MaskPrompt, Prompt, TextPrompt, draw
+from videopainter.segmentation.prompts import MaskPrompt, Prompt, draw
+from videopainter.segmentation.segmenter import ReadFrame, nothing_found
 from videopainter.segmentation.tracker.corrections import corrected
 from videopainter.segmentation.tracker.picture import Picture
 from videopainter.segmentation.tracker.seeds import SeedCandidate, seed_from_box, seed_from_clicks
@@ -17,7 +18,6 @@ from videopainter.segmentation.tracker.surroundings import NEIGHBOURS, Surroundi
 
 _INSIDE, _OUTSIDE = 0.95, 0.03  # how far a solved mask is believed
 _LEAST = 12  # pixels of an object
-ReadFrame = Callable[[int], np.ndarray]
 
 
 def surroundings_of(read: ReadFrame, frame: int, length: int) -> Surroundings:
@@ -60,7 +60,7 @@ def solve(
     else:
         found = candidates(around, prompts)
         if not found:
-            raise InputError(_nothing(prompts))
+            raise InputError(nothing_found(prompts))
         start = found[min(candidate, len(found)) - 1].mask
     prob = tracked if start is None else np.where(start, _INSIDE, _OUTSIDE).astype(np.float32)
     assert prob is not None
@@ -72,15 +72,8 @@ def solve(
     if (inside.any() or outside.any()) and not clicks_only:
         prob = corrected(picture, prob, inside, outside)
     if (prob > 0.5).sum() < _LEAST:
-        raise InputError(_nothing(prompts))
+        raise InputError(nothing_found(prompts))
     return prob
-
-
-def _nothing(prompts: Sequence[Prompt]) -> str:
-    frame = next((p.frame for p in prompts if p.frame is not None), 0)
-    if any(isinstance(p, TextPrompt) for p in prompts):
-        return f"frame {frame}: expected an object that the words describe, found none"
-    return f"frame {frame}: expected an object at the prompts, found nothing there"
 
 
 def _places(strokes: np.ndarray) -> list[tuple[int, int]]:

@@ -25,6 +25,7 @@ class Surroundings:
     level in pixels; `revealed` (H, W), log odds that it is in front of what other frames show there (0: not known)."""
 
     picture: Picture
+    frame_size: tuple[int, int]  # height and width of the frame itself
     motion: np.ndarray
     noise: float
     revealed: np.ndarray
@@ -58,4 +59,7 @@ def look_around(frames: Sequence[tuple[int, np.ndarray]], number: int) -> Surrou
     # An object that hardly moved lies over itself in other frames: agreement says little, difference much.
     odds = np.mean(reveals, axis=0) if reveals else np.zeros(picture.gray.shape, np.float32)
     odds = cv2.GaussianBlur(odds.astype(np.float32), (0, 0), 1.0)
-    return Surroundings(picture=picture, motion=best, noise=noise, revealed=np.where(odds < 0, 0.3 * odds, odds))
+    size = next(frame.shape[:2] for at, frame in frames if at == number)
+    return Surroundings(
+        picture=picture, frame_size=size, motion=best, noise=noise, revealed=np.where(odds < 0, 0.3 * odds, odds)
+    )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
 
+from videopainter.segmentation.segmenter import State
 from videopainter.segmentation.tracker.alarm import Cues, confidence, second_opinion
 from videopainter.segmentation.tracker.backdrop import Backdrop, background_flow
 from videopainter.segmentation.tracker.labelling import logit, mean_field, sigmoid
@@ -28,8 +28,6 @@ _LEARN, SURE = 0.6, 0.5
 _WILD = 2.5
 _GONE, _SMALLEST = 0.12, 20  # share of the anchor's area, pixels: less is no object
 _FOUND = 0.8  # likeness that ends an absence
-
-State = Literal["tracked", "unsure", "absent"]
 
 
 @dataclass(frozen=True, kw_only=True)
