@@ -230,7 +230,7 @@ def test_what_is_held_does_not_grow(segmenter, frames):
     follower = segmenter.follower()
     follower.start(frames[0], np.where(np.indices((SIDE, SIDE))[1] < 20, 10, -10).astype(np.float32))
     held = []
-    for step in range(70):
+    for step in range(62):
         follower.step(frames[step % 12])
         held.append(held_bytes(follower))
     assert held[20] == held[-1] and len(set(held[20:])) == 1

@@ -113,7 +113,7 @@ def grounding_dino(tmp_path_factory):
         text_config=bert,
         d_model=32,
         encoder_layers=1,
-        decoder_layers=1,
+        decoder_layers=2,
         encoder_attention_heads=2,
         decoder_attention_heads=2,
         encoder_ffn_dim=16,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForZeroShotObjectDetection,
     AutoTokenizer,
@@ -47,7 +48,7 @@ def load_finder(found: WeightsPlace, device: str) -> Sam3Finder | GroundingFinde
 def _loaded(cls: Any, place: str) -> Any:
     try:
         model, told = cls.from_pretrained(place, output_loading_info=True, dtype=torch.float32)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(f"expected weights that can be read, got {_first(error)}: {place}") from None
     if told["missing_keys"]:
         missing = sorted(told["missing_keys"])
