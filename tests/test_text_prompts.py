@@ -142,7 +142,7 @@ def chosen(segmenter, *, words, **changes):
 
 def test_sam3_finds_words_and_follows_what_it_found(sam3, frames, video, tmp_path, capsys):  # noqa: F811
     segmenter, finder = chosen(sam3, words=True)
-    assert segmenter.kind == "sam3" and segmenter.side == 56
+    assert segmenter.kind == "sam3" and segmenter.side == 56 and finder is not None
     boxes = finder(frames[0], "a light square")
     assert boxes and all(0 <= x0 < x1 <= 72 and 0 <= y0 < y1 <= 48 for x0, y0, x1, y1 in boxes)
     other = finder(frames[0], "the sky")
@@ -155,6 +155,7 @@ def test_sam3_finds_words_and_follows_what_it_found(sam3, frames, video, tmp_pat
 
 def test_grounding_dino_gives_boxes_to_any_segmenter(grounding_dino, frames, tmp_path):  # noqa: F811
     _, finder = chosen("builtin", words=True, text_model=str(grounding_dino))
+    assert finder is not None
     boxes = finder(frames[0], "Light square")
     assert all(0 <= x0 < x1 <= 72 and 0 <= y0 < y1 <= 48 for x0, y0, x1, y1 in boxes) and boxes
     tiny_sam2().save_pretrained(tmp_path / "sam2")
