@@ -9,6 +9,8 @@ least PSNR is printed, and is above 45 dB), from the same files, in one process 
 - pick: every frame of the file is decoded to RGB and the whole mask array loaded and compared with the id; the
   needed frames are picked then, and only these are resized (Pillow's Lanczos).
 - all: as the release does: the same, but the whole clip is resized before frames are picked.
+- decord (where it is installed): `--video_reader decord`; of its frames the mean difference in levels is printed.
+  Files are compared with PyAV when they are opened: in every epoch without the index.
 
 Files come from the disk's cache (all are read once beforehand). Prints clips per second by wall clock and by CPU time
 (which other programs on the machine disturb less).
@@ -18,12 +20,14 @@ Files come from the disk's cache (all are read once beforehand). Prints clips pe
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import math
 import os
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -108,8 +112,21 @@ def psnr(one: np.ndarray, other: np.ndarray) -> float:
     return 10 * math.log10(255**2 / error) if error else math.inf
 
 
-def measure(options: TrainingSetOptions, rounds: int) -> tuple[dict[str, tuple[float, float]], float]:
-    """Clips per second by wall clock and by CPU time, of every way to read, and the least PSNR between their frames."""
+class Measured(NamedTuple):
+    """rates: clips per second of every way to read, by wall clock and by CPU time. least: PSNR between their frames.
+
+    levels: mean difference of decord's frames, the worst sample; None where it is not installed.
+    inexact: files that PyAV read though decord was asked for.
+    """
+
+    rates: dict[str, tuple[float, float]]
+    least: float
+    levels: float | None
+    inexact: set[str]
+
+
+def measure(options: TrainingSetOptions, rounds: int) -> Measured:
+    """Read all clips `rounds` times in all ways, taking turns."""
     known = TrainingSet(options)
     known_rates = {path.name: VideoFrames(path).fps for path in Path(known.data_roots[0]).rglob("*.mp4")}
     sets = {
@@ -118,6 +135,11 @@ def measure(options: TrainingSetOptions, rounds: int) -> tuple[dict[str, tuple[f
         "pick": TrainingSet(options, files=WholeFiles(known_rates, None)),
         "all": TrainingSet(options, files=WholeFiles(known_rates, (options.height, options.width))),
     }
+    if importlib.util.find_spec("decord") is not None:
+        by_decord = replace(options, video_reader="decord")
+        sets["decord"] = TrainingSet(by_decord)
+        sets["decord, no index"] = TrainingSet(by_decord, files=FileIndex(0, "decord"))
+    levels, inexact = [], set()
     spent = {name: np.zeros(2) for name in sets}
     least = math.inf
     for epoch in range(rounds + 1):
@@ -130,13 +152,19 @@ def measure(options: TrainingSetOptions, rounds: int) -> tuple[dict[str, tuple[f
                 # The first round warms caches up: the disk's, and ours.
                 if epoch:
                     spent[name] += np.array([time.perf_counter(), time.process_time()]) - began
-            for sample in samples.values():
+            for name, sample in samples.items():
                 assert not sample.replaced
-                least = min(least, psnr(sample.frames, samples["ours"].frames))
                 np.testing.assert_array_equal(sample.masks, samples["ours"].masks)
+                if name.startswith("decord"):
+                    difference = np.abs(sample.frames.astype(np.int16) - samples["ours"].frames)
+                    levels.append(float(difference.mean()))
+                    inexact.add(sample.inexact)
+                else:
+                    least = min(least, psnr(sample.frames, samples["ours"].frames))
     assert least > 45, f"frames differ, PSNR {least:.1f} dB"
     count = rounds * len(known.rows)
-    return {name: (count / float(wall), count / float(cpu)) for name, (wall, cpu) in spent.items()}, least
+    rates = {name: (count / float(wall), count / float(cpu)) for name, (wall, cpu) in spent.items()}
+    return Measured(rates, least, max(levels, default=None), inexact - {""})
 
 
 def main() -> None:
@@ -151,13 +179,15 @@ def main() -> None:
             meta_file_path=arguments.meta_file_path, instance_data_root=arguments.instance_data_root, **case
         )
         rows = len(TrainingSet(options).rows)
-        results, least = measure(options, arguments.rounds)
-        print(f"{title}: {rows} clips long enough, frames within {least:.1f} dB")
-        for name, (wall, cpu) in results.items():
-            ratios = [results["ours"][k] / rate for k, rate in enumerate((wall, cpu))]
+        found = measure(options, arguments.rounds)
+        print(f"{title}: {rows} clips long enough, frames within {found.least:.1f} dB")
+        for name, (wall, cpu) in found.rates.items():
+            ratios = [found.rates["ours"][k] / rate for k, rate in enumerate((wall, cpu))]
             print(
-                f"  {name:15} {wall:7.2f} clips/s ({cpu:7.2f} by CPU)   ours is {ratios[0]:5.2f}x ({ratios[1]:5.2f}x)"
+                f"  {name:16} {wall:7.2f} clips/s ({cpu:7.2f} by CPU)   ours is {ratios[0]:5.2f}x ({ratios[1]:5.2f}x)"
             )
+        if found.levels is not None:
+            print(f"  decord: frames within {found.levels:.2f} levels, {len(found.inexact)} files read by PyAV instead")
 
 
 if __name__ == "__main__":

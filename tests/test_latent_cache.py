@@ -414,6 +414,18 @@ def test_damaged_settings_and_index(copy: Path):
         LatentCache(copy / "nothing")
 
 
+def test_a_cache_from_before_there_was_a_choice_of_readers(meta: Path, copy: Path):
+    path = copy / "settings.json"
+    content = json.loads(path.read_text())
+    assert content["content"]["samples"].pop("video_reader") == "pyav"
+    path.write_text(json.dumps(content))
+    LatentCache(copy, settings(meta))
+    content["content"]["samples"]["video_reader"] = "decord"
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="video_reader: decord cached, pyav wanted"):
+        LatentCache(copy, settings(meta))
+
+
 CHANGES = {
     "seed": ({"seed": 8}, {}, "seed: 7 cached, 8 wanted"),
     "size": ({"height": 64}, {}, "height: 32 cached, 64 wanted"),

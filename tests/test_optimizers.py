@@ -14,7 +14,6 @@ import torch
 
 from videopainter.cli.door import parse_options
 from videopainter.errors import InputError
-from videopainter.training import optimizers
 from videopainter.training.optimizers import (
     OptimizerOptions,
     build_lr_scheduler,
@@ -22,7 +21,6 @@ from videopainter.training.optimizers import (
     check_optimizer,
     scaled_learning_rate,
 )
-from videopainter.training.tracking import trackers
 from videopainter.training.tracking.progress import StepMeter, format_seconds, peak_memory
 from videopainter.training.tracking.trackers import TrackerOptions, Trackers, check_tracker, encode_gif, read_metrics
 
@@ -89,7 +87,7 @@ def test_wrong_values_are_named(changes, message):
     ("changes", "package"), [({"use_8bit_adam": True}, "bitsandbytes"), ({"optimizer": "prodigy"}, "prodigyopt")]
 )
 def test_a_missing_library_is_one_line_with_the_command(changes, package, monkeypatch):
-    monkeypatch.setattr(optimizers.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=f"pip install {package}$"):
         check_optimizer(options(**changes))
 
@@ -271,7 +269,7 @@ def test_a_broken_metrics_file_is_named(tmp_path):
 
 
 def test_missing_tracker_libraries_are_one_line(monkeypatch):
-    monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     for name in ("wandb", "tensorboard"):
         with pytest.raises(InputError, match=f"pip install {name}, or --report_to none"):
             check_tracker(TrackerOptions(report_to=name))

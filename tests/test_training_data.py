@@ -86,12 +86,12 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 GOOD = [f"00000000{k}.mp4,0,60,24,1,{CAPTION}" for k in range(3)]
 
 
-def vary_rate(path: Path, count: int) -> Path:
+def vary_rate(path: Path, pictures: np.ndarray) -> Path:
     """A video whose frames lie 30 and 70 ms apart in turn: 20 fps on average."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=1000)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for k, pixels in enumerate(numbered(count)):
+        stream.height, stream.width, stream.pix_fmt = *pictures.shape[1:3], "yuv420p"
+        for k, pixels in enumerate(pictures):
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             frame.pts, frame.time_base = 50 * k + 20 * (k % 2), Fraction(1, 1000)
             container.mux(stream.encode(frame))
@@ -105,7 +105,7 @@ def test_frames_and_masks_are_those_of_the_same_moments(rate: Fraction | int | N
     count = 80 if rate == 60 else 50
     video = place(tmp_path, "000000001.mp4", numbered_ids(count))
     if rate is None:
-        fps = VideoFrames(vary_rate(video, count)).fps
+        fps = VideoFrames(vary_rate(video, numbered(count))).fps
         assert float(fps) == pytest.approx(20, rel=0.02)
     else:
         encode(video, numbered(count), fps=rate, g="25", preset="veryfast")
@@ -213,7 +213,7 @@ def test_resizing_is_that_of_inference(size: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (2, 97, 131, 3), dtype=np.uint8)
     masks = rng.random((19, 97, 131)) < 0.001
-    images = [Image.fromarray(frame).resize(size[::-1], Image.Resampling.LANCZOS) for frame in frames]
+    images = [Image.fromarray(frame).resize((size[1], size[0]), Image.Resampling.LANCZOS) for frame in frames]
     np.testing.assert_array_equal(resize_frames(frames, *size), np.stack([np.asarray(image) for image in images]))
     pooled = torch.nn.functional.adaptive_max_pool2d(torch.from_numpy(masks)[:, None].float(), size)[:, 0]
     np.testing.assert_array_equal(resize_masks(masks, *size), pooled.numpy() > 0)

@@ -1,7 +1,9 @@
 """Wrong input of the training doors: both scripts, the latent cache, the curves."""
 
+import importlib.util
+
 import pytest
-from bad_input.harness import REPO, cases, check
+from bad_input.harness import REPO, Case, cases, check
 
 MODEL = f"--pretrained_model_name_or_path {REPO}/ckpt/tiny/CogVideoX-5b-I2V"
 SIZES = "--height 48 --width 64 --max_num_frames 5 --meta_file_path {f}/bench/good.csv"
@@ -57,6 +59,7 @@ run | --max_text_seq_length 0 | max_text_seq_length
 run | --max_text_seq_length 1000000000 | max_text_seq_length
 run | --noised_image_dropout 1.5 | noised_image_dropout
 run | --mixed_precision fp8 | fp8
+run | --video_reader opencv | video_reader
 run | --frozen_dtype bfloat16 | frozen_dtype
 run | --ema_decay 1 --use_ema | ema_decay
 run | --ema_decay nan --use_ema | ema_decay
@@ -212,6 +215,16 @@ ADAPTER_DOOR = "train/train_cogvideox_inpainting_i2v_video_resample.py"
 @pytest.mark.parametrize("case", cases(BRANCH_DOOR, BASES, TRAIN))
 def test_branch(case, files, tmp_path):
     check(case, files, tmp_path)
+
+
+@pytest.mark.parametrize("base", ["run", "cache"])
+def test_a_reader_that_is_not_installed(base, files, tmp_path, monkeypatch):
+    door = {"run": BRANCH_DOOR, "cache": "train/cache_latents.py"}[base]
+    known = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "decord" else known(name, *rest)
+    )
+    check(Case(door, f"{BASES[base]} --video_reader decord", "pip install decord2"), files, tmp_path)
 
 
 @pytest.mark.parametrize("case", cases(ADAPTER_DOOR, BASES, ADAPTER))

@@ -6,6 +6,7 @@ call `check_ranges` when they are made. A number that is not finite is never in 
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -108,6 +109,17 @@ def check_size(name: str, height: int, width: int, where: object = "") -> None:
             f"{name}: expected sides of 1 to {MAX_SIDE} pixels and {MAX_PIXELS // 10**6} million pixels at most, "
             f"got {shown(width)}x{shown(height)}{place}"
         )
+
+
+def check_installed(what: str, package: str, *, install: str = "", instead: str = "") -> None:
+    """InputError where a package cannot be found; imports nothing.
+
+    what: the flag, with its value, that needs it. install: how pip calls it, where not by its name. instead: what else
+    helps, such as `or --report_to none`.
+    """
+    if importlib.util.find_spec(package) is None:
+        hint = ", ".join(filter(None, (f"pip install {install or package}", instead)))
+        raise InputError(f"{what}: expected {package} to be installed, got none: {hint}")
 
 
 def shown(value: object) -> str:

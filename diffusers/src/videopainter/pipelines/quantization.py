@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from typing import Any
+
+from videopainter.flags import check_installed
 
 QUANTIZATIONS = ("none", "int8", "fp8", "nf4")
 
@@ -13,10 +15,8 @@ def check_quantization(quantization: str) -> None:
     if quantization not in QUANTIZATIONS:
         raise ValueError(f"quantization: expected {', '.join(QUANTIZATIONS)}, got {quantization!r}")
     library = {"none": None, "nf4": "bitsandbytes"}.get(quantization, "torchao")
-    if library is not None and importlib.util.find_spec(library) is None:
-        raise ValueError(
-            f"quantization {quantization}: expected {library} to be installed: pip install -e 'diffusers[quant]'"
-        )
+    if library is not None:
+        check_installed(f"quantization {quantization}", library, install="-e 'diffusers[quant]'")
 
 
 def loading_options(quantization: str, library: str) -> dict[str, Any]:

@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from videopainter.errors import InputError
-from videopainter.flags import check_ranges, flag, switch
+from videopainter.flags import check_installed, check_ranges, flag, switch
 
 if TYPE_CHECKING:
     import torch
@@ -75,14 +74,9 @@ def check_optimizer(options: OptimizerOptions) -> None:
     if options.use_8bit_adam and options.kind == "prodigy":
         raise InputError("--use_8bit_adam goes with --optimizer Adam or AdamW, got Prodigy")
     if options.use_8bit_adam:
-        _require("bitsandbytes", "--use_8bit_adam", "bitsandbytes")
+        check_installed("--use_8bit_adam", "bitsandbytes")
     if options.kind == "prodigy":
-        _require("prodigyopt", "--optimizer Prodigy", "prodigyopt")
-
-
-def _require(module: str, flag_name: str, package: str) -> None:
-    if importlib.util.find_spec(module) is None:
-        raise InputError(f"{flag_name} needs the package {package}, which is not installed: pip install {package}")
+        check_installed("--optimizer Prodigy", "prodigyopt")
 
 
 # ---- what the trainer builds

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from videopainter.data.training.decord_frames import InexactFiles
 from videopainter.data.training.sample_order import SampleKey, SampleOrder
 from videopainter.data.training.training_set import TrainingSample, TrainingSet
 from videopainter.data.workers import begin_worker
@@ -100,6 +101,7 @@ class Batches:
         assert (encode is None) != (cache is None)
         self.data: Dataset = _Cached(cache, clips) if cache is not None else _Clips(clips)
         self.num_workers = num_workers
+        self.inexact = InexactFiles()
 
     def start(self, batch_number: int) -> Iterator[EncodedBatch]:
         """Batches from `batch_number` on; nothing before it is read."""
@@ -120,6 +122,7 @@ class Batches:
         replaced = [clip for sample in samples for clip in sample.replaced]
         if self.on_unreadable is not None:
             self.on_unreadable(replaced, len(samples) + len(replaced))
+        self.inexact.add(sample.inexact for sample in samples)
         return self.encode(samples, self.device)
 
 

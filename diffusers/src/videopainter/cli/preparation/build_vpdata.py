@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import ClassVar
 from videopainter.cli.door import parse_options
 from videopainter.errors import InputError, complain
 from videopainter.files import replacing
-from videopainter.flags import flag
+from videopainter.flags import check_installed, flag
 from videopainter.preparation.machine import processors
 from videopainter.preparation.stages.collect import collect_folder
 from videopainter.preparation.stages.running import DROPPED_FILE, StageReport, run_stages
@@ -60,8 +59,7 @@ def build_vpdata(argv: Sequence[str] | None = None) -> int:
     options, split, score = parse_options(BUILD_OPTIONS, argv, description=_DESCRIPTION)
     if not options.videos:
         raise InputError("--videos: expected a folder of videos, got nothing")
-    if importlib.util.find_spec("scenedetect") is None:
-        raise InputError("scenedetect-headless is needed to find scenes: make setup EXTRAS=data")
+    check_installed("finding scenes", "scenedetect", install="scenedetect-headless")
     rows, output = collect_folder(Path(options.videos)), Path(options.output_dir)
     stages = [SplitStage(split), ScoreStage(score), NearDuplicates(score)]
     result = run_stages(stages, rows, output / _WORK, processes=options.processes or processors())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from videopainter.data.masks.ids import IdArray
+from videopainter.data.training.decord_frames import DecordFrames
 from videopainter.data.video.reader import VideoFrames
 
 _T = TypeVar("_T", VideoFrames, IdArray)
@@ -16,17 +17,23 @@ _T = TypeVar("_T", VideoFrames, IdArray)
 class FileIndex:
     """The last `size` files that were opened: frame times and sizes, no pixels. 0 opens every file anew.
 
-    A file that has changed since is opened again. Pickled copies (loader workers) begin empty.
+    A file that has changed since is opened again. Pickled copies (loader workers) begin empty. `video_reader` is one of
+    `VIDEO_READERS`.
     """
 
-    def __init__(self, size: int = 4096) -> None:
-        self.size = size
+    def __init__(self, size: int = 4096, video_reader: str = "pyav") -> None:
+        self.size, self.video_reader = size, video_reader
         self._known: OrderedDict[Path, tuple[tuple[int, int], VideoFrames | IdArray]] = OrderedDict()
 
     def video(self, path: Path) -> VideoFrames:
         """The video of that path; InputError where it is none."""
+        return self._get(path, lambda: self._open(path))
+
+    def _open(self, path: Path) -> VideoFrames:
         # One thread: the loader's workers are what runs side by side.
-        return self._get(path, lambda: VideoFrames(path, threads=1, check_end=False))
+        if self.video_reader == "decord":
+            return DecordFrames(path, threads=1)
+        return VideoFrames(path, threads=1, check_end=False)
 
     def masks(self, path: Path) -> IdArray:
         """The ids of that path; InputError where there are none."""
@@ -43,4 +50,4 @@ class FileIndex:
         return made
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"size": self.size, "_known": OrderedDict()}
+        return {**self.__dict__, "_known": OrderedDict()}

@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from av.error import FFmpegError
@@ -15,6 +16,7 @@ from videopainter.data.masks.ids import IdArray
 from videopainter.data.rates import frame_offsets, parse_fps
 from videopainter.data.records import data_roots, find_file, record_paths
 from videopainter.data.reshape import Box, covering_box, resize_masks
+from videopainter.data.training.decord_frames import DecordFrames, check_video_reader
 from videopainter.data.training.file_index import FileIndex
 from videopainter.data.training.mask_deform import MaskOptions, training_masks
 from videopainter.data.training.rows import TO_THE_END, TrainingRow, TrainingRows
@@ -49,6 +51,9 @@ class TrainingSetOptions(MaskOptions):
     video_reshape_mode: str = flag(
         "resize", "resize: squeeze to the size; center, random: keep the aspect, cut off what is beside the size."
     )
+    video_reader: Literal["pyav", "decord"] = flag(
+        "pyav", "What decodes frames; decord: only of files whose frames are seen to be PyAV's, see train/README.md."
+    )
     skip_frames_start: int = flag(0, "Frames of every clip's beginning that are left out, at its own rate.", least=0)
     skip_frames_end: int = flag(0, "Frames of every clip's end that are left out, at its own rate.", least=0)
     random_flip: float = flag(0.0, "Probability that a clip is mirrored, left to right.", least=0, most=1)
@@ -77,6 +82,7 @@ class TrainingSample:
     """One sample: frames and masks of F = max_num_frames, or 1 where `key.single`.
 
     Where `key.row` could not be read, the clip is that of `clip_row`, the caption with it, and `replaced` tells why.
+    `inexact` tells why PyAV read it where decord was asked for.
     """
 
     key: SampleKey
@@ -85,6 +91,7 @@ class TrainingSample:
     caption: str
     clip_row: int
     replaced: tuple[Unreadable, ...] = ()
+    inexact: str = ""
 
 
 class TrainingSet:
@@ -110,7 +117,8 @@ class TrainingSet:
         self.rows: list[int] = self._clips.numbers.tolist()
         self.dropped: dict[str, int] = self._clips.dropped
         self.data_roots = data_roots(options.instance_data_root, csv_path)
-        self._files = files if files is not None else FileIndex()
+        check_video_reader(options.video_reader)
+        self._files = files if files is not None else FileIndex(video_reader=options.video_reader)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -133,13 +141,19 @@ class TrainingSet:
         replaced: list[Unreadable] = []
         for row in self._candidates(key):
             try:
-                frames, masks = self._clip(self._clips[row], key)
+                frames, masks, inexact = self._clip(self._clips[row], key)
             except (InputError, OSError, FFmpegError) as error:
                 replaced.append(Unreadable(row, self._clips[row].path, one_line(error)))
                 continue
             caption = self.caption(key, row)
             return TrainingSample(
-                key=key, frames=frames, masks=masks, caption=caption, clip_row=row, replaced=tuple(replaced)
+                key=key,
+                frames=frames,
+                masks=masks,
+                caption=caption,
+                clip_row=row,
+                replaced=tuple(replaced),
+                inexact=inexact,
             )
         raise InputError(
             f"none of {len(replaced)} clips of {self.options.meta_file_path} can be read; "
@@ -157,8 +171,8 @@ class TrainingSet:
                 seen.add(row)
                 yield row
 
-    def _clip(self, row: TrainingRow, key: SampleKey) -> tuple[np.ndarray, np.ndarray]:
-        """Frames and masks of a row, with the key's draws."""
+    def _clip(self, row: TrainingRow, key: SampleKey) -> tuple[np.ndarray, np.ndarray, str]:
+        """Frames and masks of a row, with the key's draws; and `TrainingSample.inexact`."""
         options = self.options
         video_path, mask_path = record_paths(row.path)
         video = self._files.video(find_file(video_path, self.data_roots, "video"))
@@ -172,7 +186,8 @@ class TrainingSet:
                 frames[k] = frame
         if sample_rng(options.seed, FLIP, key).random() < options.random_flip:
             frames, masks = np.ascontiguousarray(frames[:, :, ::-1]), np.ascontiguousarray(masks[:, :, ::-1])
-        return frames, training_masks(masks, sample_rng(options.seed, MASKS, key), options)
+        masks = training_masks(masks, sample_rng(options.seed, MASKS, key), options)
+        return frames, masks, video.inexact if isinstance(video, DecordFrames) else ""
 
     def _box(self, video: VideoFrames, key: SampleKey) -> Box:
         """The part of the frames that is shown."""

@@ -1,8 +1,9 @@
 """Reading video: files, folders of frames, single images. Writing is in `writer.py`.
 
-Files are decoded with PyAV. decord is not used: of the same files it returns wrong frames where H.264 has
-open GOPs or an AVI has B-frames, cannot open AV1 or MPEG-TS, and once imported makes PyAV's VP9 encoder fail.
-Where both are right, decord's pixels are swscale's default ones: the same, but 1 to 1.5 levels darker.
+Files are decoded with PyAV. decord is only offered for training sets (`data/training/decord_frames.py`): of the same
+files it returns wrong frames where H.264 has open GOPs or an AVI has B-frames, cannot open AV1 or MPEG-TS, and once
+imported makes PyAV's VP9 encoder fail. Where both are right, decord's pixels are swscale's default ones: the same, but
+1 to 1.5 levels darker.
 """
 
 from __future__ import annotations

@@ -91,7 +91,9 @@ class CacheSettings:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> CacheSettings:
         """Of `settings.json`; unknown or missing names raise KeyError or TypeError."""
-        return cls(**{field.name: content[field.name] for field in fields(cls)})
+        # Before there was a choice, PyAV read all files.
+        samples = {"video_reader": "pyav"} | content["samples"]
+        return cls(**{field.name: content[field.name] for field in fields(cls)} | {"samples": samples})
 
 
 def differences(cached: CacheSettings, wanted: CacheSettings, ignore: Iterable[str] = ()) -> list[str]:

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from videopainter.data.training.decord_frames import InexactFiles
 from videopainter.data.training.sample_order import SampleKey
 from videopainter.data.training.training_set import TrainingSample, TrainingSet, UnreadableLog
 from videopainter.data.workers import begin_worker
@@ -75,6 +76,7 @@ class CacheWriter:
     ) -> None:
         self.folder, self.settings, self.layout = folder, settings, layout
         self.rank, self.size = rank, size
+        self._inexact = InexactFiles()
         step = layout.shard_rows
         self._rows = [list(rows[start : start + step]) for start in range(0, len(rows), step)]
         self._captions: list[dict[str, str]] = [{} for _ in range(layout.text_shards)]
@@ -162,6 +164,7 @@ class CacheWriter:
                 log.add(sample.replaced, 1 + len(sample.replaced))
                 if sample.replaced:
                     unreadable.add(sample.key.row)
+            self._inexact.add(sample.inexact for sample in batch)
             batch = [sample for sample in batch if sample.key.row not in unreadable]
             if batch:
                 tensors |= _named_tensors(encode(batch), _dtype(self.settings))

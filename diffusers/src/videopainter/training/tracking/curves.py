@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 
 from videopainter.errors import InputError
 from videopainter.files import check_target, replacing
-from videopainter.flags import check_ranges, flag
+from videopainter.flags import check_installed, check_ranges, flag
 from videopainter.training.tracking.trackers import METRICS_FILE, read_metrics
 
 # Panels and the metrics each shows; panels without any are left out.
@@ -104,8 +103,7 @@ def running_mean(values: np.ndarray, window: int) -> np.ndarray:
 
 def check_matplotlib() -> None:
     """InputError, in one line, where matplotlib is missing."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise InputError("curves need the package matplotlib, which is not installed: pip install matplotlib")
+    check_installed("curves", "matplotlib")
 
 
 def plot_curves(options: CurveOptions) -> Path:

@@ -6,7 +6,6 @@ The libraries are used directly: accelerate's trackers know neither videos nor h
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import io
 import json
 import os
@@ -21,7 +20,7 @@ import numpy as np
 
 from videopainter.errors import InputError, complain, one_line
 from videopainter.files import to_json, write_errors, write_text
-from videopainter.flags import check_ranges, flag
+from videopainter.flags import check_installed, check_ranges, flag
 
 METRICS_FILE = "metrics.jsonl"
 PACKAGES = {"wandb": "wandb", "tensorboard": "tensorboard"}
@@ -55,11 +54,8 @@ def check_tracker(options: TrackerOptions) -> None:
     """
     check_ranges(options)
     package = PACKAGES.get(options.report_to)
-    if package and importlib.util.find_spec(package) is None:
-        raise InputError(
-            f"--report_to {options.report_to} needs the package {package}, which is not installed: "
-            f"pip install {package}, or --report_to none"
-        )
+    if package:
+        check_installed(f"--report_to {options.report_to}", package, instead="or --report_to none")
     if options.report_to == "wandb" and os.environ.get("RANK", "0") == "0":
         _check_wandb_login()
 

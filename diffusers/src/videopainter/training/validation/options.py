@@ -90,6 +90,7 @@ class ValidationOptions:
             proportion_empty_prompts=0.0,
             mask_transform_prob=0.0,
             random_flip=0.0,
+            video_reader="pyav",
         )
 
     def inpaint_settings(self, *, mask_add: bool, add_first: bool = False) -> InpaintSettings:
