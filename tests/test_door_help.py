@@ -1,10 +1,11 @@
 """What a door shows of its flags, and what a checkpoint says suits it."""
 
 import json
+from functools import partial
 
 import pytest
 
-from videopainter.cli import evaluate, inpaint
+from videopainter.cli import cache_latents, evaluate, inpaint, train
 from videopainter.cli.door import DoorParser
 from videopainter.errors import InputError
 from videopainter.evaluation import options as evaluation
@@ -14,7 +15,12 @@ from videopainter.runs.weights import DEFAULTS_FILE
 
 @pytest.mark.parametrize(
     ("groups", "common"),
-    [(runs.INPAINT_OPTIONS, runs.INPAINT_COMMON), (evaluation.EVALUATE_OPTIONS, evaluation.EVALUATE_COMMON)],
+    [
+        (runs.INPAINT_OPTIONS, runs.INPAINT_COMMON),
+        (evaluation.EVALUATE_OPTIONS, evaluation.EVALUATE_COMMON),
+        (cache_latents.CACHE_OPTIONS, cache_latents.CACHE_COMMON),
+        *((tuple(groups.values()), common) for groups, common in map(train.groups_of, ("branch", "id_adapter"))),
+    ],
 )
 def test_common_flags_exist_and_are_few(groups, common):
     known = {action.dest for action in DoorParser(groups)._actions}
@@ -31,10 +37,23 @@ def test_help_is_short_and_help_all_whole():
     assert parser.format_help() == short and len(short.splitlines()) < 100
 
 
-def test_help_all_prints_and_ends(capsys):
-    with pytest.raises(SystemExit) as ended:
-        inpaint.read_options(["--help-all"])
-    assert ended.value.code == 0 and "--kept_latents" in capsys.readouterr().out
+DOORS = {
+    "inpaint": (inpaint.read_options, "--output_path", "--kept_latents"),
+    "branch": (partial(train.read_options, "branch"), "--output_dir", "--adam_beta1"),
+    "adapter": (partial(train.read_options, "id_adapter"), "--rank", "--lora_alpha"),
+    "cache": (cache_latents.read_options, "--variants", "--p_circle"),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_help_shows_what_people_use_and_help_all_the_rest(door, capsys):
+    read, common, rare = DOORS[door]
+    for flag, shown in (("--help", False), ("--help-all", True)):
+        with pytest.raises(SystemExit) as ended:
+            read([flag])
+        text = capsys.readouterr().out
+        assert ended.value.code == 0 and common in text and (rare in text) == shown, flag
+        assert ("more flags: --help-all" in text) == (not shown)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@
 #   CPU=1 NUM_PROCESSES=2 bash train/VideoPainter.sh --height 64 --width 96
 #
 # Every variable here and in release_flags.sh can be set from the environment; paths are seen from this folder. Flags
-# given to the script are passed on and win over all others (`--help` documents them). Which launcher starts how many
+# given to the script are passed on and win over all others (`--help-all` documents them). Which launcher starts how many
 # processes: launch.sh.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"

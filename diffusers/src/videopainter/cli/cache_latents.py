@@ -75,9 +75,18 @@ class CacheOptions:
         check_ranges(self)
 
 
+# What most people need, in the order of `--help`'s groups.
+CACHE_COMMON = (
+    *("pretrained_model_name_or_path", "latent_cache", "variants", "batch_size", "dtype", "device"),
+    *("dataloader_num_workers", "meta_file_path", "instance_data_root", "height", "width", "fps", "max_num_frames"),
+    *("mix_train_ratio", "seed"),
+)
+CACHE_OPTIONS = (CacheOptions, TrainingSetOptions)
+
+
 def read_options(argv: Sequence[str] | None = None) -> tuple[CacheOptions, TrainingSetOptions]:
     """The flags of `train/cache_latents.py`, from `argv` or the command line."""
-    cache, samples = parse_options((CacheOptions, TrainingSetOptions), argv, description=_DESCRIPTION)
+    cache, samples = parse_options(CACHE_OPTIONS, argv, description=_DESCRIPTION, common=CACHE_COMMON)
     return cache, samples
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("videopainter.training")
 Kind = Literal["branch", "id_adapter"]
 # By their names in `TrainingOptions`.
-GROUPS = {
+GROUPS: dict[str, type] = {
     "data": TrainingSetOptions,
     "model": TrainedModelOptions,
     "condition": ConditionOptions,
@@ -47,6 +47,15 @@ GROUPS = {
     "tracker": TrackerOptions,
     "run": RunOptions,
 }
+# What most people need, in the order of `--help`'s groups.
+TRAIN_COMMON = (
+    *("meta_file_path", "instance_data_root", "height", "width", "fps", "max_num_frames"),
+    *("pretrained_model_name_or_path", "cogvideox_branch_name_or_path", "mixed_precision", "gradient_checkpointing"),
+    *("mask_add", "learning_rate", "val_meta_file_path", "validating_steps", "report_to"),
+    *("output_dir", "train_batch_size", "max_train_steps", "latent_cache", "checkpointing_steps"),
+    *("resume_from_checkpoint",),
+)
+ADAPTER_COMMON = ("rank", "id_pool_resample_learnable")
 DESCRIPTIONS = {
     "branch": "Train the context encoder (branch) of a frozen CogVideoX backbone.",
     "id_adapter": "Train the ID-resample adapter, a LoRA of the backbone, with a trained context encoder.",
@@ -104,10 +113,17 @@ def _how_to_go_on(options: TrainingOptions) -> str:
 
 def read_options(kind: Kind, argv: Sequence[str] | None = None) -> TrainingOptions:
     """The flags of a training, from `argv` or the command line."""
-    # Flags of an adapter say nothing about a branch.
-    groups = {name: group for name, group in GROUPS.items() if kind == "id_adapter" or group is not AdapterOptions}
-    found = parse_options(list(groups.values()), argv, description=DESCRIPTIONS[kind])
+    groups, common = groups_of(kind)
+    found = parse_options(list(groups.values()), argv, description=DESCRIPTIONS[kind], common=common)
     return TrainingOptions(**dict(zip(groups, found, strict=True)))
+
+
+def groups_of(kind: Kind) -> tuple[dict[str, type], tuple[str, ...]]:
+    """A training's options, by their names in `TrainingOptions`, and the flags that its `--help` shows."""
+    if kind == "id_adapter":
+        return GROUPS, TRAIN_COMMON + ADAPTER_COMMON
+    # Flags of an adapter say nothing about a branch.
+    return {name: group for name, group in GROUPS.items() if group is not AdapterOptions}, TRAIN_COMMON
 
 
 def check_training(kind: Kind, options: TrainingOptions) -> None:
