@@ -1,10 +1,11 @@
-"""CPU seconds of a whole window by part, beside the same made of upstream's own pieces in the same process.
+"""CPU seconds of a whole run by part, beside the same made of upstream's own pieces in the same process.
 
-    python benchmarks/whole_run.py [--height 96 --width 144 --frames 49 --steps 8 --turns 3]
+    python benchmarks/whole_run.py [--height 96 --width 144 --frames 49 --window 49 --steps 8 --turns 3]
 
 The published VAE, a backbone of 8 blocks 512 wide, a branch of 2, random weights, float32, guidance. Upstream's side:
-`vae.encode` of video and masked video, its own transformer of the same size (which takes no branch features) and our
-branch, its scheduler's step, `vae.decode`. Ours has beside that: masks, feature injection, `replace_gt`, pasting.
+of every window `vae.encode` of video and masked video, its own transformer of the same size (which takes no branch
+features) and our branch, its scheduler's step, `vae.decode`. Ours has beside that: masks, feature injection,
+`replace_gt`, the store, pasting; it decodes once.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from videopainter.pipelines.inpaint import VideoPainterPipeline
 from videopainter.pipelines.prompts import PromptTrack
 from videopainter.pipelines.settings import InpaintSettings
 from videopainter.pipelines.store import WindowStore
+from videopainter.pipelines.windows import plan_windows
 
 SMALL = {"num_attention_heads": 8, "text_embed_dim": 512, "max_text_seq_length": 32}
 Seconds = dict[str, float]
@@ -56,8 +58,10 @@ def timed(seconds: Seconds, part: str, work: Callable[..., Any]) -> Callable[...
     return run
 
 
-def ours(pipe: VideoPainterPipeline, frames: np.ndarray, masks: np.ndarray, prompts: Any, steps: int) -> Seconds:
-    """One window as `inpaint_stream` makes it; decoding pastes the background, too."""
+def ours(
+    pipe: VideoPainterPipeline, frames: np.ndarray, masks: np.ndarray, prompts: Any, steps: int, window: int
+) -> Seconds:
+    """As `inpaint_stream` makes it; decoding pastes the background, too."""
     seconds: Seconds = {}
     names = {"make_conditions": "encode", "denoise_window": "steps"}
     kept = {name: getattr(streaming, name) for name in names}
@@ -65,7 +69,7 @@ def ours(pipe: VideoPainterPipeline, frames: np.ndarray, masks: np.ndarray, prom
         setattr(streaming, name, timed(seconds, part, kept[name]))
     try:
         settings = InpaintSettings(
-            height=frames.shape[1], width=frames.shape[2], num_frames=len(frames), num_inference_steps=steps
+            height=frames.shape[1], width=frames.shape[2], num_frames=window, num_inference_steps=steps
         )
         track = PromptTrack((0,), (torch.cat(prompts[::-1]),))
         with added(seconds, "whole"):
@@ -83,36 +87,39 @@ def ours(pipe: VideoPainterPipeline, frames: np.ndarray, masks: np.ndarray, prom
 
 
 @torch.no_grad()
-def upstreams(pipe: VideoPainterPipeline, plain: Any, frames: np.ndarray, prompts: Any, steps: int) -> Seconds:
+def upstreams(
+    pipe: VideoPainterPipeline, plain: Any, frames: np.ndarray, prompts: Any, steps: int, window: int
+) -> Seconds:
     """The same work through upstream's models and scheduler, on the same weights of VAE and branch."""
     seconds: Seconds = {}
     vae, branch, scheduler = pipe.vae, pipe.branch, build_scheduler()
     with added(seconds, "whole"):
-        video = torch.from_numpy(frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
-        with added(seconds, "encode"):
-            clean, masked = (vae.encode(x).latent_dist.mode().permute(0, 2, 1, 3, 4) for x in (video, video * 0.5))
-        with added(seconds, "steps"):
-            latents, condition = torch.randn_like(clean), torch.cat([masked, masked[:, :, :1]], dim=2)
-            scheduler.set_timesteps(steps)
-            tables = pipe.backbone.positions(clean)
-            prompt, old, before = torch.cat(prompts[::-1]), None, None
-            for t in scheduler.timesteps:
-                double = latents.repeat(2, 1, 1, 1, 1)
-                options = {"encoder_hidden_states": prompt, "timestep": t.expand(2), "image_rotary_emb": tables}
-                branch(double, branch_cond=condition.repeat(2, 1, 1, 1, 1), **options)
-                given = torch.cat([double, clean.repeat(2, 1, 1, 1, 1)], dim=2)
-                low, high = plain(given, return_dict=False, **options)[0].chunk(2)
-                latents, old = scheduler.step(low + 6 * (high - low), old, t, before, latents, return_dict=False)
-                before = t
-        with added(seconds, "decode"):
-            decoded = vae.decode(latents.permute(0, 2, 1, 3, 4)).sample
-            ((decoded[0].permute(1, 2, 3, 0) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+        for part in plan_windows(len(frames), window).windows:
+            video = torch.from_numpy(frames[part.start : part.stop]).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+            with added(seconds, "encode"):
+                clean, masked = (vae.encode(x).latent_dist.mode().permute(0, 2, 1, 3, 4) for x in (video, video * 0.5))
+            with added(seconds, "steps"):
+                latents, condition = torch.randn_like(clean), torch.cat([masked, masked[:, :, :1]], dim=2)
+                scheduler.set_timesteps(steps)
+                tables = pipe.backbone.positions(clean)
+                prompt, old, before = torch.cat(prompts[::-1]), None, None
+                for t in scheduler.timesteps:
+                    double = latents.repeat(2, 1, 1, 1, 1)
+                    options = {"encoder_hidden_states": prompt, "timestep": t.expand(2), "image_rotary_emb": tables}
+                    branch(double, branch_cond=condition.repeat(2, 1, 1, 1, 1), **options)
+                    given = torch.cat([double, clean.repeat(2, 1, 1, 1, 1)], dim=2)
+                    low, high = plain(given, return_dict=False, **options)[0].chunk(2)
+                    latents, old = scheduler.step(low + 6 * (high - low), old, t, before, latents, return_dict=False)
+                    before = t
+            with added(seconds, "decode"):
+                decoded = vae.decode(latents.permute(0, 2, 1, 3, 4)).sample
+                ((decoded[0].permute(1, 2, 3, 0) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
     return seconds
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in (("height", 96), ("width", 144), ("frames", 49), ("steps", 8), ("turns", 3)):
+    for name, value in (("height", 96), ("width", 144), ("frames", 49), ("window", 49), ("steps", 8), ("turns", 3)):
         parser.add_argument(f"--{name}", type=int, default=value)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
@@ -132,10 +139,12 @@ def main() -> None:
     prompts = torch.randn(2, 1, 32, 512).unbind()
     found: dict[str, list[Seconds]] = {"upstream": [], "ours": []}
     start = time.perf_counter()
-    for turn in range(chosen.turns + 1):  # the first warms up
+    for turn in range(chosen.turns + 1):
+        count = chosen.frames if turn else 9  # the first warms up
+        steps, window = chosen.steps, min(count, chosen.window)
         both = {
-            "upstream": upstreams(pipe, plain, frames, prompts, chosen.steps),
-            "ours": ours(pipe, frames, masks, prompts, chosen.steps),
+            "upstream": upstreams(pipe, plain, frames[:count], prompts, steps, window),
+            "ours": ours(pipe, frames[:count], masks[:count], prompts, steps, window),
         }
         if turn:
             for side, seconds in both.items():

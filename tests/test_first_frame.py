@@ -273,3 +273,17 @@ def test_flux_is_called_as_the_release_calls_it(
     assert (seen["guidance_scale"], seen["num_inference_steps"], seen["max_sequence_length"]) == (30.0, 50, 512)
     assert (seen["height"], seen["width"], seen["size"]) == (80, 96, (96, 80))
     assert seen["prompt"] == "a cat"
+
+
+def test_flux_block_by_block_is_never_on_the_device_as_a_whole(tmp_path: Path, monkeypatch) -> None:
+    """What is moved to the meta device cannot come back."""
+    import torch
+    from diffusers import FluxFillPipeline
+
+    monkeypatch.setattr(torch, "meta", torch.cpu, raising=False)  # upstream asks for the device's module
+    pipe = FluxFillPipeline.from_pretrained(save_flux_fill(tmp_path))
+    first_frame._offload(pipe, torch.device("meta"), 2**20)
+    blocks = (pipe.transformer.transformer_blocks, pipe.transformer.single_transformer_blocks)
+    for part in (pipe.text_encoder, pipe.text_encoder_2, pipe.vae, *blocks):
+        assert {parameter.device.type for parameter in part.parameters()} == {"cpu"}
+    assert pipe._execution_device.type == "meta"

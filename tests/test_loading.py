@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import moving_mask, noise_video
 
 from videopainter import load_pipeline
 from videopainter.models.checks import check_checkpoints
 from videopainter.pipelines.memory import Workload
-from videopainter.pipelines.placement import choose_memory
+from videopainter.pipelines.placement import choose_memory, place
 from videopainter.pipelines.quantization import check_quantization
 
 TINY = Path(__file__).parents[1] / "ckpt" / "tiny"
@@ -38,6 +39,18 @@ def test_memory_modes_give_the_same_video(memory, expected):
     pipe = load_pipeline(MODEL, inpainting_branch=BRANCH, memory=memory, device="cpu")
     for _ in range(2):
         assert np.array_equal(inpaint(pipe), expected)
+
+
+def test_block_by_block_the_text_encoder_is_never_on_the_device_as_a_whole(monkeypatch):
+    """It alone would not fit on a small card. What is moved to the meta device cannot come back."""
+    monkeypatch.setattr(torch, "meta", torch.cpu, raising=False)  # upstream asks for the device's module
+    pipe = load_pipeline(MODEL, inpainting_branch=BRANCH, memory="full", device="cpu")
+    place(pipe, torch.device("meta"), "group_offload", tiling=True)
+    assert {p.device.type for p in pipe.text_encoder.parameters()} == {"cpu"}
+    assert {p.device.type for p in pipe.transformer.transformer_blocks.parameters()} == {"cpu"}
+    for part in (pipe.vae, pipe.branch):
+        assert {p.device.type for p in part.parameters()} == {"meta"}
+    assert pipe._execution_device.type == "meta"
 
 
 def test_tiles_of_offloaded_vaes_are_whole_latents():

@@ -4,6 +4,7 @@ import importlib.util
 import multiprocessing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -31,6 +32,7 @@ from videopainter.pipelines.memory import (
     step_bytes,
     tensor_bytes,
 )
+from videopainter.pipelines.step_cache import THRESHOLDS, StepCache, enable_step_cache
 from videopainter.runs.manifest import Hasher
 
 SIZES = ModelSizes(text_encoder=0, transformer=0, vae=0)
@@ -163,6 +165,40 @@ def counted_step(work, blocks, batch):
         return memory.peak
 
 
+@pytest.mark.parametrize("name", THRESHOLDS)
+def test_what_a_step_cache_keeps(name, monkeypatch):
+    """Its first step makes it, the second uses it or makes it anew."""
+    blocks, work = 3, Workload(height=240, width=352, num_frames=17, step_cache=name)
+    from diffusers.hooks import first_block_cache
+
+    # It asks for a number, which tensors without storage do not have.
+    monkeypatch.setattr(first_block_cache.FBCHeadBlockHook, "_should_compute_remaining_blocks", lambda *_: True)
+    with torch.device("meta"):
+        backbone, branch = build_backbone(num_layers=blocks), build_branch()
+    pipe = SimpleNamespace(transformer=backbone, backbone=CogVideoX(backbone.config), current_timestep=500)
+    enable_step_cache(pipe, StepCache(name=name, ratios=(1.0,) * 50 if name == "mag" else None))
+    tokens, options = 5 * 15 * 22, {"dtype": torch.bfloat16}
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), fused_attention():
+        for model in (backbone, branch):
+            without_storage(model).set_attention_backend("native")
+        with LiveBytes(weights_of(backbone, branch)) as memory:
+            for _ in range(3):
+                latent = torch.empty(2, 5, 16, 30, 44, **options)
+                with backbone.cache_context("cond_uncond"):
+                    pipe.backbone.predict(
+                        backbone,
+                        branch,
+                        latent,
+                        latent,
+                        torch.empty(2, 5, 17, 30, 44, **options),
+                        torch.empty(2, 226, 4096, **options),
+                        torch.full((2,), 500),
+                        (torch.empty(tokens, 64), torch.empty(tokens, 64)),
+                        background=torch.ones(2, tokens, dtype=torch.bool),
+                    ).float().chunk(2)
+    close_above(step_bytes(replace(SIZES, num_layers=blocks), work), memory.peak, 1.1)
+
+
 # ---- the choice
 
 
@@ -182,6 +218,11 @@ def test_what_is_picked_fits_every_card():
     assert picked[32, "no ID"] == "full" and choose(sizes[0], [Workload(height=480, width=720)], 32 * GIB).tiling
     assert picked[24, "no ID"] == "model_offload"
     assert not choose(sizes[0], [Workload(height=480, width=720)], 80 * GIB).tiling
+    # Attention outputs of 42 blocks are 8.5 GiB.
+    cached = Workload(height=480, width=720, step_cache="pab")
+    assert choose(sizes[0], [cached], 24 * GIB).mode == "group_offload"
+    with pytest.raises(ValueError, match=r"step cache pab, got 8\.0; --cache none would fit"):
+        choose(sizes[0], [cached], 8 * GIB)
 
 
 def choice_or_line(sizes, work, card):

@@ -57,3 +57,14 @@ def test_noise_level_before_each_step():
     for step, t in enumerate(scheduler.timesteps):
         assert torch.equal(sampler.noised(clean, noise, step), make_scheduler().add_noise(clean, noise, t[None]))
     assert torch.equal(sampler.noised(clean, noise, 4), clean)
+
+
+def test_noise_levels_are_exact_in_half_precision():
+    """Upstream takes ᾱ in the latents' type: the least noise is then none."""
+    sampler = Sampler(make_scheduler(), 1000, 1000, torch.device("cpu"))
+    clean, noise = torch.zeros(SHAPE), torch.ones(SHAPE)
+    for step in (0, 500, 900, 980, 999):
+        exact = sampler.noised(clean, noise, step)
+        half = sampler.noised(clean.bfloat16(), noise.bfloat16(), step)
+        assert half.dtype == torch.bfloat16
+        torch.testing.assert_close(half.float(), exact, rtol=2**-8, atol=0)

@@ -193,3 +193,14 @@ def test_flags_become_a_cache(tmp_path):
     assert cache == StepCache(name="mag", num_inference_steps=7, ratios=read_ratios(tmp_path / "ratios.json"))
     assert cache.recipe() == {"name": "mag", "threshold": 0.06, "ratios": [1.0, 0.5]}
     assert step_cache(read_options(["--cache", "pab"])).recipe() == {"name": "pab", "threshold": 2.0}
+
+
+def test_a_window_that_is_stopped_leaves_nothing_behind(embeds):
+    """Attention outputs of all blocks: 8.5 GiB of a published backbone, while finished windows are decoded."""
+    pipe = cached_pipeline("pab")
+    with pytest.raises(Interrupted):
+        denoise(pipe, embeds, stop_after=6)
+    registries = [m._diffusers_hook for m in pipe.transformer.modules() if hasattr(m, "_diffusers_hook")]
+    states = [hook.state for registry in registries for hook in registry.hooks.values() if hasattr(hook, "state")]
+    assert len(states) == 3 and all(state.cache is None for state in states)
+    assert pipe._current_timestep is None

@@ -18,7 +18,7 @@ from videopainter.data.images import write_image
 from videopainter.data.reshape import resize_masks
 from videopainter.models.backbones.cogvideox.facts import CogVideoXFacts
 from videopainter.models.id_resample import HoleTokens, token_mask
-from videopainter.pipelines import loading
+from videopainter.pipelines import first_frame, loading
 from videopainter.pipelines.conditioning import latent_mask
 from videopainter.pipelines.memory import GIB, MODES, Choice, ModelSizes, Workload, choose, held_as, peak_bytes
 from videopainter.pipelines.windows import plan_windows
@@ -74,6 +74,7 @@ def test_a_job_is_counted(tmp_path: Path) -> None:
     assert counted(flags, tmp_path, *adapter, "--prev_clip_weight", "0.5", "--inpainting_frames", "5").hands_on
     assert counted(flags, tmp_path, *adapter, "--id_resample", "compact").form == "compact"
     assert counted(flags, tmp_path, *adapter, "--id_resample", "off").hole_share == 0.0
+    assert counted(flags, tmp_path, "--cache", "pab").step_cache == "pab"
 
 
 def test_what_is_painted_is_counted_where_some_is_copied(tmp_path: Path) -> None:
@@ -192,7 +193,7 @@ def door(tmp_path: Path, monkeypatch, capsys, caplog):
 
 def test_a_mode_by_hand_is_kept_and_told_where_it_does_not_fit(door) -> None:
     assert door(8)[0] == Choice("full", False, 0)
-    for mode in MODES:
+    for mode in ("model_offload", "sequential"):
         choice, lines = door(8, "--memory", mode)
         assert choice is not None and choice.mode == mode and "takes about" not in lines
         choice, lines = door(1, "--memory", mode)
@@ -214,13 +215,13 @@ def test_the_filler_of_first_frames_goes_by_what_is_free(free, way, door, tmp_pa
     seen: list[str] = []
 
     def chosen(name):
-        def stop(pipe, **options):
+        def stop(*arguments, **options):
             seen.append(name)
             raise Stop(name)
 
         return stop
 
     monkeypatch.setattr(FluxFillPipeline, "enable_model_cpu_offload", chosen("model_offload"))
-    monkeypatch.setattr(FluxFillPipeline, "enable_group_offload", chosen("group_offload"))
+    monkeypatch.setattr(first_frame, "offload_layers", chosen("group_offload"))  # its text encoder comes first
     choice, _ = door(free, "--img_inpainting_model", str(folder))
     assert seen == [way] and choice is None

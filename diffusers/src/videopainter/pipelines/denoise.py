@@ -62,22 +62,25 @@ def denoise_window(
     predict = _Predictor(pipe, process, steps, conditions, settings, run)
     cached = (pipe.transformer, pipe.branch)
     reset_step_caches(cached)
-    for step, t in enumerate(steps.values):
-        if run.interrupted():
-            raise Interrupted
-        remember = run.remember and step == len(steps) - 1
-        if remember:
-            reset_step_caches(cached)  # what the blocks hand on must be computed, not left out
-        pipe._current_timestep = t
-        latents = steps.step(step, predict(latents, step, remember=remember), latents)
-        if settings.replace_gt:
-            # Outside the hole the original, at the next timestep's noise level
-            latents = torch.where(kept > 0, latents, steps.noised(original, noise, step + 1).to(latents.dtype))
-        latents = latents.to(original.dtype)
-        if run.on_step is not None:
-            latents = run.on_step(step, steps.timesteps[step], latents)
-    pipe._current_timestep = None
-    reset_step_caches(cached)  # gigabytes, which decoding may need
+    try:
+        for step, t in enumerate(steps.values):
+            if run.interrupted():
+                raise Interrupted
+            remember = run.remember and step == len(steps) - 1
+            if remember:
+                reset_step_caches(cached)  # what the blocks hand on must be computed, not left out
+            pipe._current_timestep = t
+            latents = steps.step(step, predict(latents, step, remember=remember), latents)
+            if settings.replace_gt:
+                # Outside the hole the original, at the next timestep's noise level
+                latents = torch.where(kept > 0, latents, steps.noised(original, noise, step + 1).to(latents.dtype))
+            latents = latents.to(original.dtype)
+            if run.on_step is not None:
+                latents = run.on_step(step, steps.timesteps[step], latents)
+    finally:
+        # Gigabytes, which decoding may need; so do the finished windows of a run that was stopped, or the next clip.
+        pipe._current_timestep = None
+        reset_step_caches(cached)
     return latents[:, -num_latents:], predict.memory
 
 

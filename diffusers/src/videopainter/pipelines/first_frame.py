@@ -18,6 +18,7 @@ from PIL import Image
 
 from videopainter.errors import InputError, one_line
 from videopainter.pipelines.memory import filler_mode
+from videopainter.pipelines.placement import offload_blocks, offload_layers
 from videopainter.vision.fillers import continue_colours
 
 # As the release calls FLUX.1-Fill.
@@ -149,7 +150,7 @@ class DiffusersFiller:
             reason = one_line(error)[:300]
             raise InputError(f"cannot load the first-frame pipeline {self.name}: {reason}") from error
         pipe.set_progress_bar_config(desc="first frame", leave=False)
-        if device.type == "cpu":
+        if device.type != "cuda":
             pipe.to(device)
         else:
             _offload(pipe, device, torch.cuda.mem_get_info(device)[0])
@@ -160,26 +161,17 @@ class DiffusersFiller:
 def _offload(pipe: Any, device: Any, free: int) -> None:
     """One part at a time on the GPU where the largest fits; FLUX's 22 GiB do not on 24 GB: then block by block."""
     import torch
-    from diffusers.hooks import apply_group_offloading
 
     parts = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
     sizes = {name: sum(t.nbytes for t in (*m.parameters(), *m.buffers())) for name, m in parts.items()}
     if filler_mode(sizes, free) == "model_offload":
         pipe.enable_model_cpu_offload(device=device)
         return
-    streams = device.type == "cuda"
-    small = [name for name in parts if "encoder" in name or name == "vae"]
-    pipe.enable_group_offload(
-        onload_device=device,
-        offload_type="block_level",
-        num_blocks_per_group=1,
-        use_stream=streams,
-        exclude_modules=small,
-    )
-    for name in small:
-        parts[name].to("cpu")
-        # Blocks of text encoders lie deeper than upstream looks: layer by layer.
-        apply_group_offloading(parts[name], onload_device=device, offload_type="leaf_level")
+    for name, part in parts.items():
+        if name != "vae" and hasattr(part, "enable_group_offload"):
+            offload_blocks(part, device)
+        else:  # encoders, a safety checker
+            offload_layers(part, device)
     if hasattr(pipe, "vae") and hasattr(pipe.vae, "enable_tiling"):
         pipe.vae.enable_tiling()
 

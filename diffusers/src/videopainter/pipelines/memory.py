@@ -31,6 +31,8 @@ _STEP = 19.2
 _EXACT, _EXACT_SHARE = 21.1, 2.05
 _COMPACT = {1: (17.9, 4.4), 2: (18.7, 1.5)}
 _PREVIOUS_SHARE = 1.05  # the previous clip's tokens, normalised for one block
+# What a step cache keeps from step to step; pyramid attention broadcast the attention outputs of every block.
+_CACHED = {"none": 0.0, "first_block": 3.0, "mag": 2.0, "taylorseer": 0.1}
 _TEXT = 0.1 * GIB  # T5-XXL on two prompts
 _QUANTIZED = {"int8": 1.0, "fp8": 1.0, "nf4": 0.5 + 4 / 64}  # bytes per weight; a scale for 64 weights in nf4
 
@@ -43,6 +45,7 @@ class Workload:
         form: Of ID resampling; None: off.
         hole_share: The largest share of a window's tokens that lies in the hole, 0..1.
         hands_on: Windows take the previous one's memory and leave theirs (`prev_clip_weight` > 0, several windows).
+        step_cache: By name (`StepCache`).
     """
 
     height: int
@@ -52,6 +55,7 @@ class Workload:
     form: str | None = None
     hole_share: float = 1.0
     hands_on: bool = False
+    step_cache: str = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +119,7 @@ def step_bytes(sizes: ModelSizes, work: Workload) -> float:
     elif work.form == "compact":
         base, slope = _COMPACT[batch]
         units = max(_STEP, base + slope * share)
+    units += sizes.num_layers if work.step_cache == "pab" else _CACHED[work.step_cache]
     kept = 0.0
     if work.form is not None and work.hands_on:
         units += _PREVIOUS_SHARE * share
@@ -221,6 +226,8 @@ def _largest(sizes: ModelSizes, works: Sequence[Workload], mode: str, *, tiling:
 
 def _run_words(work: Workload) -> str:
     size = f"{work.width}x{work.height}, {work.num_frames} frames"
+    if work.step_cache != "none":
+        size = f"{size}, step cache {work.step_cache}"
     if work.form is None:
         return size
     return f"{size}, {work.form} ID resampling of {100 * work.hole_share:.0f} %{' handed on' if work.hands_on else ''}"
@@ -230,6 +237,8 @@ def _advice(sizes: ModelSizes, works: Sequence[Workload], largest: Workload, fre
     """The smallest change that would fit."""
     shorter = min(largest.num_frames, 25)
     changes: list[tuple[str, dict[str, Any]]] = []
+    if largest.step_cache != "none":
+        changes.append(("--cache none", {"step_cache": "none"}))
     if largest.form == "exact":
         changes.append(("an ID adapter of the compact form (--id_resample compact)", {"form": "compact"}))
     if largest.hands_on:

@@ -41,22 +41,35 @@ def place(pipe: VideoPainterPipeline, device: torch.device, mode: str, *, tiling
 
 
 def _offload_by_blocks(pipe: VideoPainterPipeline, device: torch.device) -> None:
-    """The backbone block by block, the next on its way while one computes (upstream takes groups of one with streams).
+    """The backbone block by block; T5 layer by layer; VAE and branch stay on the device."""
+    offload_blocks(pipe.transformer, device)
+    for part in (pipe.vae, pipe.branch):
+        if part is not None:
+            part.to(device)
+    if pipe.text_encoder is not None:  # prompts may come as embeddings
+        offload_layers(pipe.text_encoder, device)
 
-    T5's blocks lie deeper than upstream looks: as one group all of it, 9 GiB, would be loaded; so layer by layer.
+
+def offload_blocks(model: Any, device: torch.device) -> None:
+    """A model's blocks come to the device one by one, on a GPU the next on its way while one computes.
+
+    Part by part, not by a pipeline's `enable_group_offload`: that moves what it is to leave out onto the device as a
+    whole, T5's 9 GiB onto a card of 8.
     """
-    from diffusers.hooks import apply_group_offloading
-
-    pipe.enable_group_offload(
+    model.enable_group_offload(
         onload_device=device,
         offload_type="block_level",
-        num_blocks_per_group=1,
+        num_blocks_per_group=1,  # upstream takes groups of one with streams
         use_stream=device.type == "cuda",
-        exclude_modules=["vae", "branch", "text_encoder"],
     )
-    if pipe.text_encoder is not None:  # prompts may come as embeddings
-        pipe.text_encoder.to("cpu")
-        apply_group_offloading(pipe.text_encoder, onload_device=device, offload_type="leaf_level")
+
+
+def offload_layers(model: Any, device: torch.device) -> None:
+    """A model's layers come to the device one by one: text encoders' blocks lie deeper than upstream looks."""
+    from diffusers.hooks import apply_group_offloading
+
+    model.to("cpu")
+    apply_group_offloading(model, onload_device=device, offload_type="leaf_level")
 
 
 def choose_memory(

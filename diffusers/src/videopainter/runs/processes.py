@@ -74,7 +74,8 @@ class Precision:
     dtype: str
 
 
-DEVICES = ("cpu", "cuda", "mps", "xpu")
+# Not Apple's: tables of positions and noise levels are made in float64, which they lack.
+DEVICES = ("cpu", "cuda", "xpu")
 
 
 def resolve_precision(options: ModelOptions, shard: Shard) -> Precision:
