@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from tqdm import tqdm
 from videopainter.cli.door import parse_options
 from videopainter.data.synthetic.dataset import SyntheticLook
 from videopainter.data.synthetic.writing import TABLES, Rows, write_set
+from videopainter.data.workers import processors
 from videopainter.flags import flag
 
 _DESCRIPTION = (
@@ -56,17 +56,12 @@ class SyntheticSetOptions:
 def make_synthetic(argv: Sequence[str] | None = None) -> int:
     """Write the set that the flags ask for; the exit code."""
     options, look = parse_options((SyntheticSetOptions, SyntheticLook), argv, description=_DESCRIPTION)
-    processes = options.processes or _processors()
+    processes = options.processes or processors()
     started = time.perf_counter()
     rows, drawn = write_set(options.output_dir, options.counts(), look, processes=processes, progress=_bar)
     seconds = time.perf_counter() - started
     print(_report(options, look, rows, drawn, seconds))
     return 0
-
-
-def _processors() -> int:
-    # Not os.cpu_count() where the system knows better: a job on a cluster may use only some.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _bar(clips: Iterable[Any], total: int) -> Iterable[Any]:

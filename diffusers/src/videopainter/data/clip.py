@@ -196,22 +196,36 @@ class ArrayMasks:
         return self.masks[start:stop]
 
 
-class PickedFrames:
-    """A view of other frames: frame k is the source's frame `indices[k]`; `fps` None keeps the source's."""
+class FramesView:
+    """Frames made of a source's, one of each: what the source tells beside its pixels holds for them, too."""
 
-    def __init__(self, source: FrameSource, indices: np.ndarray, fps: Fraction | None = None) -> None:
+    def __init__(self, source: FrameSource) -> None:
         self.source = source
-        self.indices = _checked_indices(indices, len(source))
-        self.fps = source.fps if fps is None else Fraction(fps)
-        self.height, self.width = source.height, source.width
+        self.fps, self.height, self.width = source.fps, source.height, source.width
 
     @property
     def tags(self) -> VideoTags:
         return tags_of(self.source)
 
     @property
+    def times(self) -> np.ndarray | None:
+        return times_of(self.source)
+
+    @property
     def notes(self) -> list[str]:
         return notes_of(self.source)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+class PickedFrames(FramesView):
+    """A view of other frames: frame k is the source's frame `indices[k]`; `fps` None keeps the source's."""
+
+    def __init__(self, source: FrameSource, indices: np.ndarray, fps: Fraction | None = None) -> None:
+        super().__init__(source)
+        self.indices = _checked_indices(indices, len(source))
+        self.fps = source.fps if fps is None else Fraction(fps)
 
     @property
     def times(self) -> np.ndarray | None:

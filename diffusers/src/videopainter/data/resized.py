@@ -6,35 +6,24 @@ from dataclasses import replace
 
 import numpy as np
 
-from videopainter.data.clip import Clip, FrameSource, VideoTags, notes_of, tags_of, times_of
+from videopainter.data.clip import Clip, FrameSource, FramesView, VideoTags, tags_of
 from videopainter.data.masks.views import ResizedMasks
 from videopainter.data.reshape import resize_frames
 from videopainter.errors import InputError
 from videopainter.flags import check_size, shown
 
 
-class ResizedFrames:
+class ResizedFrames(FramesView):
     """A view of other frames at `height` x `width` pixels (Lanczos)."""
 
     def __init__(self, source: FrameSource, height: int, width: int) -> None:
-        self.source, self.height, self.width = source, height, width
-        self.fps = source.fps
+        super().__init__(source)
+        self.height, self.width = height, width
 
     @property
     def tags(self) -> VideoTags:
         """Of the source; the pixels become square."""
         return replace(tags_of(self.source), pixel_aspect=VideoTags().pixel_aspect)
-
-    @property
-    def times(self) -> np.ndarray | None:
-        return times_of(self.source)
-
-    @property
-    def notes(self) -> list[str]:
-        return notes_of(self.source)
-
-    def __len__(self) -> int:
-        return len(self.source)
 
     def read(self, start: int, stop: int) -> np.ndarray:
         return resize_frames(self.source.read(start, stop), self.height, self.width)

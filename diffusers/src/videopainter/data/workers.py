@@ -1,4 +1,4 @@
-"""What processes that read or draw clips side by side begin with."""
+"""What processes that work side by side begin with, and how many there are room for."""
 
 from __future__ import annotations
 
@@ -32,3 +32,8 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(1)
+
+
+def processors() -> int:
+    """How many this process may use: a job on a cluster may have only some of the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -39,10 +39,9 @@ def load_pipeline(
 
     Args:
         dtype: None: bfloat16 on a GPU, float32 on a CPU.
-        memory: ``full`` keeps everything on the device, ``model_offload`` one model at a time, ``group_offload`` a
-        few blocks
-            at a time (overlapped with compute), ``sequential`` one layer at a time; ``auto`` chooses by free memory,
-            and whether the VAE works in tiles.
+        memory: ``full`` keeps everything on the device, ``model_offload`` one model at a time, ``group_offload`` a few
+            blocks at a time (overlapped with compute), ``sequential`` one layer at a time; ``auto`` chooses by free
+            memory, and whether the VAE works in tiles.
         quantization: Weights of backbone and text encoder: ``int8`` or ``fp8`` (torchao), ``nf4`` (bitsandbytes, GPU).
         compile: Compile the repeated blocks.
         device: None: the GPU if there is one.
@@ -54,41 +53,23 @@ def load_pipeline(
     Raises:
         ValueError: see `check_checkpoints`; for unknown names; for weights that do not match exactly.
     """
-    quantization = quantization or "none"
+    folder, quantization = Path(model_path), quantization or "none"
     check_checkpoints(model_path, inpainting_branch, id_adapter)
-    folder = Path(model_path)
     check_quantization(quantization)
     _check_choice("memory", memory, MEMORY_MODES)
     _check_choice("scheduler", scheduler, tuple(facts_of(read_config(folder / "transformer")).schedulers))
 
     import torch
 
-    # 1. Device and memory mode, from file headers
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
-    choice = Choice("full" if memory == "auto" else memory, memory not in ("auto", "full"), 0)
-    if device.type == "cuda":
-        choice = choose_memory(
-            folder,
-            inpainting_branch,
-            [path for path in (id_adapter, *extra_adapters) if path is not None],
-            workloads=workloads,
-            itemsize=dtype.itemsize,
-            quantization=quantization,
-            free=torch.cuda.mem_get_info(device)[0],
-            mode=memory,
-        )
-    if device.type == "cuda" and device.index is not None:
-        # bitsandbytes loads onto the current device: without this all processes onto the first.
-        torch.cuda.set_device(device)
-
-    # 2. Models
+    adapters = [path for path in (id_adapter, *extra_adapters) if path is not None]
+    choice = _memory_choice(folder, inpainting_branch, adapters, workloads, device, dtype, quantization, memory)
     pipe = _build(folder, inpainting_branch, dtype, quantization, scheduler)
     if id_adapter is not None:
         pipe.load_id_adapter(id_adapter)
         _check_hole_fill(pipe, id_adapter)
-
-    # 3. Hooks: caches before offloading
+    # Hooks of caches before those of offloading.
     if cache is not None:
         enable_step_cache(pipe, cache)
     place(pipe, device, choice.mode, tiling=choice.tiling)
@@ -97,6 +78,37 @@ def load_pipeline(
             if model is not None:
                 model.compile_repeated_blocks()
     return pipe
+
+
+def _memory_choice(
+    folder: Path,
+    branch_path: str | Path | None,
+    adapters: Sequence[str | Path],
+    workloads: Sequence[Workload],
+    device: torch.device,
+    dtype: torch.dtype,
+    quantization: str,
+    mode: str,
+) -> Choice:
+    """Where models are kept, from the headers of their files; on a CPU as asked."""
+    if device.type != "cuda":
+        return Choice("full" if mode == "auto" else mode, mode not in ("auto", "full"), 0)
+    import torch
+
+    choice = choose_memory(
+        folder,
+        branch_path,
+        adapters,
+        workloads=workloads,
+        itemsize=dtype.itemsize,
+        quantization=quantization,
+        free=torch.cuda.mem_get_info(device)[0],
+        mode=mode,
+    )
+    if device.index is not None:
+        # bitsandbytes loads onto the current device: without this all processes onto the first.
+        torch.cuda.set_device(device)
+    return choice
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -5,7 +5,6 @@ The work is kept in a folder, a file for every few frames: what is there is not 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -14,7 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from videopainter.data.clip import Clip, FrameSource, MaskSource, VideoTags, check_range, notes_of, tags_of, times_of
+from videopainter.data.clip import Clip, FrameSource, FramesView, MaskSource, check_range
+from videopainter.data.workers import processors
 from videopainter.files import fingerprint, read_json, remove_folder, replacing, write_json
 from videopainter.propagation.footage import Footage
 from videopainter.propagation.propagator import Filled, fill_frame
@@ -64,7 +64,7 @@ def _fill_missing(
 ) -> None:
     footage = Footage(clip.frames, clip.masks, settings)
     # Frames are filled side by side, each by one thread.
-    threads, before = min(4, len(os.sched_getaffinity(0))), cv2.getNumThreads()
+    threads, before = min(4, processors()), cv2.getNumThreads()
     cv2.setNumThreads(0)
     try:
         with ThreadPoolExecutor(threads) as pool:
@@ -160,30 +160,15 @@ class Copies:
         }
 
 
-class CopiedFrames:
+class CopiedFrames(FramesView):
     """A view of a clip's frames with the copied pixels in them; of those, the rest is closed from around it.
 
     So no pixel of the object is left for an edge to fade into.
     """
 
     def __init__(self, source: FrameSource, masks: MaskSource, copies: Copies) -> None:
-        self.source, self.masks, self.copies = source, masks, copies
-        self.fps, self.height, self.width = source.fps, source.height, source.width
-
-    @property
-    def tags(self) -> VideoTags:
-        return tags_of(self.source)
-
-    @property
-    def times(self) -> np.ndarray | None:
-        return times_of(self.source)
-
-    @property
-    def notes(self) -> list[str]:
-        return notes_of(self.source)
-
-    def __len__(self) -> int:
-        return len(self.source)
+        super().__init__(source)
+        self.masks, self.copies = masks, copies
 
     def read(self, start: int, stop: int) -> np.ndarray:
         check_range(start, stop, len(self))

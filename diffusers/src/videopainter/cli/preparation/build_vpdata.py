@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from videopainter.cli.door import parse_options
+from videopainter.data.workers import processors
 from videopainter.errors import InputError, complain
 from videopainter.files import replacing
 from videopainter.flags import check_installed, flag
-from videopainter.preparation.machine import processors
 from videopainter.preparation.stages.collect import collect_folder
 from videopainter.preparation.stages.running import DROPPED_FILE, StageReport, run_stages
 from videopainter.preparation.stages.score import ClipScoreOptions, NearDuplicates, ScoreStage

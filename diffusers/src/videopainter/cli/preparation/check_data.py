@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from videopainter.cli.door import parse_options
+from videopainter.data.workers import processors
 from videopainter.errors import InputError, complain
 from videopainter.files import make_folder, sha256_file
 from videopainter.flags import flag, switch
@@ -20,7 +21,6 @@ from videopainter.preparation.check.rows import CheckedTables, VideoRows, find_t
 from videopainter.preparation.check.run import CheckRecords, check_videos
 from videopainter.preparation.check.sheet import SheetClip, draw_sheet
 from videopainter.preparation.check.videos import DECODE, FIRST
-from videopainter.preparation.machine import processors
 from videopainter.preparation.progress import WorkProgress
 from videopainter.preparation.units import counted
 

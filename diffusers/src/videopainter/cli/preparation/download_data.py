@@ -12,6 +12,7 @@ from videopainter.cli.door import parse_options
 from videopainter.cli.preparation.download_videos import VideoListOptions, download_subset
 from videopainter.cli.preparation.download_weights import plan_text, split_words
 from videopainter.cli.preparation.unzip_folder import tell_problems, unpacked_text
+from videopainter.data.workers import processors
 from videopainter.errors import InputError, complain
 from videopainter.files import make_folder, read_json, write_json
 from videopainter.flags import flag, switch
@@ -21,7 +22,6 @@ from videopainter.preparation.download.fetching import FetchOptions
 from videopainter.preparation.download.hub import HubFile, HubFiles, HubPlan, fetch_hub, plan_hub
 from videopainter.preparation.download.sets import SETS, PublishedSet, parse_parts
 from videopainter.preparation.download.videos import DownloadLimits
-from videopainter.preparation.machine import processors
 from videopainter.preparation.units import counted
 from videopainter.preparation.unpack.extract import Unpacked
 from videopainter.preparation.unpack.folder import list_problems, unpack_all

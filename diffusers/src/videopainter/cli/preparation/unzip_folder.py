@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from videopainter.cli.door import parse_options
+from videopainter.data.workers import processors
 from videopainter.errors import complain
 from videopainter.flags import flag, switch
 from videopainter.preparation.disk import DiskOptions
 from videopainter.preparation.download.clones import locate
-from videopainter.preparation.machine import processors
 from videopainter.preparation.units import counted, size_text
 from videopainter.preparation.unpack.extract import Unpacked
 from videopainter.preparation.unpack.folder import PROBLEMS_FILE, find_archives, list_problems, unpack_all

@@ -10,12 +10,12 @@ from dataclasses import astuple
 from multiprocessing import get_context
 from pathlib import Path
 
+from videopainter.data.workers import begin_worker
 from videopainter.errors import InputError
 from videopainter.files import fingerprint, make_folder, read_json, write_json
 from videopainter.preparation.check.problems import Finding
 from videopainter.preparation.check.rows import VideoRows
 from videopainter.preparation.check.videos import check_video_rows
-from videopainter.preparation.machine import begin_process
 from videopainter.preparation.progress import WorkProgress
 
 _BATCH = 200
@@ -92,7 +92,7 @@ def _checked(
             yield number
         return
     # Fresh processes: a forked one can inherit a lock that is held.
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=begin_process)
+    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=begin_worker)
     try:
         work = {pool.submit(_check_batch, batches[k], data, decode, num_frames, records.file(k)): k for k in todo}
         for done in as_completed(work):

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
+from videopainter.data.workers import begin_worker
 from videopainter.errors import InputError, one_line
 from videopainter.files import WriteError, make_folder, replacing, write_json
 from videopainter.locks import held, sweep
-from videopainter.preparation.machine import begin_process
 from videopainter.preparation.progress import WorkProgress
 from videopainter.preparation.stages.records import StageRecord, StageRecords, check_row
 from videopainter.preparation.stages.stage import Row, RowDropped, SetStage, Stage
@@ -148,7 +148,7 @@ _current: list[StageRecords] = []
 
 
 def _begin_stage_process(stage: Stage, work: Path) -> None:
-    begin_process()
+    begin_worker()
     _begin_stage(stage, work)
 
 
