@@ -13,17 +13,27 @@ from videopainter.runs.processes import Shard
 from videopainter.runs.propagation import copy_only, removal_preset
 from videopainter.runs.weights import checkpoint_defaults
 
-_DESCRIPTION = "Inpaint videos: your own (--video, --mask), or rows of a benchmark CSV (--inpainting_mask_meta)."
+_DESCRIPTION = (
+    "Inpaint videos: your own (--video with --mask, --box, --point or --text), or rows of a benchmark CSV "
+    "(--inpainting_mask_meta)."
+)
 
 
 def read_options(argv: Sequence[str] | None = None) -> InpaintOptions:
     """The flags of `infer/inpaint.py`, from `argv` or the command line."""
-    clip, prompts, model, sampling, output, propagation = parse_options(
+    clip, prompts, model, sampling, output, propagation, objects, segmenter = parse_options(
         INPAINT_OPTIONS, argv, description=_DESCRIPTION, common=INPAINT_COMMON, defaults=checkpoint_defaults
     )
     return removal_preset(
         InpaintOptions(
-            clip=clip, prompts=prompts, model=model, sampling=sampling, output=output, propagation=propagation
+            clip=clip,
+            prompts=prompts,
+            model=model,
+            sampling=sampling,
+            output=output,
+            propagation=propagation,
+            objects=objects,
+            segmenter=segmenter,
         )
     )
 

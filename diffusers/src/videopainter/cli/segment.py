@@ -15,12 +15,11 @@ from videopainter.cli.door import parse_options
 from videopainter.data.images import write_image
 from videopainter.data.video.reader import open_video
 from videopainter.errors import InputError
-from videopainter.files import remove_folder
 from videopainter.flags import flag, switch
-from videopainter.locks import held
-from videopainter.segmentation.choosing import SegmenterOptions, choose_segmenter
+from videopainter.segmentation.choosing import SegmenterOptions
+from videopainter.segmentation.making import make_masks, mask_request
 from videopainter.segmentation.output import check_output, write_masks
-from videopainter.segmentation.prompts import ObjectOptions, TextPrompt, check_objects, parse_objects, parse_range
+from videopainter.segmentation.prompts import ObjectOptions, parse_range
 from videopainter.segmentation.session import Session
 
 DESCRIPTION = (
@@ -65,36 +64,20 @@ def segment(argv: Sequence[str] | None = None) -> int:
     check_output(output)
     frames = open_video(options.video)
     span = parse_range(options.range, len(frames), options.video)
-    objects = parse_objects(what, span.start)
-    check_objects(objects, width=frames.width, height=frames.height, frames=span, video=options.video)
-    words = any(isinstance(prompt, TextPrompt) for thing in objects for prompt in thing.prompts)
-    choice = choose_segmenter(who, words=words)
+    request = mask_request(what, who, frames=frames, span=span, video=options.video)
     folder = Path(options.session or f"{output}.segmentation")
     started = time.perf_counter()
-    with held(folder):
-        segmenter, finder = choice.load(options.device)
-        is_new = not folder.exists()
-        session = Session.open(folder, options.video, frames, span=span, segmenter=segmenter, find_text=finder)
-        try:
-            session.keep_only(objects, candidate=what.candidate)
-            for thing in objects:
-                session.prepare(thing.id)
-        except InputError:
-            if is_new:
-                remove_folder(folder)
-            raise
-        with tqdm(total=len(span) * len(objects), unit="frame", disable=True if options.quiet else None) as bar:
-            for done, thing in enumerate(objects):
+    with tqdm(total=len(span) * len(request.objects), unit="frame", disable=True if options.quiet else None) as bar:
 
-                def show(count: int, total: int, frame: int, done: int = done) -> None:
-                    bar.n = done * len(span) + min(count, total)
-                    bar.refresh()
+        def show(count: int, total: int) -> None:
+            bar.n = count
+            bar.refresh()
 
-                session.track(thing.id, progress=show)
-        masks = session.masks()
-        write_masks(output, lambda k: masks.ids(span.start + k), len(span), frames.fps)
-        if options.contact_sheet:
-            write_image(output.with_name(output.name + ".png"), masks_sheet(session))
+        session = make_masks(request, folder, frames, options.video, device=options.device, progress=show)
+    masks = session.masks()
+    write_masks(output, lambda k: masks.ids(span.start + k), len(span), frames.fps)
+    if options.contact_sheet:
+        write_image(output.with_name(output.name + ".png"), masks_sheet(session))
     print(report(session, output, time.perf_counter() - started))
     return 0
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-from videopainter.data.clip import Clip, FrameSource
+from videopainter.data.clip import Clip, FrameSource, MaskSource
 from videopainter.data.images import list_images
 from videopainter.data.masks.opening import open_masks
 from videopainter.data.masks.views import DilatedMasks
@@ -30,24 +30,27 @@ _LEVELS_UP = 3
 
 def open_clip(
     video: Path | str,
-    mask: Path | str,
+    mask: Path | str | Callable[[FrameSource], MaskSource],
     *,
     mask_id: int | None = None,
     prompt: str = "",
     image_prompt: str = "",
     folder_fps: str | float | Fraction | None = None,
 ) -> Clip:
-    """The clip of a user's own video (file or folder) and mask (see `open_masks`); InputError for what does not fit."""
-    video, mask = Path(video), Path(mask)
+    """The clip of a user's own video (file or folder) and mask; InputError for what does not fit.
+
+    `mask`: a path (see `open_masks`), or what gives masks for the video's frames.
+    """
+    video = Path(video)
     frames = open_video(video, folder_fps=folder_fps)
     return Clip(
         name=video.name if video.is_dir() else video.stem,
         frames=frames,
-        masks=open_masks(mask, frames=frames, mask_id=mask_id),
+        masks=mask(frames) if callable(mask) else open_masks(Path(mask), frames=frames, mask_id=mask_id),
         prompt=prompt,
         image_prompt=image_prompt,
         sound=sound_of(frames),
-        files=(*_files(frames, video), *_mask_files(mask)),
+        files=(*_files(frames, video), *(() if callable(mask) else mask_files(Path(mask)))),
         details={} if mask_id is None else {"mask_id": str(mask_id)},
     )
 
@@ -175,7 +178,7 @@ class RecordTable:
             masks=DilatedMasks(masks, 3, shape="cross", times=_DAVIS_GROWTH),
             prompt=row["Video_Caption"],
             image_prompt=row["Masked_Target_Caption"],
-            files=(*_files(frames, images), *_mask_files(mask)),
+            files=(*_files(frames, images), *mask_files(mask)),
         )
 
     def _integer(self, row: dict[str, str], number: int, column: str) -> int:
@@ -240,5 +243,5 @@ def _files(frames: FrameSource, path: Path) -> list[Path]:
     return frames.files if isinstance(frames, FolderFrames) else [path]
 
 
-def _mask_files(path: Path) -> list[Path]:
+def mask_files(path: Path) -> list[Path]:
     return list_images(path) if path.is_dir() else [path]

@@ -10,6 +10,8 @@ from typing import ClassVar, Literal
 
 from videopainter.flags import MAX_DILATION, MAX_INT, flag, same_flag, switch
 from videopainter.pipelines.settings import InpaintSettings, SamplingSettings
+from videopainter.segmentation.choosing import SegmenterOptions
+from videopainter.segmentation.prompts import ObjectOptions
 
 
 @dataclass(kw_only=True)
@@ -22,10 +24,13 @@ class ClipOptions:
     mask: str | None = flag(
         None,
         "Its mask, white = hole: a video, a folder of PNGs (one per frame), one image for all frames, "
-        "or all_masks.npz.",
+        "or all_masks.npz. Or say what the hole is by --box, --point or --text.",
     )
     mask_id: int | None = flag(
         None, "Which id of an all_masks.npz (or of a mask of ids) is the hole.", least=0, most=MAX_INT
+    )
+    range: str | None = flag(
+        None, "START:STOP: these frames of the --video alone, counted from 0. The mask has as many frames as either."
     )
     video_fps: str = flag("24", "Frames per second of a --video (or DAVIS row) that is a folder of images.")
     inpainting_mask_meta: str | None = flag(
@@ -203,13 +208,17 @@ class PropagationOptions:
 
 # What most people need, in the order of `--help`'s groups.
 INPAINT_COMMON = (
-    *("video", "mask", "inpainting_mask_meta", "inpainting_sample_id", "image_or_video_path", "dilate_size"),
+    *("video", "mask", "box", "text"),
+    *("inpainting_mask_meta", "inpainting_sample_id", "image_or_video_path", "dilate_size"),
     *("prompt", "img_inpainting_model", "model_path", "inpainting_branch", "id_adapter_resample_learnable_path"),
     *("memory", "num_inference_steps", "guidance_scale", "seed", "overlap_frames", "match_edges"),
     *("output_path", "overwrite", "save_comparison"),
     *("remove", "propagate"),
 )
-INPAINT_OPTIONS = (ClipOptions, PromptOptions, ModelOptions, SamplingOptions, OutputOptions, PropagationOptions)
+INPAINT_OPTIONS = (
+    *(ClipOptions, PromptOptions, ModelOptions, SamplingOptions, OutputOptions, PropagationOptions),
+    *(ObjectOptions, SegmenterOptions),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,3 +231,5 @@ class InpaintOptions:
     sampling: SamplingOptions
     output: OutputOptions
     propagation: PropagationOptions = field(default_factory=PropagationOptions)
+    objects: ObjectOptions = field(default_factory=ObjectOptions)
+    segmenter: SegmenterOptions = field(default_factory=SegmenterOptions)

@@ -23,7 +23,7 @@ from videopainter.pipelines.step_cache import THRESHOLDS, StepCache, read_ratios
 from videopainter.runs.options import InpaintOptions, PromptOptions
 from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.outputs import check_writable, output_paths
-from videopainter.runs.samples import Sample, list_samples, silent, source_notes
+from videopainter.runs.samples import PromptedMasks, Sample, list_samples, silent, source_notes
 from videopainter.runs.weights import Weights, check_lora_fits, resolve_weights
 
 
@@ -69,10 +69,30 @@ def plan_jobs(options: InpaintOptions) -> list[Job]:
     step_cache(options)
     _check_prompts(options.prompts)
     prompts_at = parse_prompts_at(options.prompts.prompt_at or [])
-    samples = list_samples(options.clip, options.prompts, options.sampling, options.propagation)
+    samples = list_samples(
+        options.clip, options.prompts, options.sampling, options.propagation, _prompted_masks(options)
+    )
     if options.output.sound == "drop":
         samples = [silent(sample) for sample in samples]
     return _jobs(samples, Plan(options=options, weights=_weights(options), prompts_at=prompts_at))
+
+
+def _prompted_masks(options: InpaintOptions) -> PromptedMasks | None:
+    """Who makes the masks that prompts ask for: beside the (first) result, in RESULT.segmentation."""
+    if not options.objects.given():
+        return None
+    video, output = Path(options.clip.video or ""), options.output
+    seeds = [options.sampling.seed + k for k in range(options.sampling.num_videos_per_prompt)]
+    name = video.name if video.is_dir() else video.stem
+    result = next(iter(output_paths(output.output_path, [(None, name)], seeds, lossless=output.lossless).values()))
+    return PromptedMasks(
+        what=options.objects,
+        who=options.segmenter,
+        folder=result.with_name(f"{result.name}.segmentation"),
+        device=options.model.device,
+        quiet=output.quiet,
+        overwrite=output.overwrite,
+    )
 
 
 def _weights(options: InpaintOptions) -> Weights:

@@ -11,6 +11,7 @@ from typing import Any
 
 from videopainter.data.clip import Clip
 from videopainter.files import fingerprint, sha256_text
+from videopainter.flags import MAX_INT
 from videopainter.propagation.seam import SETTINGS_VERSION
 from videopainter.runs.manifest import Hasher, versions
 from videopainter.runs.options import InpaintOptions, PropagationOptions
@@ -18,6 +19,7 @@ from videopainter.runs.plan import Job, Plan, has_first_frame, step_cache
 from videopainter.runs.processes import Precision
 from videopainter.runs.samples import source_notes
 from videopainter.runs.weights import file_digests, weight_digests
+from videopainter.segmentation.prompts import parse_range
 from videopainter.training.tracking.progress import peak_memory
 
 # Raised when the same recipe would give other pixels than before.
@@ -108,8 +110,19 @@ def clip_facts(clip: Clip, options: InpaintOptions) -> dict[str, Any]:
         "mask_id": options.clip.mask_id,
         "resize_to": options.clip.resize_to,
         "down_sample_fps": options.clip.down_sample_fps,
+        **_prompted_facts(clip, options),
         "row": {key: clip.details[key] for key in ROW_KEYS if key in clip.details},
     }
+
+
+def _prompted_facts(clip: Clip, options: InpaintOptions) -> dict[str, Any]:
+    """What was pointed at, who made masks of it, and the range; nothing without: fingerprints stay."""
+    facts: dict[str, Any] = {}
+    if "segmenter" in clip.details:
+        facts["masks"] = {**options.objects.given(), "by": clip.details["segmenter"]}
+    if options.clip.range is not None:
+        facts["range"] = options.clip.range
+    return facts
 
 
 def _first_frame_recipe(plan: Plan, hasher: Hasher) -> dict[str, Any]:
@@ -162,11 +175,13 @@ def make_record(
 def release_keys(options: InpaintOptions, clip: Clip) -> dict[str, Any]:
     """`path mask_id start_frame end_frame fps video_inpainting_prompt image_inpainting_prompt`, as the row says them.
 
-    Own files: the whole video, at its own rate.
+    Own files: the whole video or its --range, at the clip's own rate.
     """
     prompts = {"video_inpainting_prompt": clip.prompt, "image_inpainting_prompt": image_prompt(clip)}
     if options.clip.video is not None:
-        place = {"mask_id": options.clip.mask_id, "start_frame": 0, "end_frame": len(clip), "fps": _short(clip.fps)}
+        first = parse_range(options.clip.range, MAX_INT, options.clip.video).start
+        place = {"mask_id": options.clip.mask_id, "start_frame": first, "end_frame": first + len(clip)}
+        place["fps"] = _short(clip.fps)
         return {"path": options.clip.video, **place, **prompts}
     row = clip.details
     place = {key: _number(row.get(key, "")) for key in ("mask_id", "start_frame", "end_frame", "fps")}

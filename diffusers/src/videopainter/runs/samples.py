@@ -6,16 +6,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from videopainter.data.clip import Clip, notes_of, times_of
+import numpy as np
+from tqdm import tqdm
+
+from videopainter.data.clip import Clip, FrameSource, MaskSource, PickedFrames, notes_of, times_of
 from videopainter.data.masks.opening import check_not_empty, open_masks
-from videopainter.data.masks.views import DilatedMasks, InvertedMasks, UnitedMasks
+from videopainter.data.masks.views import DilatedMasks, InvertedMasks, PlacedMasks, UnitedMasks
 from videopainter.data.rates import parse_fps, resample
-from videopainter.data.records import RecordTable, open_clip, parse_sample_ids
+from videopainter.data.records import RecordTable, mask_files, open_clip, parse_sample_ids
 from videopainter.data.resized import parse_size, resized
 from videopainter.data.video.pictures import check_gif, holds_sound
 from videopainter.data.video.sound import plan_sound
 from videopainter.errors import InputError
+from videopainter.files import remove_folder
 from videopainter.runs.options import ClipOptions, PromptOptions, PropagationOptions, SamplingOptions
+from videopainter.segmentation.choosing import SegmenterOptions
+from videopainter.segmentation.making import make_masks, mask_request
+from videopainter.segmentation.prompts import FrameRange, ObjectOptions, parse_objects, parse_range
+from videopainter.segmentation.session import Session
 
 BENCHMARK_FPS = "8"
 _REMOVAL_GROWTH = 12 / 480  # of the shorter side: the object's soft edge
@@ -39,15 +47,17 @@ def list_samples(
     prompts: PromptOptions,
     sampling: SamplingOptions,
     propagation: PropagationOptions | None = None,
+    prompted: PromptedMasks | None = None,
 ) -> list[Sample]:
     """The samples asked for, in order, each once. Reads the CSV, opens no video.
 
-    `propagation` may name a mask whose holes are added to those of one's own video, and have all of them grown.
+    `propagation` may name a mask whose holes are added to those of one's own video, and have all of them grown;
+    `prompted` makes the masks of one's own video where no --mask is given.
 
     Raises:
         InputError: neither or both of own files and CSV given, flags that belong to the other of the two, no such row.
     """
-    _check_source(clips)
+    _check_source(clips, prompted)
     propagation = propagation or PropagationOptions()
     affected = propagation.affected
     if clips.video is None:
@@ -56,7 +66,7 @@ def list_samples(
     if clips.video is not None:
         video = Path(clips.video)
         name = video.name if video.is_dir() else video.stem
-        return [Sample(row=None, name=name, open=lambda: prepare(_open_files(clips, prompts, affected)))]
+        return [Sample(row=None, name=name, open=lambda: prepare(_open_files(clips, prompts, affected, prompted)))]
     assert clips.inpainting_mask_meta is not None and clips.inpainting_sample_id is not None
     table = RecordTable(clips.inpainting_mask_meta)
     rows = parse_sample_ids(clips.inpainting_sample_id, len(table))
@@ -76,22 +86,31 @@ def _row_name(table: RecordTable, row: int) -> str:
     return values["Video_Name"] if table.is_davis else Path(values["path"]).stem.removesuffix(".0")
 
 
-def _check_source(clips: ClipOptions) -> None:
+def _check_source(clips: ClipOptions, prompted: PromptedMasks | None) -> None:
     if (clips.video is None) == (clips.inpainting_mask_meta is None):
         both = "both came" if clips.video is not None else "neither came"
-        raise InputError(f"expected --video FILE --mask FILE, or --inpainting_mask_meta CSV: {both}")
+        raise InputError(f"expected --video FILE with --mask FILE or --box, or --inpainting_mask_meta CSV: {both}")
     if clips.video is not None:
         if not clips.video:
             raise InputError("--video: expected a file or a folder of images, got an empty name")
-        if clips.mask is None:
-            raise InputError(f"--video needs --mask (what is white is painted): {clips.video}")
+        if clips.mask is None and prompted is None:
+            raise InputError(
+                f"--video needs --mask (what is white is painted), or --box, --point or --text: {clips.video}"
+            )
+        if clips.mask is not None and prompted is not None:
+            raise InputError(f"expected --mask or what to mask (--{next(iter(prompted.what.given()))}), got both")
+        if prompted is not None:
+            _refuse({"--mask_id": clips.mask_id}, "--mask")
+            parse_objects(prompted.what)
         wrong = {
             "--inpainting_sample_id": clips.inpainting_sample_id,
             "--image_or_video_path": clips.image_or_video_path,
         }
         _refuse(wrong, "a benchmark CSV (--inpainting_mask_meta)")
     else:
-        _refuse({"--mask": clips.mask, "--mask_id": clips.mask_id}, "--video")
+        _refuse({"--mask": clips.mask, "--mask_id": clips.mask_id, "--range": clips.range}, "--video")
+        if prompted is not None:
+            _refuse({f"--{name}": value for name, value in prompted.what.given().items()}, "--video")
         if clips.inpainting_sample_id is None:
             raise InputError("--inpainting_mask_meta needs --inpainting_sample_id: rows (0 5 7-12), or all")
     parse_fps(clips.video_fps, "--video_fps")
@@ -104,20 +123,81 @@ def _refuse(flags: dict[str, object], owner: str) -> None:
             raise InputError(f"{name} goes with {owner}, which is not given")
 
 
-def _open_files(clips: ClipOptions, prompts: PromptOptions, affected: str | None) -> Clip:
-    assert clips.video is not None and clips.mask is not None
+def _open_files(
+    clips: ClipOptions, prompts: PromptOptions, affected: str | None, prompted: PromptedMasks | None
+) -> Clip:
+    assert clips.video is not None
+    video = Path(clips.video)
+    given = [Path(name) for name in (clips.mask, affected) if name is not None]
+
+    def masks_for(frames: FrameSource) -> MaskSource:
+        span = parse_range(clips.range, len(frames), video)
+        parts = [_masks_in(frames, span, path, clips.mask_id if k == 0 else None) for k, path in enumerate(given)]
+        if prompted is not None:
+            parts.insert(0, PlacedMasks(prompted.masks(frames, span, video), span.start, len(frames)))
+        return parts[0] if len(parts) == 1 else UnitedMasks(*parts)
+
     clip = open_clip(
-        Path(clips.video),
-        Path(clips.mask),
+        video,
+        masks_for,
         mask_id=clips.mask_id,
         prompt=prompts.prompt or "",
         image_prompt=prompts.image_prompt or "",
         folder_fps=clips.video_fps,
     )
-    if affected is None:
-        return clip
-    others = open_masks(Path(affected), frames=clip.frames)
-    return replace(clip, masks=UnitedMasks(clip.masks, others), files=(*clip.files, Path(affected)))
+    clip = replace(clip, files=(*clip.files, *(file for path in given for file in mask_files(path))))
+    if prompted is not None:
+        clip = replace(clip, details={**clip.details, "segmenter": prompted.identity})
+    span = parse_range(clips.range, len(clip), video)
+    return clip if len(span) == len(clip) else clip.cut(span.start, span.stop)
+
+
+def _masks_in(frames: FrameSource, span: FrameRange, path: Path, mask_id: int | None) -> MaskSource:
+    """Masks for all frames from a file that has as many, or as many as `span`."""
+    if len(span) == len(frames):
+        return open_masks(path, frames=frames, mask_id=mask_id)
+    part = PickedFrames(frames, np.arange(span.start, span.stop))
+    try:
+        return PlacedMasks(open_masks(path, frames=part, mask_id=mask_id), span.start, len(frames))
+    except InputError:
+        return open_masks(path, frames=frames, mask_id=mask_id)
+
+
+@dataclass(kw_only=True)
+class PromptedMasks:
+    """Masks of one's own video from clicks, boxes or words, made once and kept in `folder` with what was said.
+
+    `device` as --device; `overwrite`: another video's session in the folder is replaced.
+    """
+
+    what: ObjectOptions
+    who: SegmenterOptions
+    folder: Path
+    device: str | None = None
+    quiet: bool = False
+    overwrite: bool = False
+    identity: str = ""  # who made them; known once they are made
+    _made: MaskSource | None = None
+
+    def masks(self, frames: FrameSource, span: FrameRange, video: Path) -> MaskSource:
+        """The masks of frames `span`. InputError for prompts that do not fit, or point at nothing."""
+        if self._made is None:
+            request = mask_request(self.what, self.who, frames=frames, span=span, video=video)
+            if self.overwrite and self.folder.is_dir() and not Session.fits(self.folder, video, frames):
+                remove_folder(self.folder)
+            with tqdm(total=0, unit="frame", desc="masks", disable=True if self.quiet else None) as bar:
+
+                def show(count: int, total: int) -> None:
+                    bar.total, bar.n = total, count
+                    bar.refresh()
+
+                session = make_masks(
+                    request, self.folder, frames, video, device=self.device, patience=float("inf"), progress=show
+                )
+            self._made, self.identity = session.masks(), session.segmenter.identity
+            del session
+            request.choice.unload()
+        return self._made
 
 
 def _open_row(table: RecordTable, clips: ClipOptions, prompts: PromptOptions, row: int) -> Clip:

@@ -58,8 +58,15 @@ class SegmenterChoice:
         from videopainter.segmentation.learned.loading import default_device, load_finder, load_segmenter
 
         device = device or default_device()
-        segmenter = BuiltinSegmenter() if self.segmenter is None else load_segmenter(self.segmenter, device)
+        segmenter: Segmenter = BuiltinSegmenter() if self.segmenter is None else load_segmenter(self.segmenter, device)
         return segmenter, None if self.finder is None else load_finder(self.finder, device)
+
+    def unload(self) -> None:
+        """Gives a GPU's memory back that models used which nobody holds any more."""
+        if self.segmenter is not None or self.finder is not None:
+            from videopainter.segmentation.learned.loading import free_device_memory
+
+            free_device_memory()
 
 
 def choose_segmenter(options: SegmenterOptions, *, words: bool) -> SegmenterChoice:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -143,6 +143,12 @@ class ObjectOptions:
         action="extend",
     )
     candidate: Literal[1, 2, 3] = flag(1, "Which of the masks that a single click may mean: 1 is the likeliest.")
+
+    def given(self) -> dict[str, Any]:
+        """The flags that were given, with their values; empty where nothing was pointed at."""
+        prompts = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "candidate"}
+        found = {name: value for name, value in prompts.items() if value is not None}
+        return found and {**found, "candidate": self.candidate}
 
 
 @dataclass(frozen=True, kw_only=True)

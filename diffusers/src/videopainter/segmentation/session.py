@@ -100,6 +100,15 @@ class Session:
             raise InputError(f"expected a new or empty folder, or a session: {folder}")
         return session
 
+    @classmethod
+    def fits(cls, folder: Path, video: Path | str, frames: FrameSource) -> bool:
+        """Whether a folder is free for this video: new, empty, or its own session."""
+        try:
+            cls.open(folder, video, frames)
+        except InputError:
+            return False
+        return True
+
     def _load(self, file: Path) -> None:
         try:
             stored = json.loads(file.read_text(encoding="utf-8"))
@@ -120,10 +129,9 @@ class Session:
                 )
 
     def _facts(self) -> dict[str, object]:
-        first = self.frames.read(self.span.start, self.span.start + 1)
+        first = self.frames.read(0, 1)
         return {
             "version": SESSION_VERSION,
-            "range": [self.span.start, self.span.stop],
             "size": [self.frames.width, self.frames.height],
             "frames": len(self.frames),
             "first_frame": hashlib.sha256(first.tobytes()).hexdigest()[:16],
@@ -336,8 +344,10 @@ class Session:
 
     def flagged(self, number: int) -> list[FrameRecord]:
         """Frames to look at: unsure ones, in order."""
-        records = self.store(number).records.values()
-        return sorted((r for r in records if r.state == "unsure"), key=lambda r: r.frame)
+        records = self.store(number).records
+        return [
+            records[k] for k in range(self.span.start, self.span.stop) if k in records and records[k].state == "unsure"
+        ]
 
     def preview(self, frame: int, number: int | None = None) -> np.ndarray:
         """A frame with the masks so far in colour and outlined, uint8 RGB (H, W, 3)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from videopainter.data.clip import MaskSource
+from videopainter.data.clip import MaskSource, check_range
 from videopainter.data.reshape import resize_masks
 
 
@@ -59,6 +59,25 @@ class UnitedMasks:
 
     def read(self, start: int, stop: int) -> np.ndarray:
         return self._masks.read(start, stop) | self._others.read(start, stop)
+
+
+class PlacedMasks:
+    """Masks of a part of a video: its first is that of frame `start`, of `length`; elsewhere there is no hole."""
+
+    def __init__(self, masks: MaskSource, start: int, length: int) -> None:
+        self._masks, self._start, self._length = masks, start, length
+        self.height, self.width = masks.height, masks.width
+
+    def __len__(self) -> int:
+        return self._length
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        check_range(start, stop, self._length)
+        out = np.zeros((stop - start, self.height, self.width), bool)
+        low, high = max(start, self._start), min(stop, self._start + len(self._masks))
+        if low < high:
+            out[low - start : high - start] = self._masks.read(low - self._start, high - self._start)
+        return out
 
 
 class InvertedMasks:

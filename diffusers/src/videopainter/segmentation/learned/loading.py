@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,13 @@ from videopainter.segmentation.segmenter import WeightsPlace
 
 def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def free_device_memory() -> None:
+    """Gives back what torch keeps of a GPU for models that are gone."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def load_segmenter(found: WeightsPlace, device: str) -> SamSegmenter:

@@ -36,7 +36,7 @@ _OBJECT = 1
 
 def prepare_pixels(pixels: np.ndarray, side: int, norm: str) -> torch.Tensor:
     """A frame uint8 RGB (H, W, 3) as SAM takes it: float32 (1, 3, side, side), squeezed, normalised as `NORMS` says."""
-    image = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float()
+    image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float()
     if image.shape[-2:] != (side, side):
         image = functional.interpolate(image, size=(side, side), mode="bilinear", antialias=True).round().clamp(0, 255)
     mean, std = (torch.tensor(part).view(1, 3, 1, 1) for part in NORMS[norm])

@@ -1,0 +1,86 @@
+"""`infer/inpaint.py` without a mask file: boxes, clicks and ranges. No model: what other frames show is copied."""
+
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from videopainter.cli.inpaint import inpaint, read_options
+from videopainter.data.video.reader import open_video
+from videopainter.data.video.writer import VideoWriter
+from videopainter.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    """A square that moves to the right over a still picture, nine frames of 64x96."""
+    path = tmp_path_factory.mktemp("video") / "square.mkv"
+    generator = np.random.default_rng(0)
+    still = np.kron(generator.integers(60, 120, (8, 12, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+    with VideoWriter(path, fps=Fraction(8), lossless=True) as writer:
+        for t in range(9):
+            frame = still.copy()
+            frame[20:44, 8 + 6 * t : 28 + 6 * t] = (230, 60, 40)
+            writer.write(frame[None])
+    return path, still
+
+
+def run(video, output, *flags):
+    words = ["--video", str(video), "--output_path", str(output), "--remove", "--quiet", "--lossless", *flags]
+    return inpaint(read_options(words))
+
+
+def test_a_box_is_all_that_removing_needs(video, tmp_path, capsys):
+    path, still = video
+    output = tmp_path / "result.mkv"
+    assert run(path, output, "--box", "8,20,28,44") == 0
+    result = open_video(output).read(0, 9)
+    square = (result[..., 0] > 180) & (result[..., 1] < 90)
+    assert square.mean() < 0.002, "the square is gone"
+    record = json.loads((tmp_path / "result.json").read_text())
+    assert record["recipe"]["clip"]["masks"]["box"] == ["8,20,28,44"]
+    assert record["recipe"]["clip"]["masks"]["by"].startswith("builtin")
+    made = sorted((tmp_path / "result.mkv.segmentation").rglob("*.png"))
+    assert len(made) == 9
+    times = [file.stat().st_mtime_ns for file in made]
+    assert run(path, output, "--box", "8,20,28,44") == 0
+    assert "finished already" in capsys.readouterr().err
+    assert [file.stat().st_mtime_ns for file in made] == times
+    with pytest.raises(InputError, match="other settings"):
+        run(path, output, "--box", "9,20,28,44")
+
+
+def test_a_range_of_a_video_and_its_masks(video, tmp_path):
+    path, _ = video
+    assert run(path, tmp_path / "part.mkv", "--range", "3:8", "--point", "36,30") == 0
+    assert len(open_video(tmp_path / "part.mkv")) == 5
+    record = json.loads((tmp_path / "part.json").read_text())
+    assert (record["start_frame"], record["end_frame"], record["frames"]) == (3, 8, 5)
+    whole = np.zeros((9, 64, 96), np.uint8)
+    whole[:, 20:44, 8:80] = 1
+    for name, masks in (("whole", whole), ("cut", whole[3:8])):
+        np.savez(tmp_path / f"{name}.npz", masks)
+        assert run(path, tmp_path / f"{name}.mkv", "--range", "3:8", "--mask", str(tmp_path / f"{name}.npz")) == 0
+    np.testing.assert_array_equal(*(open_video(tmp_path / f"{name}.mkv").read(0, 5) for name in ("whole", "cut")))
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--box", "8,20,28,44", "--mask", "m.npz"], "expected --mask or what to mask (--box), got both"),
+        (["--box", "200,20,300,44"], "expected a box inside a picture of 96x64"),
+        (["--box", "8,20"], "expected X0,Y0,X1,Y1"),
+        (["--point", "5,5,99"], "expected frames within 0:9, got 99"),
+        (["--box", "8,20,28,44", "--range", "4:40"], "--range: expected START < STOP within 0:9"),
+        (["--box", "8,20,28,44", "--mask_id", "1"], "--mask_id goes with --mask"),
+        (["--text", "a square"], "download_weights.py grounding-dino"),
+        (["--box", "8,20,28,44", "--segmenter", "sam2"], "download_weights.py sam2"),
+        ([], "--video needs --mask"),
+    ],
+)
+def test_a_mistake_is_told_in_a_line_and_nothing_written(flags, said, video, tmp_path):
+    with pytest.raises(InputError, match=r".") as error:
+        run(video[0], tmp_path / "result.mkv", *flags)
+    assert said in str(error.value) and "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
