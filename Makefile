@@ -48,7 +48,7 @@ weights: setup
 	$(BIN)/python data_utils/download_weights.py $(WEIGHTS)
 
 test: dev
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -q -n 2
 
 # The published 5B models, all blocks, on an accelerator of shapes alone; `test` has a few blocks of each.
 test-sizes: dev

@@ -27,6 +27,7 @@ from videopainter.runs.samples import source_notes
 CLIPS = Path(os.environ.get("VIDEOPAINTER_CLIPS", Path(__file__).parents[2] / "shared" / "clips"))
 PEXELS = CLIPS / "vpbench/pexels/pexels/raw_video/000000112/000000112319_6693826.mp4"
 FFMPEG = shutil.which("ffmpeg")
+pytestmark = pytest.mark.xdist_group("hdr")  # one process makes the tables of colours: seconds each
 
 
 @pytest.fixture(scope="session")
@@ -146,11 +147,9 @@ def test_other_primaries_and_transfers_keep_their_tags(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def wide(awkward: Callable[[str], Path]) -> dict[str, VideoFrames]:
-    """The tests that use them are one group, so that one process makes the tables: seconds each."""
     return {name: opened(awkward(name)) for name in ("hdr10.mkv", "hlg.mkv", "bt2020.mkv")}
 
 
-@pytest.mark.xdist_group("hdr")
 def test_hdr_is_mapped_to_sdr_and_said(wide: dict[str, VideoFrames], tmp_path: Path) -> None:
     for name, says in (("hdr10.mkv", "PQ"), ("hlg.mkv", "HLG"), ("bt2020.mkv", "BT.2020")):
         frames = wide[name]
@@ -173,7 +172,6 @@ def test_hdr_is_mapped_to_sdr_and_said(wide: dict[str, VideoFrames], tmp_path: P
         assert written(clip_of(frames), tmp_path / "out.mp4").notes == []
 
 
-@pytest.mark.xdist_group("hdr")
 @pytest.mark.skipif(FFMPEG is None, reason="no ffmpeg to compare with")
 @pytest.mark.parametrize(("name", "peak"), [("hdr10.mkv", 1000), ("hlg.mkv", 1000), ("bt2020.mkv", None)])
 def test_hdr_is_near_what_ffmpeg_makes_of_it(
@@ -193,7 +191,6 @@ def test_hdr_is_near_what_ffmpeg_makes_of_it(
         assert (ours[-8, 28::8].argmax(-1) == theirs[0, -8, 28::8].argmax(-1)).all()
 
 
-@pytest.mark.xdist_group("hdr")
 def test_a_kind_of_hdr_is_worked_out_once_whatever_the_size(
     wide: dict[str, VideoFrames], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,8 @@ from videopainter.data.video.reader import VideoFrames, open_video
 
 QUICK = "--img_inpainting_model none --num_inference_steps 1 --inpainting_frames 5 --height 32 --width 48"
 
+pytestmark = pytest.mark.xdist_group("hdr")  # as test_awkward_files.py
+
 
 @pytest.fixture
 def run(
@@ -81,7 +83,6 @@ def test_a_turned_video_comes_out_upright(run: Callable[..., tuple[str, Path]]) 
     assert np.abs(difference[:, 50:]).mean() < 1.5
 
 
-@pytest.mark.xdist_group("hdr")
 def test_hdr_becomes_sdr_and_the_background_stays(run: Callable[..., tuple[str, Path]]) -> None:
     said, result = run("hlg.mkv")
     assert "HDR (HLG) is tone-mapped to SDR, BT.709" in said

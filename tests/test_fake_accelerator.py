@@ -40,6 +40,8 @@ from videopainter.training.options import AdapterOptions, ConditionOptions
 WHOLE = bool(os.environ.get("VIDEOPAINTER_WHOLE_SIZES"))
 SIZES = {"CogVideoX-5b-I2V": (480, 720), "CogVideoX-5b": (480, 720), "CogVideoX1.5-5B": (768, 1360)}
 SIZES["CogVideoX1.5-5B-I2V"] = SIZES["CogVideoX1.5-5B"]
+# Two windows, a latent further on. What a window's chunks of frames do to the VAE they do alike.
+FRAMES = 53 if WHOLE else 13
 HOLE_TOKENS = 900
 GPU = "fakegpu"
 TOKENIZER = Path(__file__).parents[1] / "ckpt/tiny/CogVideoX-5b-I2V/tokenizer"
@@ -97,14 +99,13 @@ def rotary_in_float32(block, args):
     assert cos.device.type == sin.device.type == GPU, f"rotary tables on {cos.device}"
 
 
-def run_windows(watch, pipe, size=(480, 720), *, steps=2, frames=53, **options):
+def run_windows(watch, pipe, size=(480, 720), *, steps=2, frames=FRAMES, **options):
     """Encode and denoise a video of two windows; gives the job and what is left to decode."""
     height, width = size
+    options = {"overlap_frames": 5, "num_frames": FRAMES - 4, **options}
     video, masks = np.zeros((frames, height, width, 3), np.uint8), np.zeros((frames, height, width), bool)
     masks[:, height // 4 : height // 2, width // 4 : width // 2] = True
-    settings = InpaintSettings(
-        height=height, width=width, num_inference_steps=steps, prev_clip_weight=0.5, **{"overlap_frames": 5, **options}
-    )
+    settings = InpaintSettings(height=height, width=width, num_inference_steps=steps, prev_clip_weight=0.5, **options)
     embeds = torch.empty(1, pipe.max_sequence_length, 4096, dtype=torch.bfloat16)
     job = streaming.make_job(
         pipe,

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import pickle
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from shells import Command
 
 from videopainter import VideoPainterPipeline
 from videopainter.cli.cache_latents import (
@@ -338,15 +337,14 @@ def small_shards(meta: Path, tmp_path_factory) -> Path:
 
 def kill_after_two_shards(folder: Path, meta: Path) -> None:
     flags = {**vars(set_options(meta)), **vars(cache_options(folder, **SMALL))}
-    command = [sys.executable, str(DOOR)]
-    for name, value in flags.items():
-        command += [f"--{name}", str(value)] if value is not None else []
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    words = [f"--{name}={value}" for name, value in flags.items() if value is not None]
+    said = folder.with_name("said")
+    process = Command(REPO, [], str(DOOR), words, dict(os.environ)).start(said)
     while len(list(folder.glob("latents-*"))) < 2:
-        assert process.poll() is None, process.stderr and process.stderr.read().decode()
+        assert process.is_alive(), said.read_text()
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
 
 
 def write_by_two(folder: Path, meta: Path) -> None:

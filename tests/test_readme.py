@@ -1,8 +1,6 @@
 """What the README shows exists and runs."""
 
 import re
-import subprocess
-import sys
 
 import pytest
 from readme_blocks import DOCUMENTS, NEEDS, ROOT, blocks
@@ -29,9 +27,9 @@ EVALUATION = (ROOT / "evaluate/README.md").read_text()
 
 
 @pytest.mark.parametrize("block", blocks("python"))
-def test_python_blocks_run(block):
-    done = subprocess.run([sys.executable, "-c", block.code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+def test_python_blocks_run(block, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    exec(block.code, {})
 
 
 def test_what_a_block_needs_is_known():
