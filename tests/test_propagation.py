@@ -13,6 +13,7 @@ from videopainter.data.synthetic.scenes import render_clip
 from videopainter.propagation.alignment import carried_places
 from videopainter.propagation.candidates import fitted_gain
 from videopainter.propagation.footage import Footage
+from videopainter.propagation.own_motion import OtherView, own_motion
 from videopainter.propagation.propagator import Filled, fill_frame
 from videopainter.propagation.settings import PropagationSettings
 from videopainter.propagation.sources import candidates_near
@@ -115,16 +116,17 @@ def test_a_background_that_moves_by_itself_is_not_believed():
 
 
 def test_a_frame_depends_on_its_neighbourhood_alone():
-    frames, masks = panning(3.0, 30), holes(30)
+    frames, masks = panning(1.5, 72), holes(72)
     settings = replace(SETTINGS, reach=8, carry_below=1.1)
     moving = footage(frames, masks, settings)
     with ThreadPoolExecutor(2) as pool:
-        for t in range(0, 21, 3):
-            moving.move_to(t, t + 3, pool)
+        for t in range(28, 37, 4):
+            moving.move_to(t, t + 4, pool)
             fill_frame(moving, t + 1)
-        moving.move_to(20, 21, pool)
-    once, alone = fill_frame(moving, 20), filled(frames, masks, 20, settings)
-    part = filled(frames[12:29], masks[12:29], 8, settings)  # fixed places are multiples of 4
+        moving.move_to(36, 37, pool)
+    once, alone = fill_frame(moving, 36), filled(frames, masks, 36, settings)
+    # The reach, and as far again as what moves by itself is looked for; fixed places are multiples of 4.
+    part = filled(frames[12:61], masks[12:61], 24, settings)
     np.testing.assert_array_equal(once.frame, alone.frame)
     np.testing.assert_array_equal(once.known, part.known)
     np.testing.assert_array_equal(once.frame, part.frame)
@@ -161,7 +163,37 @@ def test_the_buffer_is_capped_in_bytes():
     with ThreadPoolExecutor(1) as pool:
         for t in range(0, 30, 5):
             small.move_to(t, t + 5, pool)
-            assert len(small._views) <= 2 * small.reach + 5
+            assert len(small._views) <= 2 * (small.reach + small._beyond) + 5 <= 30
+
+
+@pytest.mark.parametrize("t", [10, 14])
+def test_what_crosses_the_hole_is_not_taken_for_background(t):
+    """A plain box passes in front of the hole: near frames show it there, and not what is behind."""
+    frames, masks = panning(3.0, 40), holes(40)
+    for k in range(40):
+        box = slice(36, 60), slice(20 + 2 * k, 40 + 2 * k)
+        frames[k, *box] = (200, 30, 30)
+        masks[k, *box] = False
+    result = filled(frames, masks, t, replace(SETTINGS, doubt=0.2))
+    red = (result.frame[..., 0].astype(int) - result.frame[..., 1] > 100) & result.known
+    assert red[masks[t]].mean() < 0.01
+    assert result.known[masks[t]].mean() > 0.4
+
+
+def test_a_mover_is_told_from_what_it_uncovers():
+    still = cv2.cvtColor(wall()[:96, :144], cv2.COLOR_RGB2GRAY)
+    free, frames = np.zeros_like(still), []
+    for left in (20, 40, 60):
+        frame = still.copy()
+        frame[40:60, left : left + 20] = 255
+        frames.append(frame)
+    before, now, after = frames
+    others = [OtherView(grey=x, blocked=free, motion=np.eye(3)) for x in (before, after)]
+    found = own_motion(now, [others])
+    assert (found[42:58, 42:58] == 255).mean() > 0.9 and (found[42:58, 22:38] == 0).all()
+    assert (found[42:58, 62:78] == 0).all() and (found[:36] == 0).all()
+    hidden = [replace(x, blocked=free + 1) for x in others]
+    assert 0 < own_motion(now, [hidden]).max() == own_motion(now, [hidden]).min() < 128
 
 
 def test_sources_have_fixed_places():

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from videopainter.data.clip import FrameSource, MaskSource
+from videopainter.propagation.own_motion import AWAY, OtherView, own_motion
 from videopainter.propagation.settings import PropagationSettings
 from videopainter.vision.flow import DenseFlow, pixel_grid, round_trip_error
 from videopainter.vision.homographies import apply, camera_step
@@ -55,10 +56,14 @@ class Footage:
         lines = min(shorter, min(max(shorter // 2, _FEWEST_LINES), _MOST_LINES))
         self.scale = lines / shorter
         self.size = (max(1, round(height * self.scale)), max(1, round(width * self.scale)))
-        self.reach = min(settings.reach, self._frames_that_fit(height * width) // 2)
+        held = self._frames_that_fit(height * width)
+        # Frames beyond the reach tell what moves by itself in those within it.
+        self._beyond = min(max(AWAY), held // 6)
+        self.reach = min(settings.reach, held // 2 - self._beyond)
         self._views: dict[int, View] = {}
         self._steps: dict[int, np.ndarray | None] = {}
         self._flows: dict[tuple[int, int], np.ndarray] = {}
+        self._own: dict[int, np.ndarray] = {}
         self._lock = threading.Lock()
         self._threads = threading.local()
 
@@ -66,15 +71,16 @@ class Footage:
         return len(self.frames)
 
     def _frames_that_fit(self, pixels: int) -> int:
-        # Per pixel: three colours and the hole; per fine one: three colours, grey, blocked, two flows.
-        each = pixels * 4 + self.size[0] * self.size[1] * (5 + 16 // CARRIED**2)
-        return max(3, int(self.settings.buffer_bytes // each))
+        # Per pixel: three colours and the hole; per fine one: three colours, grey, blocked, own motion, two flows.
+        each = pixels * 4 + self.size[0] * self.size[1] * (6 + 16 // CARRIED**2)
+        return max(6, int(self.settings.buffer_bytes // each))
 
     def move_to(self, start: int, stop: int, pool: Executor) -> None:
         """Hold all that filling frames [start, stop) may ask for, and nothing else."""
-        first, last = max(0, start - self.reach), min(len(self), stop + self.reach)
+        around = self.reach + self._beyond
+        first, last = max(0, start - around), min(len(self), stop + around)
         with self._lock:
-            for kept in (self._views, self._steps):
+            for kept in (self._views, self._steps, self._own):
                 for t in [t for t in kept if not first <= t < last]:
                     del kept[t]
             for pair in [pair for pair in self._flows if not (first <= min(pair) and max(pair) < last)]:
@@ -121,19 +127,51 @@ class Footage:
 
     def motions(self, t: int) -> dict[int, np.ndarray]:
         """For every frame of the same shot in reach: the homography from fine pixels of frame `t` to its own."""
+        return self._motions(t, self.reach)
+
+    def _motions(self, t: int, reach: int) -> dict[int, np.ndarray]:
         found = {}
         for direction in (-1, 1):
             motion = np.eye(3)
-            for s in range(t + direction, t + direction * (self.reach + 1), direction):
+            for s in range(t + direction, t + direction * (reach + 1), direction):
                 if not 0 <= s < len(self):
                     break
-                step = self._steps[s + 1] if direction < 0 else self._steps[s]
+                step = self._steps.get(s + 1 if direction < 0 else s)
                 if step is None:
                     break
                 motion = (step if direction < 0 else np.linalg.inv(step)) @ motion
                 motion = motion / motion[2, 2]
                 found[s] = motion
         return found
+
+    def own_motion(self, t: int) -> np.ndarray:
+        """How likely the pixels of frame `t` (within reach) move by themselves, uint8 (h, w); see `own_motion`."""
+        found = self._own.get(t)
+        if found is None:
+            found = own_motion(self._views[t].grey, self._pairs_around(t))
+            with self._lock:
+                self._own[t] = found
+        return found
+
+    def _pairs_around(self, t: int) -> list[list[OtherView]]:
+        """Frames before and after; at the end of a shot, two of the other side."""
+        motions = self._motions(t, self._beyond)
+        pairs = []
+        for away in AWAY:
+            if away > self._beyond:
+                break
+            before, after, nearer = t - away, t + away, (away + 1) // 2
+            if before not in motions:
+                before = t + nearer
+            elif after not in motions:
+                after = t - nearer
+            if before in motions and after in motions:
+                pairs.append([self._other(s, motions[s]) for s in (before, after)])
+        return pairs
+
+    def _other(self, s: int, motion: np.ndarray) -> OtherView:
+        view = self._views[s]
+        return OtherView(grey=view.grey, blocked=view.blocked, motion=motion)
 
     def neighbour_flow(self, t: int, s: int) -> np.ndarray:
         """Dense motion from frame `t` to its neighbour `s` in fine pixels, one value per CARRIED of them to a side.

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from videopainter.propagation.candidates import Candidate, largest
+from videopainter.propagation.movers import Movers
 from videopainter.propagation.settings import PropagationSettings
 
 _PER_FRAME = 0.03  # grey levels that a source is worse for each frame it is away
@@ -16,6 +17,10 @@ _FAR = np.float32(1e6)
 # Logistic and log-linear regressions on what 12 hole sequences in five real clips showed (benchmarks/propagation.py).
 _DOUBT = np.array([-6.01, 2.46, -0.95, -1.46, 1.11, 0.16, 0.53, 0.83, 0.54], np.float32)
 _ERROR = np.array([0.82, 0.79, -0.17, -0.37, 0.41, 0.06, 0.08, 0.41, 0.42], np.float32)
+# Grey levels that a source is worse where it shows what moves by itself; and what that, and such a thing beside the
+# hole, add to the logit of doubt.
+_MOVER = 12.0
+_DOUBT_OF_MOVER, _DOUBT_BESIDE = 2.0, 4.0
 _COARSE = 2  # places, not pixels, support each other
 _MIDDLE = 3  # fine pixels over which colours are compared
 _THREAD = 3  # fine pixels: a part that is narrower is of no use
@@ -35,15 +40,20 @@ class Merged:
 
 
 def merge(
-    candidates: Sequence[Candidate], settings: PropagationSettings, where: tuple[slice, slice], part: np.ndarray
+    candidates: Sequence[Candidate],
+    movers: Movers,
+    settings: PropagationSettings,
+    where: tuple[slice, slice],
+    part: np.ndarray,
 ) -> Merged:
     """Weights of `candidates` in the part `where` of their box, and how far to believe them.
 
-    `part` bool (h, w) is the hole there.
+    `movers` are those of the box; `part` bool (h, w) is the hole there.
     """
     pictures = [c.picture[where] for c in candidates]
     shown = np.stack([c.aligned.visible[where] for c in candidates])
-    errors = np.stack([c.error[where] for c in candidates])
+    strange = np.stack([x[where] for x in movers.shown])
+    errors = np.stack([c.error[where] for c in candidates]) + _MOVER * strange
     away = np.array([c.away for c in candidates], np.float32)[:, None, None]
     cost = np.where(shown, errors + _PER_FRAME * away, _FAR)
     best = _best(pictures, shown, cost, settings.agree)[None]
@@ -62,7 +72,10 @@ def merge(
         away=(away * weights).sum(axis=0),
         spread=_spread(means, weights),
     )
-    doubt = 1 / (1 + np.exp(-evidence @ _DOUBT))
+    logit = (
+        evidence @ _DOUBT + _DOUBT_OF_MOVER * (strange * weights).sum(axis=0) + _DOUBT_BESIDE * movers.entering[where]
+    )
+    doubt = 1 / (1 + np.exp(-logit))
     return Merged(weights=weights, doubt=np.where(count > 0, doubt, np.float32(1)), error=np.expm1(evidence @ _ERROR))
 
 

@@ -13,6 +13,7 @@ from videopainter.propagation.alignment import camera_places, carried_places, re
 from videopainter.propagation.candidates import Candidate, lit
 from videopainter.propagation.footage import Footage
 from videopainter.propagation.merging import Merged, is_believed, merge
+from videopainter.propagation.movers import movers_near
 from videopainter.propagation.sources import choose_sources
 
 _EDGE = 3  # fine pixels round the hole in which candidates are merged, too
@@ -79,13 +80,18 @@ def _shown(footage: Footage, part: _Part, motions: Mapping[int, np.ndarray]) -> 
     useful, merged = [c for c in found if c is not None], None
     inside = part.mask[part.inner.slices]
     if useful:
-        merged = merge(useful, settings, part.merged, inside)
+        merged = _merged(footage, part, useful)
         if is_believed(merged, settings)[inside].mean() > settings.carry_below:
             return useful, merged
     carried = _carried(footage, part, sources)
     if not carried:
         return useful, merged
-    return [*useful, *carried], merge([*useful, *carried], settings, part.merged, inside)
+    return [*useful, *carried], _merged(footage, part, [*useful, *carried])
+
+
+def _merged(footage: Footage, part: _Part, candidates: Sequence[Candidate]) -> Merged:
+    movers = movers_near(footage, part.t, part.box, candidates)
+    return merge(candidates, movers, footage.settings, part.merged, part.mask[part.inner.slices])
 
 
 def _carried(footage: Footage, part: _Part, sources: Sequence[int]) -> list[Candidate]:

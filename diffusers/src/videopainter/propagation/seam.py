@@ -22,7 +22,7 @@ from videopainter.propagation.settings import PropagationSettings
 from videopainter.vision.fillers import continue_colours
 
 _CHUNK = 8  # frames in one file
-SETTINGS_VERSION = 1  # raised when the same settings compute something else
+SETTINGS_VERSION = 2  # raised when the same settings compute something else
 _REFERENCE = 480  # lines for which settings count pixels
 
 
