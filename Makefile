@@ -1,7 +1,7 @@
 # `make demo` and `make test` work on a fresh machine: both set up what they need in .venv first.
 PYTHON ?= python3
 VENV ?= .venv
-# Extras to install: quant train app eval data decord.
+# Extras to install: quant edit train app eval data decord.
 EXTRAS ?=
 # For a CPU-only PyTorch on Linux: make setup TORCH_ARGS="--index-url https://download.pytorch.org/whl/cpu"
 TORCH_ARGS ?=

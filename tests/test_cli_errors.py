@@ -60,6 +60,8 @@ def files(tmp_path_factory) -> Path:
     ids[:, 10:20, 10:30] = 3
     np.savez(root / "all_masks.npz", ids)
     benchmark(root / "bench", video, ids)
+    (root / "filler").mkdir()
+    (root / "filler" / "model_index.json").write_text('{"_class_name": "StableDiffusionInpaintPipeline"}')
     (root / "not_a_model").mkdir()
     (root / "not_a_model" / "config.json").write_text("{}")
     write_image(root / "wide.png", np.zeros((20, 90, 3), np.uint8))
@@ -158,7 +160,10 @@ MORE_MISTAKES = {
     "first frame missing": ((*OWN, "--first_frame", "{f}/gone.png"), "gone.png"),
     "first frame of another shape": ((*OWN, "--first_frame", "{f}/wide.png"), "wide.png"),
     "first_frame_gt without one": ((*OWN, "--img_inpainting_model", "none", "--first_frame_gt"), "--first_frame_gt"),
-    "vlm without prompts": ((*OWN, "--llm_model", "gpt-4o"), "--image_prompt"),
+    "nobody to write prompts": (
+        (*OWN, "--img_inpainting_model", "{f}/filler", "--llm_model", "replay:gone.json"),
+        "gone.json",
+    ),
     "prompt_at without frame": ((*OWN, "--prompt_at", "later"), "--prompt_at"),
     "prompt_at after the end": ((*OWN, "--prompt_at", "10:later"), "10"),
     "output is no video": ((*OWN, "--output_path", "out.txt"), "out.txt"),

@@ -112,7 +112,11 @@ own | --prompt_at 10:later | 10
 own | --prompt_at -1:later | prompt_at
 own | --prompt_at ²:later | prompt_at
 own | --prompt_at 99999999999999999999999:later | prompt_at
-own | --llm_model gpt-4o | --image_prompt
+own | --llm_model gpt-4o --img_inpainting_model {f}/models/filler | OPENAI_API_KEY
+own | --llm_model replay: --img_inpainting_model {f}/models/filler | replay:FILE
+own | --llm_model replay:{f}/gone.json --img_inpainting_model {f}/models/filler | gone.json
+own | --llm_model replay:{f}/video.mp4 --img_inpainting_model {f}/models/filler | video.mp4
+own | --llm_model {f}/models/filler --img_inpainting_model {f}/models/filler | vision-language
 own | --img_inpainting_model {f}/no_filler | no_filler
 own | --img_inpainting_model {f}/video.mp4 | video.mp4
 own | --img_inpainting_model {f}/models/other | other

@@ -274,6 +274,8 @@ def _models(root: Path) -> None:
         if content is not None:
             path.write_bytes(content.encode() if isinstance(content, str) else content)
 
+    (models / "filler").mkdir()
+    (models / "filler/model_index.json").write_text('{"_class_name": "StableDiffusionInpaintPipeline"}')
     for name, (file, content) in {
         "no_index": ("model_index.json", None),
         "text_index": ("model_index.json", "{"),

@@ -13,6 +13,7 @@ from videopainter.evaluation.benchmark import BenchmarkRun, entry_of, jobs_of, m
 from videopainter.evaluation.options import EVALUATE_COMMON, EVALUATE_OPTIONS, EvaluateOptions
 from videopainter.evaluation.scoring import Scoring, find_ckpt, score_entries, tell_absent, wanted_weights
 from videopainter.locks import held, sweep
+from videopainter.runs.first_frames import captioned
 from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.plan import Job, openable_jobs
 from videopainter.runs.processes import Shard
@@ -74,8 +75,8 @@ def _generate(
     started: float,
 ) -> list[tuple[BenchmarkRun, Job]]:
     """Inpaint what is missing; the jobs that have a result now."""
-    opened = {id(job) for job in openable_jobs([job for _, job in work], outcomes)}
-    work = [(run, job) for run, job in work if id(job) in opened]
+    ready = captioned(openable_jobs([job for _, job in work], outcomes), outcomes, options.model.device)
+    work = [(run, ready[id(job)]) for run, job in work if id(job) in ready]
     if not work:
         return []
     # Only now: these import torch, which takes seconds.

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from videopainter.cli.door import parse_options
+from videopainter.runs.first_frames import captioned
 from videopainter.runs.options import INPAINT_COMMON, INPAINT_OPTIONS, InpaintOptions
 from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.plan import openable_jobs, plan_jobs
@@ -48,6 +49,7 @@ def inpaint(options: InpaintOptions) -> int:
     jobs, shard = plan_jobs(options), Shard.from_env()
     outcomes = Outcomes(several=len(jobs) > 1)
     checked = openable_jobs(shard.own(jobs), outcomes)
+    checked = list(captioned(checked, outcomes, options.model.device).values())
     seconds = {"check": time.perf_counter() - started}
     if checked and options.propagation.propagate == "only":
         copy_only(checked, outcomes, seconds)

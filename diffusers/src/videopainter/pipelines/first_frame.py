@@ -45,9 +45,14 @@ class FirstFrameFiller(Protocol):
         ...
 
 
+def reads_prompts(name: str) -> bool:
+    """Whether the filler of that name paints what a prompt says."""
+    return name not in ("opencv", "none")
+
+
 def check_filler(name: str) -> None:
     """Whether `make_filler` can be expected to work: InputError, in one line, for what is missing. Loads no model."""
-    if name not in ("opencv", "none"):
+    if reads_prompts(name):
         _pipeline_class(name)
 
 

@@ -1,20 +1,66 @@
-"""The first frame of every clip, filled before the video model is loaded."""
+"""The first frame of every clip before the video model is loaded: who words its prompt, and who fills its hole."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from videopainter.captions.backends import make_backend
+from videopainter.captions.captioner import Captioner
+from videopainter.captions.pictures import shown_frames
 from videopainter.data.clip import Clip
 from videopainter.data.images import read_image, write_image
+from videopainter.errors import complain
 from videopainter.pipelines.first_frame import make_filler
 from videopainter.runs.manifest import work_dir
 from videopainter.runs.outcomes import Outcomes
-from videopainter.runs.plan import Job, fitting_image, has_first_frame
+from videopainter.runs.plan import Job, fitting_image, has_first_frame, needs_image_prompt
 from videopainter.runs.processes import Precision, torch_dtype
 from videopainter.runs.record import image_prompt
+from videopainter.runs.samples import Sample
+
+
+def captioned(jobs: Sequence[Job], outcomes: Outcomes, device: str | None = None) -> dict[int, Job]:
+    """The jobs with the image prompts that were missing, by the id of what they were; without those that failed.
+
+    Answers are remembered: a run that is started again makes the same results and asks nobody.
+    """
+    done: dict[int, Job] = {}
+    samples: dict[int, tuple[Sample, tuple[dict, ...]]] = {}  # the seeds (and sweeps) of a sample share its prompt
+    captioners: dict[str, Captioner] = {}
+    try:
+        for job in jobs:
+            with outcomes.attempt(job.label):
+                key = id(job.sample)
+                if key not in samples:
+                    samples[key] = _with_prompt(job, captioners, device)
+                sample, notes = samples[key]
+                done[id(job)] = replace(job, sample=sample, captions=notes) if notes else job
+    finally:
+        for captioner in captioners.values():
+            captioner.close()
+    return done
+
+
+def _with_prompt(job: Job, captioners: dict[str, Captioner], device: str | None) -> tuple[Sample, tuple[dict, ...]]:
+    prompts, sample = job.options.prompts, job.sample
+    clip = sample.open()
+    if not needs_image_prompt(prompts, clip):
+        return sample, ()
+    name = prompts.llm_model or ""
+    if name not in captioners:
+        captioners[name] = Captioner(make_backend(name, device=device))
+    answer = captioners[name].hole(shown_frames(clip), clip.prompt)
+    if not job.options.output.quiet:
+        complain(f"{sample.label}: image prompt by {answer.model}: {answer.text}")
+    return replace(sample, open=_opening(sample, answer.text)), (answer.note(),)
+
+
+def _opening(sample: Sample, image_prompt: str) -> Callable[[], Clip]:
+    return lambda: replace(sample.open(), image_prompt=image_prompt)
 
 
 def first_frame_file(job: Job) -> Path:

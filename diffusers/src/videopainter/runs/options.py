@@ -86,7 +86,9 @@ class PromptOptions:
     )
     llm_model: str | None = flag(
         None,
-        "Model that would write image prompts; None, or a name if the CSV or --image_prompt has them already.",
+        "Who writes an image prompt that is missing, where --img_inpainting_model reads one: a model of an "
+        "OpenAI-compatible server (gpt-4o; OPENAI_API_KEY, OPENAI_BASE_URL), a folder or transformers:ID of a "
+        "vision-language model, replay:RESULT.json, template (rules), or none (the video prompt is taken).",
     )
     img_inpainting_model: str = flag(
         "opencv",

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
+from videopainter.captions.backends import asks_somebody, check_backend
 from videopainter.data.clip import Clip
 from videopainter.data.images import read_image
 from videopainter.data.masks.looks import mask_notes
@@ -16,7 +18,7 @@ from videopainter.data.reshape import is_same_shape
 from videopainter.data.video.pictures import image_name_of
 from videopainter.errors import InputError, complain
 from videopainter.models.checks import check_checkpoints
-from videopainter.pipelines.first_frame import check_filler
+from videopainter.pipelines.first_frame import check_filler, reads_prompts
 from videopainter.pipelines.quantization import check_quantization
 from videopainter.pipelines.settings import InpaintSettings, SamplingSettings
 from videopainter.pipelines.step_cache import THRESHOLDS, StepCache, read_ratios
@@ -46,6 +48,7 @@ class Job:
     output: Path
     label: str
     whole: Sample | None = None  # the sample before anything was copied into its hole, where something was
+    captions: tuple[dict[str, Any], ...] = ()  # what a language model wrote for it
 
     @property
     def options(self) -> InpaintOptions:
@@ -193,11 +196,14 @@ def check_clip(plan: Plan, clip: Clip) -> None:
         raise InputError(f"--prompt_at {late[0]}: {clip.name} has {len(clip)} frames")
     if prompts.first_frame is not None:
         fitting_image(Path(prompts.first_frame), clip)
-    if prompts.llm_model not in (None, "", "None", "none") and not clip.image_prompt:
-        raise InputError(
-            f"{clip.name} has no image prompt, and --llm_model {prompts.llm_model} cannot write one yet: image prompts "
-            "come from --image_prompt or the CSV column image_inpainting_prompt (--llm_model None: the video prompt)"
-        )
+    if needs_image_prompt(prompts, clip):
+        check_backend(prompts.llm_model or "")
+
+
+def needs_image_prompt(prompts: PromptOptions, clip: Clip) -> bool:
+    """Whether `--llm_model` is to write the image prompt: the first frame's filler reads one, and nobody gave one."""
+    fills = prompts.first_frame is None and reads_prompts(prompts.img_inpainting_model)
+    return fills and asks_somebody(prompts.llm_model) and not clip.image_prompt
 
 
 def fitting_image(path: Path, clip: Clip) -> np.ndarray:

@@ -145,6 +145,7 @@ def make_record(
     options = job.options
     return {
         **release_keys(options, clip),
+        **({"captions": list(job.captions)} if job.captions else {}),
         "result": job.output.name,
         "frames": len(clip),
         "source": source_notes(clip, job.output),

@@ -1,0 +1,79 @@
+"""What comes back: which answers can be used, and the note that is kept of each."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from videopainter.captions.questions import WORDING_VERSION, Question
+from videopainter.errors import one_line
+
+# How models decline, and how they speak of themselves; at the start of an answer only, as captions may hold such words.
+_REFUSAL = re.compile(
+    r"(i['’]?m|i am|we are|we're)\s+(very\s+)?(sorry|afraid|unable|not able)|sorry\b|unfortunately\b|i (must )?decline|"
+    r"(i|we)\s+(can(['’]t|not)|won['’]t|will not|do not have|don['’]t)\b|as an? (ai|language|assistant)",
+    re.IGNORECASE,
+)
+_LEAD = re.compile(
+    r"^(sure|certainly|of course|here (is|are)|caption|description|answer)\b[^:\n]{0,60}:\s*", re.IGNORECASE
+)
+_KEY = "answer"
+
+
+class UnusableAnswer(ValueError):
+    """Why an answer cannot be taken: said to the model when it is asked again, and to the user at the end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A usable answer and where it is from. `cached`: from the disk, nobody was asked for it this time."""
+
+    kind: str
+    facts: Mapping[str, str]
+    text: str
+    model: str
+    cached: bool
+
+    def note(self) -> dict[str, Any]:
+        """For a result's JSON; a `replay` file is a list of such notes."""
+        return asdict(self) | {"facts": dict(self.facts), "wording": WORDING_VERSION}
+
+
+def plain(text: str) -> str:
+    """The caption in what a model wrote: out of its JSON, its quotes and its preamble, on one line."""
+    text = text.strip()
+    if fenced := re.fullmatch(r"```(?:\w+)?\s*(.*?)\s*```", text, re.DOTALL):
+        text = fenced[1]
+    with suppress(ValueError):
+        content = json.loads(text)
+        if isinstance(content, dict):
+            text = str(content.get(_KEY, ""))
+        elif isinstance(content, str):
+            text = content
+    text = _LEAD.sub("", one_line(text) if text.strip() else "")
+    return text.strip().strip('"“”').strip()
+
+
+def check_answer(question: Question, text: str) -> None:
+    """Raises UnusableAnswer for what no caption is: empty, a refusal, too long, another script, a list or markup."""
+    words = text.split()
+    if not words:
+        raise UnusableAnswer("it is empty")
+    if _REFUSAL.match(text):
+        raise UnusableAnswer(f"it is a refusal ({_short(text)})")
+    if len(words) > question.most_words:
+        raise UnusableAnswer(f"it has {len(words)} words, expected at most {question.most_words}")
+    letters = [letter for letter in text if letter.isalpha()]
+    latin = sum(letter.isascii() or "À" <= letter <= "ɏ" for letter in letters)
+    if latin < 0.8 * max(len(letters), 1) or not letters:
+        raise UnusableAnswer(f"it is not in English ({_short(text)})")
+    if re.search(r"[{}<>|]|https?://", text):
+        raise UnusableAnswer(f"it is no plain text ({_short(text)})")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,122 @@
+"""Asks, checks, asks again, remembers: the one way to a caption."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from videopainter.captions.answers import Answer, UnusableAnswer, check_answer, plain
+from videopainter.captions.backends import CaptionBackend
+from videopainter.captions.questions import (
+    WORDING_VERSION,
+    Question,
+    ask_for_hole,
+    ask_for_instruction,
+    ask_for_region,
+    ask_for_rewrite,
+    ask_for_video,
+)
+from videopainter.errors import InputError
+from videopainter.files import WriteError, fingerprint, read_json, write_json
+
+_TRIES = 3  # of answers that cannot be used; what the network does is the back end's affair
+
+
+class Captioner:
+    """What a language model does here. Answers are kept on disk by what was asked and by whom, so that a run that is
+    killed and started again asks nothing twice.
+
+    Args:
+        backend: Who answers.
+        cache: Folder of the answers; by default `videopainter/captions` in the user's cache.
+
+    Raises (all questions):
+        InputError: in one line, where no usable answer came.
+    """
+
+    def __init__(self, backend: CaptionBackend, cache: Path | None = None) -> None:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        self._backend, self._cache = backend, cache or root / "videopainter" / "captions"
+
+    def hole(self, pictures: Sequence[np.ndarray], caption: str) -> Answer:
+        """What belongs in the outlined hole of the first frame of a video with this caption (may be empty)."""
+        return self.answer(ask_for_hole(pictures, caption))
+
+    def video(self, pictures: Sequence[np.ndarray]) -> Answer:
+        """A caption of the whole video."""
+        return self.answer(ask_for_video(pictures))
+
+    def rewrite(self, pictures: Sequence[np.ndarray], caption: str, instruction: str) -> Answer:
+        """The caption once the instruction is carried out in the outlined region."""
+        return self.answer(ask_for_rewrite(pictures, caption, instruction))
+
+    def region(self, pictures: Sequence[np.ndarray], edited_caption: str, instruction: str) -> Answer:
+        """The edited region in under 20 words."""
+        return self.answer(ask_for_region(pictures, edited_caption, instruction))
+
+    def instruction(self, pictures: Sequence[np.ndarray], caption: str, kind: str) -> Answer:
+        """An instruction of a kind (add, remove, swap, change) for what is outlined."""
+        return self.answer(ask_for_instruction(pictures, caption, kind))
+
+    def answer(self, question: Question) -> Answer:
+        """A usable answer, from the disk or from the back end."""
+        file = self._file(question)
+        known = self._known(file, question)
+        if known is not None:
+            return known
+        text = self._usable(question)
+        answer = Answer(kind=question.kind, facts=question.facts, text=text, model=self._backend.name, cached=False)
+        with suppress(WriteError):  # a read-only home costs questions, nothing else
+            write_json(file, answer.note())
+        return answer
+
+    def close(self) -> None:
+        """Let go what the back end holds."""
+        self._backend.close()
+
+    def _usable(self, question: Question) -> str:
+        complaint: str | None = None
+        for _ in range(_TRIES):
+            try:
+                text = plain(self._backend.ask(question, complaint))
+                check_answer(question, text)
+                return text
+            except UnusableAnswer as error:
+                complaint = str(error)
+        raise InputError(
+            f"{self._backend.name}: expected a usable answer to `{question.kind}`, got {_TRIES} of which none was; "
+            f"of the last, {complaint}"
+        )
+
+    def _file(self, question: Question) -> Path:
+        key = fingerprint(
+            {
+                "model": self._backend.name,
+                "wording": WORDING_VERSION,
+                "kind": question.kind,
+                "system": question.system,
+                "text": question.text,
+                "pictures": [_digest(picture) for picture in question.pictures],
+            }
+        )
+        return self._cache / key[:2] / f"{key}.json"
+
+    def _known(self, file: Path, question: Question) -> Answer | None:
+        try:
+            note: Any = read_json(file)
+            text = note["text"]
+            check_answer(question, text)
+        except (InputError, UnusableAnswer, KeyError, TypeError, AttributeError):
+            return None  # not there, or not ours: ask
+        return Answer(kind=question.kind, facts=question.facts, text=text, model=self._backend.name, cached=True)
+
+
+def _digest(picture: np.ndarray) -> str:
+    shape = "x".join(map(str, picture.shape))
+    return hashlib.sha256(shape.encode() + np.ascontiguousarray(picture).tobytes()).hexdigest()

@@ -1,0 +1,170 @@
+"""A model behind any server that speaks OpenAI's chat protocol, through the official client.
+
+Key and address come from the environment only (`OPENAI_API_KEY`, `OPENAI_BASE_URL`), and are never written or told.
+The client itself waits and asks again after time-outs, cut connections, 429 (for as long as the server says) and 5xx.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import io
+import os
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from PIL import Image
+
+from videopainter.captions.answers import UnusableAnswer
+from videopainter.captions.questions import Question
+from videopainter.errors import InputError, one_line
+
+_HOME = "https://api.openai.com/v1"
+_RETRIES = 5
+_SECONDS = 120.0
+_FEWEST_PIXELS = 128  # of the longer side: smaller pictures say nothing
+_SCHEMA = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "caption",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "properties": {"answer": {"type": "string"}},
+            "required": ["answer"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+def check_endpoint(model: str) -> None:
+    """InputError where the client, the key or the address is missing or no address."""
+    if importlib.util.find_spec("openai") is None:
+        raise InputError(f"--llm_model {model}: expected the package openai, got none: make setup EXTRAS=edit")
+    url = os.environ.get("OPENAI_BASE_URL") or _HOME
+    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+        raise InputError(f"OPENAI_BASE_URL: expected http(s)://HOST/v1 for --llm_model {model}, got {_address(url)}")
+    if not os.environ.get("OPENAI_API_KEY") and url == _HOME:
+        raise InputError(
+            f"--llm_model {model}: expected a key in OPENAI_API_KEY, got none; or OPENAI_BASE_URL of a server of your "
+            "own, a folder with a vision-language model, template, or none"
+        )
+
+
+class EndpointBackend:
+    """Asks a server. It is told which answers cannot be used, and gets smaller pictures where they were too large."""
+
+    def __init__(self, model: str) -> None:
+        url = os.environ.get("OPENAI_BASE_URL") or _HOME
+        # What is remembered and recorded: who answered, without whatever the address carries beside host and path.
+        self.name = model if url == _HOME else f"{model} at {_address(url)}"
+        self._model, self._url = model, url
+        self._key = os.environ.get("OPENAI_API_KEY") or ""
+        self._client: Any = None
+        self._structured = True
+        self._shrink = 1
+
+    def ask(self, question: Question, complaint: str | None) -> str:
+        import openai
+
+        while True:
+            try:
+                return self._send(question, complaint)
+            except openai.APIStatusError as error:
+                if not self._can_do_without(question, error):
+                    raise self._failure(error, f"{error.status_code}") from None
+            except openai.APIResponseValidationError:
+                raise UnusableAnswer("the server's answer is not in the protocol") from None
+            except openai.APITimeoutError as error:
+                raise self._failure(error, f"none within {_SECONDS:.0f} s, {_RETRIES + 1} times") from None
+            except openai.APIConnectionError as error:
+                raise self._failure(error, "no connection") from None
+            except openai.OpenAIError as error:
+                raise self._failure(error, type(error).__name__) from None
+            except ValueError:  # says it is JSON, and is not
+                raise UnusableAnswer("the server's answer is not in the protocol") from None
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _send(self, question: Question, complaint: str | None) -> str:
+        options = {"response_format": _SCHEMA} if self._structured else {}
+        completion = self._connected().chat.completions.create(
+            model=self._model, messages=self._messages(question, complaint), **options
+        )
+        choices = getattr(completion, "choices", None)
+        message = getattr(choices[0], "message", None) if choices else None
+        if message is None:
+            raise UnusableAnswer("the server's answer is not in the protocol")
+        if getattr(message, "refusal", None):
+            raise UnusableAnswer(f"it is a refusal ({one_line(message.refusal)[:60]})")
+        content = message.content
+        return content if isinstance(content, str) else ""
+
+    def _connected(self) -> Any:
+        if self._client is None:
+            import openai
+
+            # Servers of one's own often take any key; the client wants one.
+            self._client = openai.OpenAI(
+                api_key=self._key or "none", base_url=self._url, timeout=_SECONDS, max_retries=_RETRIES
+            )
+        return self._client
+
+    def _messages(self, question: Question, complaint: str | None) -> list[dict[str, Any]]:
+        pictures = [
+            {"type": "image_url", "image_url": {"url": _data_url(picture, self._shrink)}}
+            for picture in question.pictures
+        ]
+        text = question.text
+        if complaint is not None:
+            text += f"\nYour last answer cannot be used: {complaint}."
+        if not pictures:
+            return [{"role": "system", "content": question.system}, {"role": "user", "content": text}]
+        return [
+            {"role": "system", "content": question.system},
+            {"role": "user", "content": [*pictures, {"type": "text", "text": text}]},
+        ]
+
+    def _can_do_without(self, question: Question, error: Any) -> bool:
+        """Whether to ask again, after giving up what the server refuses: structured output, or large pictures."""
+        said = str(error).lower()
+        if error.status_code in (400, 404, 415, 422) and self._structured and "response_format" in said:
+            self._structured = False
+            return True
+        too_large = error.status_code == 413 or (
+            error.status_code == 400 and "image" in said and any(word in said for word in ("large", "size", "big"))
+        )
+        sides = [max(picture.shape[:2]) for picture in question.pictures]
+        if too_large and sides and max(sides) // (2 * self._shrink) >= _FEWEST_PIXELS:
+            self._shrink *= 2
+            return True
+        return False
+
+    def _failure(self, error: Any, got: str) -> InputError:
+        said = one_line(getattr(error, "message", "") or str(error))
+        if self._key:
+            said = said.replace(self._key, "***")
+        return InputError(
+            f"--llm_model {self._model}: expected an answer, got {got} ({said[:200]}), from {_address(self._url)}"
+        )
+
+
+def _address(url: str) -> str:
+    """An address without user, password and query: those may be secrets."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}".rstrip("/")
+
+
+def _data_url(picture: np.ndarray, shrink: int) -> str:
+    image = Image.fromarray(picture)
+    if shrink > 1:
+        image = image.resize((max(1, image.width // shrink), max(1, image.height // shrink)))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=90)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

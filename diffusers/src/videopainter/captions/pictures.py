@@ -1,0 +1,56 @@
+"""What a language model is shown: a few frames of a clip, small, with the region outlined."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from videopainter.data.clip import Clip
+
+_LONGEST_SIDE = 768
+_RED = (255, 0, 0)
+_MARGIN = 0.4  # of the region's size, around a crop
+
+
+def shown_frames(clip: Clip, count: int = 4, *, outlined: bool = True) -> list[np.ndarray]:
+    """`count` frames or fewer, uint8 RGB, evenly from those in which the region is seen; the first of them first."""
+    return [_small(_outlined(frame, mask) if outlined else frame) for frame, mask in _frames(clip, count)]
+
+
+def shown_regions(clip: Clip, count: int = 4) -> list[np.ndarray]:
+    """The same frames, cut around the region, which is outlined."""
+    return [_small(_cropped(_outlined(frame, mask), mask)) for frame, mask in _frames(clip, count)]
+
+
+def _frames(clip: Clip, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Frames and masks, evenly from the first on; only those with a hole where any of those looked at has one."""
+    looked_at = np.unique(np.linspace(0, len(clip) - 1, 4 * count).astype(int))
+    masks = {int(index): clip.masks.read(int(index), int(index) + 1)[0] for index in looked_at}
+    seen = [index for index, mask in masks.items() if mask.any()] or list(masks)
+    chosen = [seen[i] for i in np.unique(np.linspace(0, len(seen) - 1, count).astype(int))]
+    return [(clip.frames.read(index, index + 1)[0], masks[index]) for index in chosen]
+
+
+def _outlined(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    width = max(1, round(max(frame.shape[:2]) / 240))
+    grown = cv2.dilate(mask.astype(np.uint8), np.ones((2 * width + 1, 2 * width + 1), np.uint8))
+    picture = frame.copy()
+    picture[(grown > 0) & ~mask] = _RED
+    return picture
+
+
+def _cropped(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return picture
+    dy, dx = (round(_MARGIN * (line[-1] - line[0] + 1)) + 8 for line in (rows, columns))
+    top, left = max(0, rows[0] - dy), max(0, columns[0] - dx)
+    return picture[top : rows[-1] + dy + 1, left : columns[-1] + dx + 1]
+
+
+def _small(picture: np.ndarray) -> np.ndarray:
+    scale = _LONGEST_SIDE / max(picture.shape[:2])
+    if scale >= 1:
+        return picture
+    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)

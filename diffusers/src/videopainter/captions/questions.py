@@ -1,0 +1,135 @@
+"""What a language model is asked: the five questions, their words, and what an answer must look like.
+
+A back end sees a question as text and pictures; `facts` say the same to those that read no prose (`template`,
+`replay`). The words of a kind carry a version, which is recorded with every answer.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from videopainter.errors import InputError
+
+QuestionKind = Literal["hole", "video", "rewrite", "region", "instruction"]
+INSTRUCTION_KINDS = ("add", "remove", "swap", "change")
+# Of the wording of all questions: raised when one changes, so that old answers are not taken for its own.
+WORDING_VERSION = 1
+_SYSTEM = (
+    "You write captions for a video editing tool. Write plain English in the present tense. Describe only what can be "
+    "seen. Do not speak of masks, outlines, grey areas, frames or of the tool. Give the caption alone."
+)
+_OUTLINED = "The pictures are frames of one video, in order; the region in question is outlined in red."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One question: its kind, what is known (`facts`), the whole text, pictures (uint8 RGB (H, W, 3)), and how long
+    an answer may be (words)."""
+
+    kind: QuestionKind
+    facts: Mapping[str, str]
+    text: str
+    most_words: int
+    pictures: Sequence[np.ndarray] = ()
+    system: str = field(default=_SYSTEM)
+
+
+def ask_for_hole(pictures: Sequence[np.ndarray], caption: str) -> Question:
+    """What belongs in the outlined hole of the first frame, for the image model that fills it."""
+    known = f'The finished video is described as: "{caption}"\n' if caption else ""
+    return _question(
+        "hole",
+        f"""
+        {_OUTLINED} It will be painted anew.
+        {known}Say what is to be seen in that region in the finished video, and what surrounds it: one or two sentences.
+        """,
+        facts={"caption": caption},
+        pictures=pictures,
+        most_words=80,
+    )
+
+
+def ask_for_video(pictures: Sequence[np.ndarray]) -> Question:
+    """A caption of the whole video."""
+    return _question(
+        "video",
+        """
+        The pictures are frames of one video, in order.
+        Describe the video in three to six sentences: subjects and what they do, background, light, and the camera's
+        motion.
+        """,
+        facts={},
+        pictures=pictures,
+        most_words=220,
+    )
+
+
+def ask_for_rewrite(pictures: Sequence[np.ndarray], caption: str, instruction: str) -> Question:
+    """The video's caption as it reads once the instruction is carried out."""
+    return _question(
+        "rewrite",
+        f"""
+        {_OUTLINED}
+        The video is described as: "{caption}"
+        This instruction will be carried out in the outlined region: "{instruction}"
+        Write the description of the edited video. Change what the instruction changes and keep the rest as it is.
+        """,
+        facts={"caption": caption, "instruction": instruction},
+        pictures=pictures,
+        most_words=260,
+    )
+
+
+def ask_for_region(pictures: Sequence[np.ndarray], edited_caption: str, instruction: str) -> Question:
+    """The edited region in under 20 words, for the image model that fills the first frame."""
+    return _question(
+        "region",
+        f"""
+        {_OUTLINED}
+        This instruction will be carried out there: "{instruction}"
+        The edited video is described as: "{edited_caption}"
+        Describe what will be seen inside the outlined region, in fewer than 20 words.
+        """,
+        facts={"caption": edited_caption, "instruction": instruction},
+        pictures=pictures,
+        most_words=19,
+    )
+
+
+def ask_for_instruction(pictures: Sequence[np.ndarray], caption: str, kind: str) -> Question:
+    """An editing instruction of a kind (add, remove, swap, change) for the outlined object.
+
+    Raises:
+        InputError: no such kind.
+    """
+    if kind not in INSTRUCTION_KINDS:
+        raise InputError(f"instruction kind: expected {', '.join(INSTRUCTION_KINDS)}, got {kind}")
+    wanted = {
+        "add": "adds one new thing to or beside what is outlined, which fits the scene",
+        "remove": "removes what is outlined, and names it",
+        "swap": "replaces what is outlined by something else of about its size, and names both",
+        "change": "changes one property of what is outlined (colour, material, clothing, age, weather) and names it",
+    }
+    return _question(
+        "instruction",
+        f"""
+        {_OUTLINED}
+        The video is described as: "{caption}"
+        Invent one instruction for an editor, in the imperative, that {wanted[kind]}. At most 20 words.
+        """,
+        facts={"caption": caption, "kind": kind},
+        pictures=pictures,
+        most_words=24,
+    )
+
+
+def _question(
+    kind: QuestionKind, text: str, *, facts: Mapping[str, str], pictures: Sequence[np.ndarray], most_words: int
+) -> Question:
+    lines = (line.strip() for line in textwrap.dedent(text).strip().splitlines())
+    return Question(kind=kind, facts=facts, text="\n".join(lines), pictures=tuple(pictures), most_words=most_words)

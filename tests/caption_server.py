@@ -1,0 +1,97 @@
+"""A local server that speaks OpenAI's chat protocol and misbehaves as its script says, answer after answer."""
+
+import json
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: "CaptionServer"
+
+    def log_message(self, *_):
+        pass
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.server.lock:
+            self.server.requests.append({"path": self.path, "key": self.headers.get("Authorization"), **body})
+            how = self.server.script.pop(0) if self.server.script else self.server.otherwise
+        if callable(how):
+            how = how(body)
+        if isinstance(how, str):
+            self._send(200, completion(how))
+        else:
+            getattr(self, f"_{how[0]}")(*how[1:])
+
+    def _send(self, status, content, headers=()):
+        text = (content if isinstance(content, str) else json.dumps(content)).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        for name, value in headers:
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(text)
+
+    def _status(self, status, message, *headers):
+        self._send(status, {"error": {"message": message, "type": "server", "param": None, "code": None}}, headers)
+
+    def _raw(self, text):
+        self._send(200, text)
+
+    def _refuses(self, text):
+        answer = completion("")
+        answer["choices"][0]["message"] |= {"content": None, "refusal": text}
+        self._send(200, answer)
+
+    def _slow(self, seconds, text):
+        time.sleep(seconds)
+        self._send(200, completion(text))
+
+    def _cut(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+        self.wfile.write(b'{"choices": [')
+        self.wfile.flush()
+        self.close_connection = True
+
+
+def completion(text):
+    message = {"role": "assistant", "content": text}
+    return {
+        "id": "1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "some",
+        "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
+    }
+
+
+class CaptionServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.lock = threading.Lock()
+        self.requests, self.script, self.otherwise = [], [], "A grey wall."
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+
+@contextmanager
+def serving():
+    server = CaptionServer()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
