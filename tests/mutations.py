@@ -195,10 +195,17 @@ MUTATIONS = [
     ),
     Mutation(
         "uneven frames' times not read",
-        "data/video/reader.py",
+        "data/video/timeline.py",
         "return times if np",
         "return None if np",
         f"{AWKWARD}::test_uneven_frames_keep_their_times",
+    ),
+    Mutation(
+        "decord believed",
+        "data/training/decord_frames.py",
+        "if errors[number] > min(",
+        "if errors[number] > 1e9 + min(",
+        "tests/test_decord_frames.py::test_what_it_reads_wrong_is_read_by_pyav",
     ),
     Mutation(
         "7.1 as stereo",

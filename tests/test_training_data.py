@@ -154,8 +154,8 @@ def test_less_is_decoded_than_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """Of one long group of pictures, only pictures that are asked for or that others need."""
     frames = VideoFrames(encode(tmp_path / "v.mp4", numbered(40), g="100", bf="3"), threads=1, check_end=False)
     seen = []
-    number_of_frame = frames._number_of
-    monkeypatch.setattr(frames, "_number_of", lambda frame: seen.append(number_of_frame(frame)) or seen[-1])
+    number_of_frame = frames._timeline.number_of
+    monkeypatch.setattr(frames._timeline, "number_of", lambda *at: seen.append(number_of_frame(*at)) or seen[-1])
     assert len(list(frames.pick([7, 22, 30]))) == 3
     assert {7, 22, 30} <= set(seen) and max(seen) == 30
     assert len(seen) < 20

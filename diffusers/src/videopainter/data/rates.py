@@ -11,6 +11,7 @@ from videopainter.data.clip import Clip, duration_of, times_of
 from videopainter.errors import InputError
 from videopainter.flags import MAX_FPS, shown
 
+DEFAULT_FPS = 24  # of what has no rate of its own: that of DAVIS
 # Rates of the NTSC family, which people and files round to three digits.
 _NTSC = tuple(Fraction(n * 1000, 1001) for n in (24, 30, 48, 60, 120))
 

@@ -98,7 +98,8 @@ class DecordFrames(VideoFrames):
     def _samples(self) -> list[int]:
         """Numbers of the frames that are compared, rising: beside key frames, at both ends, between them."""
         last = len(self) - 1
-        keys = self._keys[np.linspace(0, len(self._keys) - 1, _KEYS).astype(int)] if len(self._keys) else []
+        keys = self._timeline.keys
+        keys = keys[np.linspace(0, len(keys) - 1, _KEYS).astype(int)] if len(keys) else []
         beside = (int(key) + step for key in keys for step in (-2, -1, 0, 1))
         spread = np.linspace(0, last, _OTHERS).astype(int).tolist()
         return sorted({number for number in (*beside, *spread) if 0 <= number <= last})

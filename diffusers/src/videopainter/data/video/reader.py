@@ -23,18 +23,18 @@ from av.error import FFmpegError
 
 from videopainter.data.clip import FrameSource, Sound, VideoTags, check_range, duration_of
 from videopainter.data.images import IMAGE_SUFFIXES, image_size, list_images, read_image, write_image
-from videopainter.data.rates import parse_fps
+from videopainter.data.rates import DEFAULT_FPS, parse_fps
 from videopainter.data.video.color import check_color, color_note, matrix_tag, other_tags
 from videopainter.data.video.containers import check_whole
 from videopainter.data.video.conversion import RgbConverter
 from videopainter.data.video.display import Orientation
+from videopainter.data.video.timeline import Timeline
 from videopainter.data.video.writer import VideoWriter
 from videopainter.errors import InputError
 from videopainter.flags import check_size
 
 __all__ = ["FolderFrames", "VideoFrames", "VideoWriter", "open_video", "read_image", "sound_of", "write_image"]
 
-DEFAULT_FPS = 24
 # libav turns any text into a video of a terminal.
 _NOT_VIDEO = {"tty"}
 # Reading on through this many frames is cheaper than a seek.
@@ -89,7 +89,7 @@ class VideoFrames:
             self._index()
             self._learn(self._first_shown())
             if check_end:
-                self._fetch(self._length - 1)
+                self._fetch(len(self) - 1)
         except FFmpegError as error:
             raise InputError(f"not a video that can be read: {self.path} ({error.strerror})") from None
 
@@ -98,27 +98,14 @@ class VideoFrames:
     def _index(self) -> None:
         """Frame times and key frames from the packets: exact, and as fast as reading the file."""
         container, stream = self._open()
-        times: list[int | None] = []
-        keys: list[int | None] = []
-        for packet in container.demux(stream):
-            if packet.size == 0 or packet.is_discard:
-                continue
-            times.append(packet.pts)
-            if packet.is_keyframe:
-                keys.append(packet.pts)
-        # Without times of their own (AVI), frames can only be counted from the start.
-        self._times = None if None in times or len(set(times)) < len(times) else np.array(times, np.int64)
-        self._keys = np.zeros(0, np.int64)
-        if self._times is not None:
-            self._times.sort()
-            self._keys = np.searchsorted(self._times, np.sort(np.array(keys, np.int64)))
-        self._length = len(times) if self._times is not None else self._count()
-        if not self._length:
+        self._timeline = Timeline(container.demux(stream), stream.time_base)
+        if self._timeline.times is None:
+            self._timeline.length = self._count()
+        if not self._timeline.length:
             raise InputError(f"video has no frames: {self.path}")
         self.has_sound = bool(container.streams.audio)
         self._aspect = stream.sample_aspect_ratio
         self._rate = stream.average_rate or stream.guessed_rate
-        self._time_base = stream.time_base or Fraction(1, 1000)
 
     def _count(self) -> int:
         self._restart()
@@ -139,8 +126,8 @@ class VideoFrames:
             primaries=primaries,
             transfer=transfer,
         )
-        self.fps = self._exact_rate()
-        self.times = self._uneven_times()
+        self.fps = parse_fps(self._timeline.rate(self._rate), where=self.path)
+        self.times = self._timeline.uneven(self.fps)
         note = color_note(frame)
         self.notes = [note] if note else []
 
@@ -150,49 +137,24 @@ class VideoFrames:
         frame = next(self._decoder, None) if self._decoder is not None else None
         if frame is None:
             raise InputError(f"video has no frame that can be decoded: {self.path}")
-        if self._times is not None and frame.pts is not None:
-            skipped = int(np.searchsorted(self._times, frame.pts))
-            self._times = self._times[skipped:]
-            self._keys = self._keys[self._keys >= skipped] - skipped
-            self._length = len(self._times)
+        self._timeline.begin_at(frame.pts)
         self._next = 1
         return frame
-
-    def _exact_rate(self) -> Fraction:
-        """The container's mean rate, or the one its times show where it says otherwise."""
-        rate = Fraction(self._rate) if self._rate else None
-        if self._times is not None and self._length > 1:
-            span = int(self._times[-1] - self._times[0]) * self._time_base
-            measured = (self._length - 1) / span
-            if rate is None or abs(rate / measured - 1) > Fraction(2, 100):
-                rate = measured
-        if not rate:
-            rate = Fraction(DEFAULT_FPS)  # one frame without a rate: any will do
-        return parse_fps(rate.limit_denominator(1001) or rate, f"frame rate of {self.path}")
-
-    def _uneven_times(self) -> np.ndarray | None:
-        """When frames are shown, where that is ever half a frame or more from an even rate."""
-        if self._times is None:
-            return None
-        times = (self._times - self._times[0]) * float(self._time_base)
-        even = np.arange(self._length) / float(self.fps)
-        return times if np.abs(times - even).max() >= 0.5 / self.fps else None
 
     def sound(self) -> Sound | None:
         """The sound beside these frames; None where the file has none."""
         if not self.has_sound:
             return None
-        start = int(self._times[0]) * self._time_base if self._times is not None else Fraction(0)
-        return Sound(file=self.path, start=start, duration=duration_of(self))
+        return Sound(file=self.path, start=self._timeline.start, duration=duration_of(self))
 
     def __len__(self) -> int:
-        return self._length
+        return self._timeline.length
 
     # -- decoding
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Frames `start` to `stop` (exclusive), uint8 RGB (T, H, W, 3)."""
-        check_range(start, stop, self._length)
+        check_range(start, stop, len(self))
         out = np.empty((stop - start, self.height, self.width, 3), np.uint8)
         with self._lock:
             for number in range(start, stop):
@@ -207,8 +169,8 @@ class VideoFrames:
 
         `size` (height, width) resizes them on the way where the stored format allows it; see `RgbConverter.resize`.
         """
-        if any(not 0 <= number < self._length for number in numbers) or any(np.diff(numbers) <= 0):
-            raise IndexError(f"frames {list(numbers)} of {self._length}, rising")
+        if any(not 0 <= number < len(self) for number in numbers) or any(np.diff(numbers) <= 0):
+            raise IndexError(f"frames {list(numbers)} of {len(self)}, rising")
         with self._lock:
             todo = deque(numbers)
             for frame in self._sparse(list(numbers)):
@@ -220,8 +182,8 @@ class VideoFrames:
     def _sparse(self, numbers: list[int]) -> Iterator[av.VideoFrame | None]:
         """The frames `numbers`, None for those that only `_fetch` finds."""
         given = 0
-        if self._times is not None:
-            entries = np.searchsorted(self._keys, numbers, side="right") - 1
+        if self._timeline.times is not None:
+            entries = np.searchsorted(self._timeline.keys, numbers, side="right") - 1
             for entry in np.unique(entries):
                 group = [number for number, at in zip(numbers, entries) if at == entry]
                 for frame in self._group(max(0, int(entry)), group):
@@ -233,8 +195,9 @@ class VideoFrames:
 
     def _group(self, entry: int, numbers: list[int]) -> Iterator[av.VideoFrame]:
         """Frames `numbers`, all behind key frame `entry`, as far as they come in order."""
-        assert self._times is not None
-        wanted = {int(self._times[number]) for number in numbers}
+        times, keys = self._timeline.times, self._timeline.keys
+        assert times is not None
+        wanted = {int(times[number]) for number in numbers}
         todo = deque(numbers)
         self._decoder = None
         try:
@@ -246,12 +209,12 @@ class VideoFrames:
             container, stream = self._container, self._stream
             assert container is not None and stream is not None
             if rewind:
-                container.seek(int(self._times[self._keys[entry]]) if len(self._keys) else 0, stream=stream)
+                container.seek(int(times[keys[entry]]) if len(keys) else 0, stream=stream)
             for packet in container.demux(stream):
                 needed = packet.pts is None or packet.pts in wanted
                 stream.codec_context.skip_frame = "DEFAULT" if needed else "NONREF"
                 for frame in packet.decode():
-                    number = self._number_of(frame)
+                    number = self._timeline.number_of(frame.pts, self._next)
                     if number > todo[0]:
                         return
                     if number == todo[0]:
@@ -305,7 +268,7 @@ class VideoFrames:
         try:
             if self._reads_on(number) and (frame := self._advance(number)) is not None:
                 return frame
-            for entry in self._entries(number):
+            for entry in self._timeline.entries(number):
                 self._seek(entry)
                 if (frame := self._advance(number)) is not None:
                     return frame
@@ -314,33 +277,27 @@ class VideoFrames:
         else:
             reason = ""
         self._decoder = None
-        raise InputError(f"frame {number} of {self._length} cannot be decoded{reason} in {self.path}")
+        raise InputError(f"frame {number} of {len(self)} cannot be decoded{reason} in {self.path}")
 
     def _reads_on(self, number: int) -> bool:
         """Whether the frame is best reached from where the decoder stands."""
         if self._decoder is None or number < self._next:
             return False
-        return number - self._next <= _READ_ON or self._entries(number)[0] <= self._next
-
-    def _entries(self, number: int) -> list[int]:
-        """Frames to start decoding from, nearest first: some key frames do not lead to every frame after them."""
-        if self._times is None:
-            return [0]
-        before = [int(k) for k in self._keys[self._keys <= number][-2:]]
-        return [*dict.fromkeys([*reversed(before), 0])]
+        return number - self._next <= _READ_ON or self._timeline.entries(number)[0] <= self._next
 
     def _seek(self, entry: int) -> None:
-        if entry == 0 or self._times is None or self._container is None:
+        times = self._timeline.times
+        if entry == 0 or times is None or self._container is None:
             self._restart()
         container, stream = self._container, self._stream
-        if entry and self._times is not None and container is not None and stream is not None:
-            container.seek(int(self._times[entry]), stream=stream)
+        if entry and times is not None and container is not None and stream is not None:
+            container.seek(int(times[entry]), stream=stream)
             self._decoder = container.decode(stream)
 
     def _advance(self, number: int) -> av.VideoFrame | None:
         """Decodes up to frame `number`; None where the stream goes past it or ends."""
         for frame in self._decoder or ():
-            at = self._number_of(frame)
+            at = self._timeline.number_of(frame.pts, self._next)
             self._next = at + 1
             if at == number:
                 return frame
@@ -348,11 +305,6 @@ class VideoFrames:
                 break
         self._decoder = None
         return None
-
-    def _number_of(self, frame: av.VideoFrame) -> int:
-        if self._times is None or frame.pts is None:
-            return self._next
-        return int(np.searchsorted(self._times, frame.pts))
 
     def _pixels(self, frame: av.VideoFrame, number: int, size: tuple[int, int] | None = None) -> np.ndarray:
         if (frame.height, frame.width) != self.stored_size:
