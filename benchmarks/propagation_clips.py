@@ -186,7 +186,7 @@ def _removal(seed: int, size: Size, removed: int | None = None) -> KnownClip:
 
 def _exposure(size: Size) -> KnownClip:
     """The light changes by a third, over a second, and back."""
-    clip = _removal(90_611, size)
+    clip = _removal(90_408, size)
     factors = 1 + 0.3 * np.sin(np.arange(size.frames) / 5)
     frames, truth = (
         np.clip(np.rint(x * factors[:, None, None, None]), 0, 255).astype(np.uint8) for x in (clip.frames, clip.truth)

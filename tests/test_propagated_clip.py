@@ -1,6 +1,7 @@
 """Clips with copied pixels: what is kept, resumed, painted, and told; the doors to it."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -156,6 +157,41 @@ def test_a_comparison_asked_for_later_has_all_panels(files):
     assert remove(files, "--save_comparison", "--contact_sheet") == 0
     assert [file.read_bytes() for file in made] == wanted
     assert sorted(file.name for file in files.iterdir()) == sorted([*before, made[0].name, made[1].name])
+
+
+def peak_bytes(folder, length: int) -> int:
+    """Of copying in a clip whose frames are drawn when they are read."""
+
+    class Drawn(ArrayFrames):
+        def __len__(self) -> int:
+            return length
+
+        def read(self, start: int, stop: int) -> np.ndarray:
+            return np.stack([np.roll(self.frames[0], -3 * t, axis=1) for t in range(start, stop)])
+
+    class Still(ArrayMasks):
+        def __len__(self) -> int:
+            return length
+
+        def read(self, start: int, stop: int) -> np.ndarray:
+            return self.masks * (np.arange(start, stop) % 8 == 0)[:, None, None]
+
+    hole = np.zeros((1, 48, 72), bool)
+    hole[0, 20:26, 30:36] = True
+    given = Clip(name="drawn", frames=Drawn(panning(1.0, 1)[:, :48, :72]), masks=Still(hole))
+    tracemalloc.start()
+    try:
+        propagated(given, folder, PropagationSettings(reach=4, most_sources=2, surroundings=8, flow="ultrafast"))
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_the_length(tmp_path):
+    short, long = (peak_bytes(tmp_path / str(length), length) for length in (50, 110))
+    frame = 48 * 72 * 4
+    assert short > 40 * frame  # the reach and what tells of motion, to both sides
+    assert long < 1.1 * short
 
 
 def test_a_killed_removal_goes_on_to_the_same_file(files, monkeypatch):
