@@ -89,7 +89,7 @@ MUTATIONS = [
     ),
     Mutation(
         "configs are not compared with weights",
-        "models/config_checks.py",
+        "models/config_values.py",
         "    if stored and got is not None and got != stored:",
         "    if False:",
         "bad_input/test_infer.py::test_configs",
@@ -205,7 +205,7 @@ MUTATIONS = [
         "data/training/decord_frames.py",
         "if errors[number] > min(",
         "if errors[number] > 1e9 + min(",
-        "tests/test_decord_frames.py::test_what_it_reads_wrong_is_read_by_pyav",
+        "test_decord_frames.py::test_what_it_reads_wrong_is_read_by_pyav",
     ),
     Mutation(
         "7.1 as stereo",

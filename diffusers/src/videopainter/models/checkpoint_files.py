@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+FORMS = ("exact", "compact")  # of ID resampling, as an adapter's file names them
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"
 
 

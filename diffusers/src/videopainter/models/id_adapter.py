@@ -13,9 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from videopainter.files import replacing
-from videopainter.models.checkpoint_files import ADAPTER_FILE, adapter_file
+from videopainter.models.checkpoint_files import ADAPTER_FILE, FORMS, adapter_file
 from videopainter.models.finite import check_weights
-from videopainter.models.id_resample import FORMS
 
 TARGET_MODULES = ("to_q", "to_k", "to_v", "to_out.0")
 ADAPTER_NAME = "id_resample"

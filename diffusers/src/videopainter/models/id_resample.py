@@ -4,8 +4,7 @@ Every backbone block attends to a second set of keys and values, made from the t
 ones, or those of the previous clip of a long video. Two forms:
 
 - ``exact``, the public release's: the second set has the full length, with zero keys and values outside the hole, and
-the
-  zero keys take part in the softmax. It doubles the cost of attention.
+  the zero keys take part in the softmax. It doubles the cost of attention.
 - ``compact``: the second set holds the hole's tokens alone. It costs what the hole is large.
 
 An adapter must run in the form that it was trained with; the form is stored with it.
@@ -20,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from diffusers.models.embeddings import apply_rotary_emb
 
-FORMS = ("exact", "compact")
+from videopainter.models.checkpoint_files import FORMS
 
 
 def token_mask(latent_mask: torch.Tensor, patch_size: int, patch_size_t: int | None = None) -> torch.Tensor:

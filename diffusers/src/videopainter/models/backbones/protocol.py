@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from videopainter.models.backbones.grid import LatentGrid
+    from videopainter.models.config_values import FamilyConfigs
     from videopainter.models.id_resample import IDResample
 
 
@@ -22,6 +23,7 @@ class Facts(Protocol):
     family: str
     grid: LatentGrid
     parts: Sequence[str]  # subfolders of a checkpoint
+    configs: FamilyConfigs  # what its configs may say
     schedulers: Mapping[str, str]  # name of the flag -> class of diffusers
     branch_class: str
     blocks: str  # attribute that holds the backbone's blocks, and what their weights' names begin with

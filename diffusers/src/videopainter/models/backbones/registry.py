@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from videopainter.models.backbones.cogvideox.facts import CogVideoXFacts
 from videopainter.models.backbones.protocol import Backbone, Codec, Facts
+from videopainter.models.config_values import FamilyConfigs
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +21,11 @@ _FACTS: dict[str, type[CogVideoXFacts]] = {
 def is_backbone(config: Mapping[str, Any]) -> bool:
     """Whether a transformer's `config.json` is of a known family."""
     return config.get("_class_name") in _FACTS
+
+
+def configs_of(config: Mapping[str, Any]) -> FamilyConfigs | None:
+    """What this `config.json` and those of the other parts may say; None for a class of no known family."""
+    return _FACTS[config["_class_name"]].configs if is_backbone(config) else None
 
 
 def facts_of(config: Mapping[str, Any]) -> Facts:

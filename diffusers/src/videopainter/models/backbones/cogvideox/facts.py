@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from videopainter.models.backbones.cogvideox.configs import BLOCKS, BRANCH_CLASS, CONFIGS, SCHEDULERS, latent_channels
 from videopainter.models.backbones.grid import LatentGrid
 
 # Height and width that CogVideoX 1.5 was trained on and its model card recommends.
@@ -21,8 +22,9 @@ class CogVideoXFacts:
     family = "CogVideoX"
     # Subfolders of a checkpoint.
     parts: Sequence[str] = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
-    schedulers: Mapping[str, str] = {"dpm": "CogVideoXDPMScheduler", "ddim": "CogVideoXDDIMScheduler"}
-    branch_class = "CogvideoXBranchModel"
+    configs = CONFIGS
+    schedulers: Mapping[str, str] = SCHEDULERS
+    branch_class = BRANCH_CLASS
     # Of branch and backbone: what must be alike for features to fit.
     shared_config: Sequence[str] = (
         "num_attention_heads",
@@ -32,7 +34,7 @@ class CogVideoXFacts:
         "patch_size_t",
         "text_embed_dim",
     )
-    blocks = "transformer_blocks"
+    blocks = BLOCKS
     num_train_timesteps = 1000
     # Height and width of the VAE's tiles, upstream's for 480×720.
     tile: tuple[int, int] = (240, 360)
@@ -44,7 +46,7 @@ class CogVideoXFacts:
             spatial=8,
             patch=config.get("patch_size", 2),
             patch_t=config.get("patch_size_t") or 1,
-            channels=config.get("out_channels") or 16,
+            channels=latent_channels(config),
         )
 
     @property
