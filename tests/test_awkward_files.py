@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from videopainter.data.video.conversion import RgbConverter, YuvConverter
 from videopainter.data.video.reader import VideoFrames, VideoWriter, open_video, sound_of
 from videopainter.data.video.sound import plan_sound
 from videopainter.errors import InputError
+from videopainter.files import user_cache
 from videopainter.runs.samples import source_notes
 
 CLIPS = Path(os.environ.get("VIDEOPAINTER_CLIPS", Path(__file__).parents[2] / "shared" / "clips"))
@@ -146,8 +147,10 @@ def test_other_primaries_and_transfers_keep_their_tags(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def wide(awkward: Callable[[str], Path]) -> dict[str, VideoFrames]:
-    return {name: opened(awkward(name)) for name in ("hdr10.mkv", "hlg.mkv", "bt2020.mkv")}
+def wide(awkward: Callable[[str], Path], tmp_path_factory) -> Iterator[dict[str, VideoFrames]]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))  # not what other code has left
+        yield {name: opened(awkward(name)) for name in ("hdr10.mkv", "hlg.mkv", "bt2020.mkv")}
 
 
 def test_hdr_is_mapped_to_sdr_and_said(wide: dict[str, VideoFrames], tmp_path: Path) -> None:
@@ -200,6 +203,23 @@ def test_a_kind_of_hdr_is_worked_out_once_whatever_the_size(
     small = opened(wide_file(tmp_path / "small.mkv", transfer=18, height=32, width=48)).read(0, 1)[0]
     assert small.shape == (32, 48, 3)
     assert np.abs(small[::16, 2::4].astype(int) - expected[8::32, 4::8]).max() <= 1
+
+
+def test_another_process_finds_the_table_and_a_damaged_one_is_made_anew(
+    wide: dict[str, VideoFrames], awkward: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = wide["bt2020.mkv"].read(0, 1)
+    black = np.zeros((tone_table._NODES**3, 3), np.uint16)
+    monkeypatch.setattr(tone_table, "_mapped", lambda picture: black)  # instead of seconds
+    files = list((user_cache() / "colours").glob("*.npy"))
+    assert len(files) == len(tone_table._TABLES)
+    monkeypatch.setattr(tone_table, "_TABLES", {})
+    np.testing.assert_array_equal(opened(awkward("bt2020.mkv")).read(0, 1), expected)
+    for file in files:
+        file.write_bytes(file.read_bytes()[:-1])
+    monkeypatch.setattr(tone_table, "_TABLES", {})
+    assert not opened(awkward("bt2020.mkv")).read(0, 1).any()
+    assert sum(file.stat().st_size == black.nbytes + 128 for file in files) == 1
 
 
 def test_colours_that_cannot_be_read_are_refused_with_the_command_that_converts(awkward: Callable[[str], Path]) -> None:

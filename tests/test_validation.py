@@ -7,6 +7,7 @@ import random
 import socket
 import weakref
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,7 +27,7 @@ from videopainter.data.training.sample_order import SampleKey
 from videopainter.data.training.training_set import TrainingSet, TrainingSetOptions
 from videopainter.data.video.reader import open_video
 from videopainter.data.video.writer import VideoWriter
-from videopainter.errors import InputError
+from videopainter.errors import InputError, TrainingFailed
 from videopainter.models.backbones.registry import backbone_of
 from videopainter.models.id_adapter import ADAPTER_NAME, IDAdapter
 from videopainter.training.cache.reader import LatentCache
@@ -516,8 +517,8 @@ def test_ctrl_c_is_not_held_back(setup):
 # ---- several processes
 
 
-def run_process(rank, port, csv, folder, queue):
-    """One of two processes; on the second everything that decodes fails at step 20, its loss at step 30."""
+def one_of_two(rank, port):
+    """The accelerator of one of two processes."""
     import os
 
     torch.set_num_threads(1)
@@ -525,7 +526,12 @@ def run_process(rank, port, csv, folder, queue):
     os.environ.update({name: str(value) for name, value in world.items()})
     for state in (AcceleratorState, PartialState, GradientState):
         state._reset_state(*([True] if state is AcceleratorState else []))
-    accelerator = Accelerator(cpu=True, kwargs_handlers=[InitProcessGroupKwargs(backend="gloo")])
+    return Accelerator(cpu=True, kwargs_handlers=[InitProcessGroupKwargs(backend="gloo")])
+
+
+def run_process(rank, port, csv, folder, queue):
+    """One of two processes; on the second everything that decodes fails at step 20, its loss at step 30."""
+    accelerator = one_of_two(rank, port)
     setup = make_setup(csv, folder, accelerator=accelerator, num_validation_videos=2)
     model, results = accelerator.prepare(setup.model), []
     for step in (10, 20, 30):
@@ -542,20 +548,30 @@ def run_process(rank, port, csv, folder, queue):
     torch.distributed.destroy_process_group()
 
 
-def test_two_processes_share_the_work_and_survive_each_other(csv, tmp_path, setup):
-    alone = setup.validation.run(10, setup.model)  # one video here, two there
+def two_processes(function, csv, folder):
+    """What two processes put into the queue that is their last argument, in their order."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     queue = multiprocessing.get_context("forkserver").Queue()
-    folder = tmp_path / "two"
-    processes = [clean_process(run_process, rank, port, csv, folder, queue) for rank in range(2)]
+    processes = [clean_process(function, rank, port, csv, folder, queue) for rank in range(2)]
     for process in processes:
         process.start()
-    found = sorted(queue.get(timeout=300) for _ in processes)
-    for process in processes:
-        process.join(timeout=120)
-        assert process.exitcode == 0
+    try:
+        found = sorted(queue.get(timeout=120) for _ in processes)
+        for process in processes:
+            process.join(timeout=60)
+            assert process.exitcode == 0
+    finally:
+        for process in processes:
+            process.kill()
+    return found
+
+
+def test_two_processes_share_the_work_and_survive_each_other(csv, tmp_path, setup):
+    alone = setup.validation.run(10, setup.model)  # one video here, two there
+    folder = tmp_path / "two"
+    found = two_processes(run_process, csv, folder)
     expected = {name: alone[name] for name in LOSSES}
     for rank, count, results, shown, told in found:
         assert count == 2
@@ -568,3 +584,46 @@ def test_two_processes_share_the_work_and_survive_each_other(csv, tmp_path, setu
         path.name: sorted(file.name for file in path.iterdir()) for path in (folder / "validation").glob("step-*")
     }
     assert videos == {"step-10": ["0-row0.mp4", "1-row1.mp4"], "step-20": ["0-row0.mp4"], "step-30": ["0-row0.mp4"]}
+
+
+def run_sharded(rank, port, csv, folder, queue):
+    """Weights are cut up. On the second process reading fails at step 10, a pass of the loss at step 30."""
+    from accelerate.utils import DistributedType
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    from videopainter.training.validation import in_step
+
+    in_step.TELLING_PATIENCE = timedelta(seconds=10)
+    accelerator = one_of_two(rank, port)
+    for state in (AcceleratorState, PartialState):  # accelerate refuses it on a CPU
+        state._shared_state["distributed_type"] = DistributedType.FSDP
+    setup = make_setup(csv, folder, accelerator=accelerator)
+    mesh = init_device_mesh("cpu", (2,))
+    for block in [*setup.model.transformer.transformer_blocks, *setup.model.branch.transformer_blocks]:
+        fully_shard(block, mesh=mesh)
+    model, results, read = fully_shard(setup.model, mesh=mesh), [], setup.clips.sample
+    for step in (10, 20, 30):
+        if rank == 1:
+            setup.clips.sample = failing if step == 10 else read
+        if rank == 1 and step == 30:
+            setup.model.branch.branch_blocks[0].register_forward_hook(failing)
+        try:
+            metrics = setup.validation.run(step, model)
+            results.append({name: value for name, value in metrics.items() if name in LOSSES})
+        except TrainingFailed as error:
+            results.append(str(error))
+    queue.put((rank, results, setup.told))
+
+
+def test_sharded_processes_learn_of_each_others_failures(csv, tmp_path, setup):
+    alone = setup.validation.run(10, setup.model)
+    folder = tmp_path / "two"
+    for rank, (first, second, third), told in two_processes(run_sharded, csv, folder):
+        assert first == {}  # it was left out on both: nobody waited
+        assert second == pytest.approx({name: alone[name] for name in LOSSES}, rel=1e-5)
+        assert "no longer in step" in third and "--resume_from_checkpoint latest" in third and "\n" not in third
+        assert ("no memory left" in third) == (rank == 1)
+        assert any("failed on process 1" in line for line in told) == (rank == 0)
+    assert (folder / "validation/step-20/0-row0.mp4").is_file()
+    assert "no memory left" in (folder / "validation/errors.log").read_text()

@@ -1,4 +1,4 @@
-"""The one error class for what a user can put right, and the one way to tell it in a line."""
+"""The error class for what a user can put right, that for a training that ends, and the way to tell it in a line."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ class InputError(ValueError):
 
     Doors print it on stderr without a traceback and exit with code 2.
     """
+
+
+class TrainingFailed(RuntimeError):
+    """Training cannot go on: the loss is no longer a number, or processes are no longer in step."""
 
 
 def one_line(error: object) -> str:

@@ -36,6 +36,11 @@ class WriteError(InputError):
     """What was to be written cannot be: the disk is full, or the folder no longer there. Doors exit with 1."""
 
 
+def user_cache() -> Path:
+    """Where what is expensive to find out is kept for this user's other processes."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "videopainter"
+
+
 # ---- whole or not at all
 
 

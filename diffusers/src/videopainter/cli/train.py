@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from videopainter.cli.door import parse_options
 from videopainter.cli.running import advise
 from videopainter.data.training.training_set import TrainingSet, TrainingSetOptions
-from videopainter.errors import InputError, complain
+from videopainter.errors import InputError, TrainingFailed, complain
 from videopainter.files import make_folder
 from videopainter.locks import held, sweep
 from videopainter.models.checkpoint_files import read_config
@@ -84,7 +84,7 @@ def train(kind: Kind, argv: Sequence[str] | None = None) -> int:
     # Only now: these import torch, which takes seconds.
     from videopainter.training.engine import check_engine
     from videopainter.training.tasks import AdapterTask, BranchTask
-    from videopainter.training.trainer import Trainer, TrainingFailed
+    from videopainter.training.trainer import Trainer
 
     task = BranchTask() if kind == "branch" else AdapterTask()
     check_engine(options)

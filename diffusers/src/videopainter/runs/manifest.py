@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import platform
 import subprocess
 from collections.abc import Iterable, Iterator
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import videopainter
 from videopainter.errors import InputError
-from videopainter.files import WriteError, read_json, remove_folder, sha256_file, write_json
+from videopainter.files import WriteError, read_json, remove_folder, sha256_file, user_cache, write_json
 from videopainter.locks import held
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".json", ".model", ".txt")
@@ -103,8 +102,7 @@ class Hasher:
     """sha256 of files, remembered by path, size and modification time: weights are hashed once per machine."""
 
     def __init__(self, cache: Path | None = None) -> None:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        self.cache = cache or root / "videopainter" / "sha256.json"
+        self.cache = cache or user_cache() / "sha256.json"
         self.known: dict[str, str] = self._load()
 
     def files(self, paths: Iterable[Path]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from videopainter.data.training.sample_order import SampleOrder
 from videopainter.data.training.training_set import TrainingSet, UnreadableLog
+from videopainter.errors import TrainingFailed
 from videopainter.files import WriteError, remove_folder, write_errors
 from videopainter.models.backbones.registry import backbone_of
 from videopainter.pipelines.loading import load_scheduler
@@ -37,10 +38,6 @@ from videopainter.training.validation.videos import LiveModels
 
 _logger = logging.getLogger("videopainter.training")
 UNREADABLE_FILE = "unreadable_clips.csv"
-
-
-class TrainingFailed(RuntimeError):
-    """Training cannot go on: the loss is no longer a number."""
 
 
 class Trainer:

@@ -59,13 +59,21 @@ class FixedLoss:
                 superfluous ones are thrown away.
         """
         table = self.empty_table()
-        mine = list(range(process_index, len(self.batches), num_processes))
-        most = -(-len(self.batches) // num_processes)
-        for number in mine + [0] * (most - len(mine) if lockstep else 0):
+        for number in self._numbers(num_processes, process_index, lockstep):
             losses = self._of_batch(model, self.batches[number])
             if number % num_processes == process_index:
                 table[number] = losses
         return table
+
+    def encode(self, *, num_processes: int = 1, process_index: int = 0, lockstep: bool = False) -> None:
+        """Read and encode what `table` will need; it then fails only where a pass does."""
+        for number in self._numbers(num_processes, process_index, lockstep):
+            self._clips.batch(self.batches[number])
+
+    def _numbers(self, num_processes: int, process_index: int, lockstep: bool) -> list[int]:
+        mine = list(range(process_index, len(self.batches), num_processes))
+        most = -(-len(self.batches) // num_processes)
+        return mine + [0] * (most - len(mine) if lockstep else 0)
 
     def _of_batch(self, model: Any, keys: Sequence[SampleKey]) -> torch.Tensor:
         """(timesteps, 2) of one batch."""

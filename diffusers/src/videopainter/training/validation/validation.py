@@ -19,10 +19,12 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from videopainter.data.rates import parse_fps
+from videopainter.errors import TrainingFailed
 from videopainter.pipelines.settings import InpaintSettings
 from videopainter.training.tracking.trackers import Trackers
 from videopainter.training.validation.clips import ValidationClips, free_memory
 from videopainter.training.validation.fixed_loss import FixedLoss
+from videopainter.training.validation.in_step import InStep
 from videopainter.training.validation.options import ValidationOptions
 from videopainter.training.validation.videos import LiveModels, comparison_video, encode_mp4, write_videos
 
@@ -40,8 +42,10 @@ class Validation:
     A run measures `FixedLoss` and makes `num_validation_videos` comparison videos, written to
     `output_dir/validation/step-N/` and given to the tracker. Work is shared out over the processes. It leaves the
     training as it was: modes of the modules, gradients, and every random state. What fails is written with its
-    traceback to `output_dir/validation/errors.log`, told in one line, and left out; all processes stay in step. (With
-    weights sharded by FSDP or ZeRO-3 every pass needs all processes; an error on one of them alone cannot be survived.)
+    traceback to `output_dir/validation/errors.log`, told in one line, and left out; all processes stay in step. With
+    weights sharded by FSDP or ZeRO-3 every pass needs all processes: clips are read and encoded before it, and all
+    learn whether that went well. What fails on one process alone in the middle of a pass ends the training, in one line
+    on each (`TrainingFailed`): the others wait for it there.
 
     Args:
         models: The modules that videos are made with.
@@ -81,6 +85,7 @@ class Validation:
             batch_size=options.validation_batch_size,
             seed=options.validation_seed,
         )
+        self._in_step = InStep(accelerator.num_processes) if self._lockstep else None
 
     def due(self, step: int, epoch: int = 0) -> bool:
         """Whether to validate after optimizer step `step` (0: before the first), in epoch `epoch` (from 0)."""
@@ -123,7 +128,9 @@ class Validation:
             self._warn("validation loss is left out: training from a latent cache has no encoders; give "
                        "--val_latent_cache or --validation_load_models")  # fmt: skip
             return {}
-        table = self._guarded("validation loss", step, lambda: self._own_losses(model))
+        if self._in_step is not None and not self._together("validation loss", step, self._encode_own):
+            return {}
+        table = self._together("validation loss", step, lambda: self._own_losses(model))
         failed = torch.tensor([float(table is None)], dtype=torch.float64)
         own = self._fixed_loss.empty_table() if table is None else table
         # Sums with zeros: exact, whatever the number of processes.
@@ -135,14 +142,20 @@ class Validation:
         return self._fixed_loss.metrics(sums[:-1].view_as(own))
 
     def _own_losses(self, model: Any) -> torch.Tensor:
+        # DDP sends buffers to all processes in every pass, of which each makes its own number here.
+        bare = model.module if isinstance(model, DistributedDataParallel) else model
+        return self._fixed_loss.table(bare, **self._share)
+
+    def _encode_own(self) -> bool:
+        self._fixed_loss.encode(**self._share)
+        return True
+
+    @property
+    def _share(self) -> dict[str, Any]:
+        """Which batches are this process's."""
         accelerator = self._accelerator
-        return self._fixed_loss.table(
-            # DDP sends buffers to all processes in every pass, of which each makes its own number here.
-            model.module if isinstance(model, DistributedDataParallel) else model,
-            num_processes=accelerator.num_processes,
-            process_index=accelerator.process_index,
-            lockstep=self._lockstep,
-        )
+        count, index = accelerator.num_processes, accelerator.process_index
+        return {"num_processes": count, "process_index": index, "lockstep": self._lockstep}
 
     @property
     def _lockstep(self) -> bool:
@@ -166,13 +179,21 @@ class Validation:
         for number, key in enumerate(keys):
             mine = number % self._accelerator.num_processes == self._accelerator.process_index
             if mine or self._lockstep:
-                content = self._guarded(f"validation video {number}", step, lambda key=key: self._video(key, model))
+                what = f"validation video {number}"
+                if self._in_step is not None and not self._together(what, step, lambda key=key: self._encode_clip(key)):
+                    continue
+                content = self._together(what, step, lambda key=key: self._video(key, model))
                 if mine and content is not None:
                     videos.append((number, f"{number}-row{key.row}", content))
         # Files, not frames, travel between processes; the main one writes them all, on whatever node it is.
         videos = gather_object(videos)
         if self._accelerator.is_main_process and videos:
             self._guarded("validation videos", step, lambda: self._show(step, sorted(videos)))
+
+    def _encode_clip(self, key: Any) -> bool:
+        """Read a clip and encode its prompt; a video of it then fails only where a pass does."""
+        self._clips.embeds(self._clips.sample(key).caption)
+        return True
 
     def _video(self, key: Any, model: Any) -> bytes:
         made = []
@@ -193,16 +214,32 @@ class Validation:
 
     # ---- what goes wrong
 
-    def _guarded(self, what: str, step: int, work: Callable[[], Result]) -> Result | None:
-        """The result of `work`; None, and a report, where it fails. Ctrl-C goes through."""
-        try:
-            return work()
-        except Exception as error:
-            self._report(what, step, error)
-        free_memory()  # after the traceback has let go of the tensors
-        return None
+    def _together(self, what: str, step: int, work: Callable[[], Result]) -> Result | None:
+        """As `_guarded`; where every pass needs all processes, None where it failed on any of them."""
+        result, failure = self._tried(what, step, work)
+        if self._in_step is None:
+            return result
+        failed = [rank for rank, text in enumerate(self._in_step.failures(failure)) if text]
+        if failed and not failure:
+            self._warn(f"{what} is left out: it failed on process {failed[0]}", everywhere=True)
+        return None if failed else result
 
-    def _report(self, what: str, step: int, error: Exception) -> None:
+    def _guarded(self, what: str, step: int, work: Callable[[], Result]) -> Result | None:
+        """The result of `work`; None, and a report, where it fails. Ctrl-C and `TrainingFailed` go through."""
+        return self._tried(what, step, work)[0]
+
+    def _tried(self, what: str, step: int, work: Callable[[], Result]) -> tuple[Result | None, str]:
+        """The result of `work`, or what failed in a line, which is reported."""
+        try:
+            return work(), ""
+        except TrainingFailed:
+            raise
+        except Exception as error:
+            failure = self._report(what, step, error)
+        free_memory()  # after the traceback has let go of the tensors
+        return None, failure
+
+    def _report(self, what: str, step: int, error: Exception) -> str:
         rank = f" on process {self._accelerator.process_index}" if self._accelerator.num_processes > 1 else ""
         told = f"{what} failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
         head = f"step {step}{rank}: {told}\n"
@@ -213,7 +250,9 @@ class Validation:
                 file.write(head + ("".join(traceback.format_exception(error)) + "\n" if first else ""))
         except OSError as unwritable:  # a full disk must not end the training either
             self._warn(f"cannot write {self._errors}: {unwritable.strerror}", everywhere=True)
-        self._warn(f"{told} (step {step}{rank}; training goes on, see {self._errors})", about=told, everywhere=True)
+        survived = "" if self._in_step is not None else "training goes on, "
+        self._warn(f"{told} (step {step}{rank}; {survived}see {self._errors})", about=told, everywhere=True)
+        return f"{told}{rank}"
 
     @property
     def _errors(self) -> Path:
