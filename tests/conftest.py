@@ -1,6 +1,7 @@
 """Small real models with random weights, shared by the tests."""
 
 import functools
+import gc
 import importlib
 import multiprocessing
 import os
@@ -53,6 +54,12 @@ def shared_by(file: Path) -> str:
     return group[1] if group else file.name if 'scope="module"' in text else ""
 
 
+def pytest_collection_finish():
+    """What libraries made when they were imported, half a million objects, need not be looked at again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 def clean_process(function, *args):
     """`function(*args)` in a process that comes from one that imported everything and started no thread.
 
@@ -66,6 +73,7 @@ def clean_process(function, *args):
 
 
 def call_by_name(module, name, args):
+    gc.freeze()
     getattr(importlib.import_module(module), name)(*args)
 
 

@@ -142,14 +142,16 @@ WORKERS = """
 import sys, time
 from multiprocessing import get_context
 from videopainter.data.workers import begin_worker
-def work(number):
+def work(at_work):
     begin_worker()
+    at_work.put(None)
     time.sleep(60)
 if __name__ == "__main__":
     context = get_context(sys.argv[1])
-    processes = [context.Process(target=work, args=(n,)) for n in range(3)]
+    at_work = context.SimpleQueue()
+    processes = [context.Process(target=work, args=(at_work,)) for _ in range(3)]
     for process in processes: process.start()
-    time.sleep(1)
+    for _ in processes: at_work.get()
     print("ready", flush=True)
     time.sleep(60)
 """
