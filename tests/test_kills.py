@@ -33,7 +33,7 @@ def test_killed_and_gone_on_with(tmp_path):
     assert try_door("make_synthetic", case, tmp_path / "kills", 3, random.Random(1)) == []
 
 
-def code_of(main) -> int:
+def code_of(main) -> int | str | None:
     with pytest.raises(SystemExit) as ended:
         run_door(main)
     return ended.value.code
