@@ -14,7 +14,7 @@ WITH_EXTRAS = $(if $(EXTRAS),[$(subst $(space),$(comma),$(EXTRAS))],)
 # Other extras, another stamp: what is asked for later is installed, too.
 INSTALLED = $(BIN)/.installed$(subst $(space),,$(patsubst %,-%,$(EXTRAS)))
 
-.PHONY: setup dev demo weights test test-sizes test-kills test-docs test-launch check format
+.PHONY: setup dev demo demo-edit weights test test-sizes test-kills test-docs test-launch check format
 
 setup: $(INSTALLED)
 
@@ -41,6 +41,13 @@ demo: setup
 		--guidance_scale 1 --num_inference_steps 4 \
 		--output_path outputs/demo/result.mp4 --save_comparison --contact_sheet --overwrite
 	@echo "Look at outputs/demo/: result.mp4, its comparison and its contact sheet."
+
+# An edit by instruction, its captions from a file instead of a language model: outputs/demo-edit. It shows how editing runs;
+# an object of its own the tiny checkpoint hardly paints (ckpt/tiny/README.md).
+demo-edit: setup
+	$(BIN)/python infer/edit.py --video data/demo/video.mp4 --mask data/demo/mask.mp4 --mask_shape hull --dilate_size 5 \
+		--video_editing_instruction "change the red ball to a blue star" --llm_model replay:data/demo/edit.json \
+		--output_path outputs/demo-edit/result.mp4 --save_comparison --contact_sheet --overwrite
 
 # Published weights into ckpt/: make weights WEIGHTS="edit evaluate"; names: data_utils/download_weights.py --help.
 WEIGHTS ?= inpaint

@@ -63,4 +63,4 @@ if [[ -n "$height" && -n "$width" ]]; then
   arguments+=(--height "$height" --width "$width")
 fi
 
-launch inpaint.py "${arguments[@]}" "$@"
+launch "${door:-inpaint.py}" "${arguments[@]}" "$@"

@@ -51,7 +51,6 @@ USED_ELSEWHERE = {
 }
 # Rooms that are built and tested, but not yet called by the ones above: whoever calls them takes their names out.
 WAITING = {"move_to", "fill_frame", "Quality", "QUALITIES", "speck", "camera_flow"}  # propagation/, vision/flow.py
-WAITING |= {"rewrite", "shown_regions"}  # captions/, for editing/
 
 
 def crowded(package: Path) -> Iterator[str]:

@@ -46,6 +46,16 @@ class TemplateBackend:
         pass
 
 
+def kind_of(instruction: str) -> str | None:
+    """What an instruction asks for: add, remove, or exchange one thing (or property) for another; None if unclear."""
+    instruction = _bare_words(instruction)
+    if _REMOVE.match(instruction):
+        return "remove"
+    if _ADD.match(instruction):
+        return "add"
+    return "exchange" if _SWAP.match(instruction) or _COLOUR.match(instruction) else None
+
+
 def rewritten(caption: str, instruction: str) -> str:
     """The caption with an instruction carried out; the instruction is added where it does not name what is there."""
     caption, instruction = caption.strip(), _bare_words(instruction)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from videopainter.cli.door import parse_options
 from videopainter.runs.first_frames import captioned
 from videopainter.runs.options import INPAINT_COMMON, INPAINT_OPTIONS, InpaintOptions
 from videopainter.runs.outcomes import Outcomes
-from videopainter.runs.plan import openable_jobs, plan_jobs
+from videopainter.runs.plan import Job, openable_jobs, plan_jobs
 from videopainter.runs.processes import Shard
 from videopainter.runs.propagation import copy_only, removal_preset
 from videopainter.runs.weights import checkpoint_defaults
 
+# Of the jobs of a run by their ids: who has the captions written that are missing.
+WithCaptions = Callable[[Sequence[Job], Outcomes, str | None], dict[int, Job]]
 _DESCRIPTION = (
     "Inpaint videos: your own (--video with --mask, --box, --point or --text), or rows of a benchmark CSV "
     "(--inpainting_mask_meta)."
@@ -22,21 +24,10 @@ _DESCRIPTION = (
 
 def read_options(argv: Sequence[str] | None = None) -> InpaintOptions:
     """The flags of `infer/inpaint.py`, from `argv` or the command line."""
-    clip, prompts, model, sampling, output, propagation, objects, segmenter = parse_options(
+    found = parse_options(
         INPAINT_OPTIONS, argv, description=_DESCRIPTION, common=INPAINT_COMMON, defaults=checkpoint_defaults
     )
-    return removal_preset(
-        InpaintOptions(
-            clip=clip,
-            prompts=prompts,
-            model=model,
-            sampling=sampling,
-            output=output,
-            propagation=propagation,
-            objects=objects,
-            segmenter=segmenter,
-        )
-    )
+    return removal_preset(InpaintOptions.of(found))
 
 
 def inpaint(options: InpaintOptions) -> int:
@@ -45,11 +36,16 @@ def inpaint(options: InpaintOptions) -> int:
     Raises:
         InputError, ValueError: nothing could start, or the only job failed.
     """
+    return make_results(lambda: plan_jobs(options), options, captioned)
+
+
+def make_results(plan: Callable[[], list[Job]], options: InpaintOptions, with_captions: WithCaptions) -> int:
+    """Plan, check, have the captions written that are missing, and make every result; returns the exit code."""
     started = time.perf_counter()
-    jobs, shard = plan_jobs(options), Shard.from_env()
+    jobs, shard = plan(), Shard.from_env()
     outcomes = Outcomes(several=len(jobs) > 1)
     checked = openable_jobs(shard.own(jobs), outcomes)
-    checked = list(captioned(checked, outcomes, options.model.device).values())
+    checked = list(with_captions(checked, outcomes, options.model.device).values())
     seconds = {"check": time.perf_counter() - started}
     if checked and options.propagation.propagate == "only":
         copy_only(checked, outcomes, seconds)

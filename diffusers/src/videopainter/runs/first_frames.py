@@ -29,7 +29,7 @@ def captioned(jobs: Sequence[Job], outcomes: Outcomes, device: str | None = None
     Answers are remembered: a run that is started again makes the same results and asks nobody.
     """
     done: dict[int, Job] = {}
-    samples: dict[int, tuple[Sample, tuple[dict, ...]]] = {}  # the seeds (and sweeps) of a sample share its prompt
+    samples: dict[int, tuple[Sample, list[dict]]] = {}  # the seeds (and sweeps) of a sample share its prompt
     captioners: dict[str, Captioner] = {}
     try:
         for job in jobs:
@@ -38,25 +38,25 @@ def captioned(jobs: Sequence[Job], outcomes: Outcomes, device: str | None = None
                 if key not in samples:
                     samples[key] = _with_prompt(job, captioners, device)
                 sample, notes = samples[key]
-                done[id(job)] = replace(job, sample=sample, captions=notes) if notes else job
+                done[id(job)] = replace(job, sample=sample, record={"captions": notes}) if notes else job
     finally:
         for captioner in captioners.values():
             captioner.close()
     return done
 
 
-def _with_prompt(job: Job, captioners: dict[str, Captioner], device: str | None) -> tuple[Sample, tuple[dict, ...]]:
+def _with_prompt(job: Job, captioners: dict[str, Captioner], device: str | None) -> tuple[Sample, list[dict]]:
     prompts, sample = job.options.prompts, job.sample
     clip = sample.open()
     if not needs_image_prompt(prompts, clip):
-        return sample, ()
+        return sample, []
     name = prompts.llm_model or ""
     if name not in captioners:
         captioners[name] = Captioner(make_backend(name, device=device))
     answer = captioners[name].hole(shown_frames(clip), clip.prompt)
     if not job.options.output.quiet:
         complain(f"{sample.label}: image prompt by {answer.model}: {answer.text}")
-    return replace(sample, open=_opening(sample, answer.text)), (answer.note(),)
+    return replace(sample, open=_opening(sample, answer.text)), [answer.note()]
 
 
 def _opening(sample: Sample, image_prompt: str) -> Callable[[], Clip]:

@@ -5,8 +5,9 @@ Names keep the public release's spelling. Reading them needs neither torch nor d
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Literal
 
 from videopainter.flags import MAX_DILATION, MAX_INT, flag, same_flag, switch
 from videopainter.pipelines.settings import InpaintSettings, SamplingSettings
@@ -55,6 +56,11 @@ class ClipOptions:
     )
     resize_to: str | None = flag(
         None, "Bring video and mask to HEIGHTxWIDTH first, whatever their shape; the result has that size, too."
+    )
+    mask_shape: Literal["exact", "hull", "box"] = flag(
+        "exact",
+        "Hole of every frame: the mask's, its convex hull, or its bounding box. The wider ones hide the shape of what "
+        "was there from what is painted instead.",
     )
     dilate_size: int = flag(
         0,
@@ -114,7 +120,9 @@ class ModelOptions:
     )
     inpainting_branch: str | None = flag(None, "Context encoder folder (VideoPainter/checkpoints/branch).")
     id_adapter_resample_learnable_path: str | None = flag(
-        None, "ID-resample adapter: its folder (VideoPainterID/checkpoints) or its safetensors file."
+        None,
+        "ID-resample adapter: its folder (VideoPainterID/checkpoints) or its safetensors file.",
+        aliases=["--id_pool_resample_learnable_path"],
     )
     lora_path: str | None = flag(None, "One more LoRA for the backbone: its folder or safetensors file.")
     lora_rank: int | None = flag(
@@ -235,3 +243,8 @@ class InpaintOptions:
     propagation: PropagationOptions = field(default_factory=PropagationOptions)
     objects: ObjectOptions = field(default_factory=ObjectOptions)
     segmenter: SegmenterOptions = field(default_factory=SegmenterOptions)
+
+    @classmethod
+    def of(cls, groups: Sequence[Any]) -> InpaintOptions:
+        """From what was read for `INPAINT_OPTIONS`, in their order."""
+        return cls(**dict(zip([one.name for one in fields(cls)], groups, strict=True)))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class Job:
     output: Path
     label: str
     whole: Sample | None = None  # the sample before anything was copied into its hole, where something was
-    captions: tuple[dict[str, Any], ...] = ()  # what a language model wrote for it
+    record: Mapping[str, Any] = field(default_factory=dict)  # what its JSON says beside what all say
 
     @property
     def options(self) -> InpaintOptions:
@@ -60,8 +60,8 @@ class Job:
         return build_settings(self.plan.options, self.seed)
 
 
-def plan_jobs(options: InpaintOptions) -> list[Job]:
-    """Check all flags and name every result.
+def plan_jobs(options: InpaintOptions, listing: Callable[[InpaintOptions], list[Sample]] | None = None) -> list[Job]:
+    """Check all flags and name every result. Its samples are those of `samples_of`, or of another such function.
 
     Raises:
         InputError, ValueError: in one line, for the first thing that does not fit. No video has been opened then.
@@ -72,12 +72,16 @@ def plan_jobs(options: InpaintOptions) -> list[Job]:
     step_cache(options)
     _check_prompts(options.prompts)
     prompts_at = parse_prompts_at(options.prompts.prompt_at or [])
+    samples = (listing or samples_of)(options)
+    return _jobs(samples, Plan(options=options, weights=_weights(options), prompts_at=prompts_at))
+
+
+def samples_of(options: InpaintOptions) -> list[Sample]:
+    """The samples that the flags ask for, in order; InputError as `list_samples`."""
     samples = list_samples(
         options.clip, options.prompts, options.sampling, options.propagation, _prompted_masks(options)
     )
-    if options.output.sound == "drop":
-        samples = [silent(sample) for sample in samples]
-    return _jobs(samples, Plan(options=options, weights=_weights(options), prompts_at=prompts_at))
+    return [silent(sample) for sample in samples] if options.output.sound == "drop" else samples
 
 
 def _prompted_masks(options: InpaintOptions) -> PromptedMasks | None:

@@ -106,6 +106,8 @@ def clip_facts(clip: Clip, options: InpaintOptions) -> dict[str, Any]:
         "width": clip.frames.width,
         "sound": clip.sound is not None,
         "dilate_size": options.clip.dilate_size,
+        # Nothing for what all results had once: those keep their fingerprint.
+        **({"mask_shape": options.clip.mask_shape} if options.clip.mask_shape != "exact" else {}),
         "mask_background": options.sampling.mask_background,
         "mask_id": options.clip.mask_id,
         "resize_to": options.clip.resize_to,
@@ -145,7 +147,7 @@ def make_record(
     options = job.options
     return {
         **release_keys(options, clip),
-        **({"captions": list(job.captions)} if job.captions else {}),
+        **job.record,
         "result": job.output.name,
         "frames": len(clip),
         "source": source_notes(clip, job.output),

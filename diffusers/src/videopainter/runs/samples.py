@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from videopainter.data.clip import Clip, FrameSource, MaskSource, PickedFrames, notes_of, times_of
 from videopainter.data.masks.opening import check_not_empty, open_masks
-from videopainter.data.masks.views import DilatedMasks, InvertedMasks, PlacedMasks, UnitedMasks
+from videopainter.data.masks.views import DilatedMasks, InvertedMasks, PlacedMasks, ShapedMasks, UnitedMasks
 from videopainter.data.rates import parse_fps, resample
 from videopainter.data.records import RecordTable, mask_files, open_clip, parse_sample_ids
 from videopainter.data.resized import parse_size, resized
@@ -222,7 +222,8 @@ def _preparation(clips: ClipOptions, sampling: SamplingOptions, *, grown: bool) 
             clip = clip.cut(0, most)
         if to_size is not None:
             clip = resized(clip, *to_size)
-        masks = InvertedMasks(clip.masks) if sampling.mask_background else clip.masks
+        shaped = clip.masks if clips.mask_shape == "exact" else ShapedMasks(clip.masks, clips.mask_shape)
+        masks = InvertedMasks(shaped) if sampling.mask_background else shaped
         check_not_empty(masks, clip.name)
         size = clips.dilate_size or (round(min(masks.height, masks.width) * _REMOVAL_GROWTH) if grown else 0)
         return clip.with_masks(DilatedMasks(masks, size) if size > 1 else masks)

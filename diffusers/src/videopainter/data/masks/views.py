@@ -80,6 +80,33 @@ class PlacedMasks:
         return out
 
 
+class ShapedMasks:
+    """Each frame's hole as its convex "hull", or its bounding "box"; where there is none there is none."""
+
+    def __init__(self, masks: MaskSource, shape: str) -> None:
+        self._masks, self._shape = masks, _box if shape == "box" else _hull
+        self.height, self.width = masks.height, masks.width
+
+    def __len__(self) -> int:
+        return len(self._masks)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        return _map(self._masks, start, stop, self._shape, (self.height, self.width))
+
+
+def _hull(mask: np.ndarray) -> np.ndarray:
+    points = cv2.findNonZero(mask)
+    return mask if points is None else cv2.fillConvexPoly(mask.copy(), cv2.convexHull(points), 1)
+
+
+def _box(mask: np.ndarray) -> np.ndarray:
+    out = np.zeros_like(mask)
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if len(rows):
+        out[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = 1
+    return out
+
+
 class InvertedMasks:
     """Everything else is the hole (`mask_background`)."""
 

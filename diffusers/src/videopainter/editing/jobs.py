@@ -1,0 +1,125 @@
+"""Edits as jobs of a run: every sample with every instruction, and the captions that each of them gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from videopainter.captions.backends import asks_somebody, check_backend, make_backend
+from videopainter.captions.captioner import Captioner
+from videopainter.data.clip import Clip
+from videopainter.editing.captions import Edit, instruction_of, read_edit
+from videopainter.editing.options import EditOptions
+from videopainter.errors import InputError, complain
+from videopainter.runs.options import InpaintOptions
+from videopainter.runs.outcomes import Outcomes
+from videopainter.runs.plan import Job, plan_jobs, samples_of
+from videopainter.runs.propagation import removal_preset
+from videopainter.runs.samples import Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditedSample(Sample):
+    """A sample and what is to be changed in it (None: what its row says). `removal` opens it for an edit that takes
+    something away: with the mask grown over the object's edge."""
+
+    instruction: str | None
+    removal: Callable[[], Clip]
+
+
+def plan_edits(options: EditOptions) -> list[Job]:
+    """Check all flags and name every result, as `runs.plan.plan_jobs` does; no video is opened.
+
+    Raises:
+        InputError, ValueError: in one line, for the first thing that does not fit.
+    """
+    run = options.run
+    _check_instructions(options)
+    return plan_jobs(run, lambda run: _edited_samples(run, options.editing.video_editing_instruction or [None]))
+
+
+def _edited_samples(run: InpaintOptions, wanted: Sequence[str | None]) -> list[Sample]:
+    """Each sample with each instruction; several instructions number the samples' names."""
+    plain = samples_of(run)
+    grown = samples_of(replace(run, propagation=replace(run.propagation, remove=True)))
+    return [
+        EditedSample(
+            row=sample.row,
+            name=sample.name if len(wanted) == 1 else f"{sample.name}_{number}",
+            open=sample.open,
+            removal=removal.open,
+            instruction=instruction,
+        )
+        for sample, removal in zip(plain, grown, strict=True)
+        for number, instruction in enumerate(wanted, 1)
+    ]
+
+
+def _check_instructions(options: EditOptions) -> None:
+    wanted = options.editing.video_editing_instruction
+    if wanted is not None and not all(text.strip() for text in wanted):
+        raise InputError("--video_editing_instruction: expected what to change, got an empty text")
+    if wanted is None and options.run.clip.video is not None:
+        raise InputError("--video needs --video_editing_instruction: what to change in it, in words")
+    if options.run.propagation.propagate == "only":
+        raise InputError("--propagate only paints nothing: expected off, first_frame or all to edit, got only")
+    prompts = options.run.prompts
+    if asks_somebody(prompts.llm_model) and not (prompts.prompt and prompts.image_prompt) and wanted is not None:
+        check_backend(prompts.llm_model or "")
+
+
+def with_captions(jobs: Sequence[Job], outcomes: Outcomes, device: str | None = None) -> dict[int, Job]:
+    """The jobs with captions of what they make, by the id of what they were; without those that failed."""
+    done: dict[int, Job] = {}
+    edits: dict[int, Edit] = {}  # the seeds of a sample share its captions
+    captioners: dict[str, Captioner] = {}
+
+    def asking(name: str) -> Captioner:
+        if name not in captioners:
+            captioners[name] = Captioner(make_backend(name, device=device))
+        return captioners[name]
+
+    try:
+        for job in jobs:
+            with outcomes.attempt(job.label):
+                key = id(job.sample)
+                if key not in edits:
+                    edits[key] = _edit_of(job, asking)
+                done[id(job)] = _edited(job, edits[key])
+    finally:
+        for captioner in captioners.values():
+            captioner.close()
+    return done
+
+
+def _edit_of(job: Job, asking: Callable[[str], Captioner]) -> Edit:
+    prompts, sample = job.options.prompts, job.sample
+    assert isinstance(sample, EditedSample)
+    clip = sample.open()
+    name = prompts.llm_model or ""
+    edit = read_edit(
+        clip,
+        instruction_of(clip, sample.instruction),
+        (lambda: asking(name)) if asks_somebody(name) else None,
+        video=prompts.prompt,
+        region=prompts.image_prompt,
+    )
+    if edit.answers and not job.options.output.quiet:
+        complain(f"{sample.label}: {edit.instruction} -> {edit.region} ({edit.answers[-1].model})")
+    return edit
+
+
+def _edited(job: Job, edit: Edit) -> Job:
+    sample = job.sample
+    assert isinstance(sample, EditedSample)
+    opening = sample.removal if edit.removes else sample.open
+    sample = replace(sample, open=lambda: edit.apply(opening()))
+    plan = replace(job.plan, options=_removing(job.options)) if edit.removes else job.plan
+    return replace(job, plan=plan, sample=sample, record=edit.record())
+
+
+def _removing(options: InpaintOptions) -> InpaintOptions:
+    """What other frames show is copied, unless the user said how; a model paints the rest."""
+    propagation = options.propagation
+    propagate = "all" if propagation.propagate == "off" else propagation.propagate
+    return removal_preset(replace(options, propagation=replace(propagation, remove=True, propagate=propagate)))
