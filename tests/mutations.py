@@ -44,6 +44,35 @@ OBJECTIVE, TRAINER = "training/objective.py", "training/trainer.py"
 GOLDEN, LOSSES = "test_goldens.py", "test_goldens.py test_training_draws.py test_trainer.py"
 
 MUTATIONS = [
+    # Memory
+    Mutation(
+        "step caches take no memory",
+        "pipelines/memory.py",
+        'units += sizes.num_layers if work.step_cache == "pab" else _CACHED[work.step_cache]',
+        "units += 0.0",
+        "test_memory.py::test_what_a_step_cache_keeps",
+    ),
+    Mutation(
+        "the first job decides",
+        "pipelines/memory.py",
+        "return max(peaks), works[peaks.index(max(peaks))]",
+        "return peaks[0], works[0]",
+        "test_workload.py::test_the_largest_peak_decides_not_the_most_pixels",
+    ),
+    Mutation(
+        "a stopped window keeps its caches",
+        "pipelines/denoise.py",
+        "        pipe._current_timestep = None\n        reset_step_caches(cached)",
+        "        pipe._current_timestep = None",
+        "test_step_cache.py::test_a_window_that_is_stopped_leaves_nothing_behind",
+    ),
+    Mutation(
+        "noise levels in half precision",
+        f"{COGVIDEOX}/sampler.py",
+        "self.scheduler.add_noise(latents.float(), noise.float(), ",
+        "self.scheduler.add_noise(latents, noise, ",
+        "test_sampler.py::test_noise_levels_are_exact_in_half_precision",
+    ),
     # Wrong input
     Mutation(
         "numbers that are none pass",

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from videopainter.cli.train import read_options, train_branch, train_id_adapter
 from videopainter.errors import InputError
 from videopainter.models.checkpoint_files import ADAPTER_FILE
-from videopainter.training.engine import frozen_dtype
+from videopainter.training.engine import complete_deepspeed, frozen_dtype
 from videopainter.training.tasks import AdapterTask, BranchTask
 from videopainter.training.tracking.trackers import read_metrics
 
@@ -36,6 +36,31 @@ def fresh_accelerator():
 )
 def test_frozen_weights_follow_the_mixed_precision(flags_given, expected):
     assert frozen_dtype(read_options("branch", ["--meta_file_path=any.csv", *flags_given]).model) == expected
+
+
+@pytest.mark.parametrize(
+    ("offload", "flags_given", "told"),
+    [
+        ("cpu", ["--mixed_precision=bf16", "--gradient_accumulation_steps=2"], True),
+        ("cpu", ["--mixed_precision=bf16"], False),
+        ("none", ["--mixed_precision=bf16", "--gradient_accumulation_steps=2"], False),
+        ("cpu", ["--gradient_accumulation_steps=2"], False),  # all is float32 then
+    ],
+)
+def test_sums_in_half_precision_are_told(offload, flags_given, told, caplog):
+    """Of an offloaded optimizer: DeepSpeed's own buffers, which no setting of it changes."""
+    config = {"zero_optimization": {"stage": 2, "offload_optimizer": {"device": offload}}}
+    options = read_options("branch", ["--meta_file_path=any.csv", "--train_batch_size=3", *flags_given])
+    complete_deepspeed(config, options)
+    assert ["half precision" in line for line in caplog.messages] == [True] * told
+    assert config["train_micro_batch_size_per_gpu"] == 3
+    assert config["communication_data_type"] == config["data_types"]["grad_accum_dtype"] == "fp32"
+
+
+def test_deepspeed_refuses_frozen_weights_in_float32():
+    options = read_options("branch", ["--meta_file_path=any.csv", "--mixed_precision=bf16", "--frozen_dtype=float32"])
+    with pytest.raises(InputError, match="frozen_dtype: DeepSpeed holds all weights"):
+        complete_deepspeed({}, options)
 
 
 @pytest.mark.parametrize(

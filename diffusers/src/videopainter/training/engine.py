@@ -71,21 +71,30 @@ def make_accelerator(options: TrainingOptions) -> Accelerator:
     if options.model.allow_tf32:
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
-    plugin = accelerator.state.deepspeed_plugin
-    if plugin is not None:
-        # Both are usually read off a prepared data loader; ours is already cut up among the processes.
-        plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = options.run.train_batch_size
-        plugin.deepspeed_config["gradient_clipping"] = options.optimizer.max_grad_norm
-        plugin.deepspeed_config.setdefault("communication_data_type", "fp32")  # sums over processes
-        plugin.deepspeed_config.setdefault("data_types", {"grad_accum_dtype": "fp32"})  # and over batches
-        offload = plugin.deepspeed_config.get("zero_optimization", {}).get("offload_optimizer", {}).get("device")
-        if offload not in (None, "none") and options.run.gradient_accumulation_steps > 1:
-            _logger.warning("DeepSpeed adds up gradients in half precision where its optimizer is offloaded")
-        if options.model.frozen_dtype == "float32" and options.model.mixed_precision != "no":
-            raise InputError("frozen_dtype: DeepSpeed holds all weights in mixed_precision's dtype, got float32")
+    if accelerator.state.deepspeed_plugin is not None:
+        complete_deepspeed(accelerator.state.deepspeed_plugin.deepspeed_config, options)
     if accelerator.distributed_type == DistributedType.FSDP:
         accelerator.state.fsdp_plugin.mixed_precision_policy = fsdp_policy(options.model)
     return accelerator
+
+
+def complete_deepspeed(config: dict[str, Any], options: TrainingOptions) -> None:
+    """Add to DeepSpeed's configuration what it is to know of a training; say where it will do otherwise.
+
+    Raises:
+        InputError: for frozen weights in float32.
+    """
+    # Both are usually read off a prepared data loader; ours is already cut up among the processes.
+    config["train_micro_batch_size_per_gpu"] = options.run.train_batch_size
+    config["gradient_clipping"] = options.optimizer.max_grad_norm
+    config.setdefault("communication_data_type", "fp32")  # sums over processes
+    config.setdefault("data_types", {"grad_accum_dtype": "fp32"})  # and over batches
+    offload = config.get("zero_optimization", {}).get("offload_optimizer", {}).get("device")
+    half = options.model.mixed_precision != "no"
+    if half and offload not in (None, "none") and options.run.gradient_accumulation_steps > 1:
+        _logger.warning("DeepSpeed adds up gradients in half precision where its optimizer is offloaded")
+    if options.model.frozen_dtype == "float32" and half:
+        raise InputError("frozen_dtype: DeepSpeed holds all weights in mixed_precision's dtype, got float32")
 
 
 def fsdp_policy(model: TrainedModelOptions) -> MixedPrecisionPolicy:
