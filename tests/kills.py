@@ -72,6 +72,13 @@ def cases(data: Path, work: Path) -> dict[str, Case]:
             ),
             compared=lambda path: path.suffix != ".json",
         ),
+        "segment": Case(
+            command=lambda out: door(
+                "data_utils/segment.py", "--video", video, "--box", "40,20,90,60", "--object", "2: box 10,10,40,50,4",
+                "--output", out / "masks.npz", "--quiet",
+            ),
+            compared=lambda path: path.suffix in (".npz", ".png"),
+        ),
         "make_synthetic": Case(
             command=lambda out: door(
                 "data_utils/make_synthetic.py", "--output_dir", out, "--clips", 12, "--val_clips", 1,

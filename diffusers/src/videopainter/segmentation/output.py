@@ -56,10 +56,10 @@ def _white(ids: np.ndarray) -> np.ndarray:
 def _write_ids(path: Path, ids_of: Callable[[int], np.ndarray], length: int) -> None:
     first = ids_of(0)
     header = {"descr": "|u1", "fortran_order": False, "shape": (length, *first.shape)}
-    with (
-        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
-        archive.open("arr_0.npy", "w", force_zip64=True) as file,
-    ):
+    # Without a time in it: the same masks are the same file.
+    entry = zipfile.ZipInfo("arr_0.npy")
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    with zipfile.ZipFile(path, "w") as archive, archive.open(entry, "w", force_zip64=True) as file:
         np.lib.format.write_array_header_1_0(file, header)
         for k in range(length):
             file.write((first if k == 0 else ids_of(k)).tobytes())

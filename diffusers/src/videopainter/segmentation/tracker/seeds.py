@@ -18,6 +18,8 @@ from videopainter.vision.flow import pixel_grid
 # Radii of the discs that a click may mean, as shares of the picture's width.
 _DISCS = (0.03, 0.05, 0.08, 0.12, 0.18)
 _STRIDE = 4
+# Of a guess's size: how far its outline may be off. Of a box's area: less in it is no object.
+_BAND, _LEAST_OF_BOX = 0.08, 0.02
 CANDIDATES = 3
 
 Rectangle = tuple[int, int, int, int]  # x0, y0, x1, y1; the last two are outside
@@ -32,22 +34,17 @@ class SeedCandidate:
 
 
 def seed_from_box(around: Surroundings, box: Rectangle) -> SeedCandidate:
-    """The object in a box: unlike its rim, moving against the camera, reaching the box's sides."""
+    """The object in a box: unlike its rim, or moving against the camera; its outline where the colours change."""
+    whole = np.zeros((around.picture.height, around.picture.width), bool)
+    whole[box[1] : box[3], box[0] : box[2]] = True
+    least = max(20, _LEAST_OF_BOX * whole.sum())
     first = _stands_out(around, box)
-    best: SeedCandidate | None = None
-    for mask in (first, _cut(around, box, first), _cut(around, box, None)):
-        rows, columns = np.nonzero(mask)
-        if len(rows) < 20:
-            continue
-        reach = np.ptp(columns) / (box[2] - box[0]) * np.ptp(rows) / (box[3] - box[1])
-        score = edge_score(mask, around) + 1.2 * min(float(reach), 0.95) - 2 * max(0.0, _glued(mask, box) - 0.12)
-        if best is None or score > best.score:
-            best = SeedCandidate(mask=mask, score=score)
-    if best is None:
-        mask = np.zeros((around.picture.height, around.picture.width), bool)
-        mask[box[1] : box[3], box[0] : box[2]] = True
-        best = SeedCandidate(mask=mask, score=-99.0)
-    return best
+    if first.sum() >= least:
+        outlined = _outlined(around, whole, first)
+        if outlined.sum() >= least:
+            return SeedCandidate(mask=outlined, score=edge_score(outlined, around))
+    cut = _cut(around, whole)
+    return SeedCandidate(mask=cut if cut.sum() >= least else whole, score=-9.0)
 
 
 def seed_from_clicks(
@@ -161,14 +158,28 @@ def _stands_out(around: Surroundings, box: Rectangle) -> np.ndarray:
     return filled(opened(mask))
 
 
-def _cut(around: Surroundings, box: Rectangle, first: np.ndarray | None) -> np.ndarray:
-    """GrabCut in a box: from a first guess, or from all of it."""
+def _outlined(around: Surroundings, box: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """A first guess bool (H, W) with its outline set by GrabCut: its middle stays, as does all that is far from it.
+
+    Colours alone would give away parts that look like the background: what moves as one stays one.
+    """
+    band = int(np.clip(_BAND * np.sqrt(first.sum()), 2, 12))
+    labels = np.full(first.shape, cv2.GC_BGD, np.uint8)
+    labels[grown(first, band) & box] = cv2.GC_PR_BGD
+    labels[first] = cv2.GC_PR_FGD
+    labels[shrunk(first, band)] = cv2.GC_FGD
+    return _solved(around, box, labels)
+
+
+def _cut(around: Surroundings, box: np.ndarray) -> np.ndarray:
+    """GrabCut from all of a box bool (H, W)."""
+    return _solved(around, box, np.where(box, cv2.GC_PR_FGD, cv2.GC_BGD).astype(np.uint8))
+
+
+def _solved(around: Surroundings, box: np.ndarray, labels: np.ndarray) -> np.ndarray:
     picture = around.picture
-    x0, y0, x1, y1 = box
-    labels = np.full((picture.height, picture.width), cv2.GC_BGD, np.uint8)
-    inner = (slice(y0, y1), slice(x0, x1))
-    labels[inner] = cv2.GC_PR_FGD if first is None else np.where(first[inner], cv2.GC_PR_FGD, cv2.GC_PR_BGD)
-    window = picture.window(labels != cv2.GC_BGD, max(12, (x1 - x0) // 2, (y1 - y0) // 2))
+    rows, columns = picture.window(box, 0)
+    window = picture.window(box, max(12, (columns.stop - columns.start) // 2, (rows.stop - rows.start) // 2))
     mask = np.zeros(labels.shape, bool)
     mask[window] = grabcut(np.ascontiguousarray(picture.rgb[window]), labels[window], rounds=4)
     return filled(opened(mask))
@@ -196,18 +207,6 @@ def edge_score(mask: np.ndarray, around: Surroundings) -> float:
     border = ((columns < 2) | (rows < 2) | (columns > width - 3) | (rows > height - 3)).mean()
     follows = np.minimum(colour, 30).mean() / 30 + 1.3 * np.clip((moves - noise) / (3 * noise), 0, 1).mean()
     return float(follows - border + 0.08 * np.log(mask.mean() / 0.01))
-
-
-def _glued(mask: np.ndarray, box: Rectangle) -> float:
-    """The share of the outline that is the box itself, the picture's border aside."""
-    height, width = mask.shape
-    x0, y0, x1, y1 = box
-    inner = np.zeros_like(mask)
-    inner[
-        y0 + 2 if y0 else 0 : y1 - 2 if y1 < height else height, x0 + 2 if x0 else 0 : x1 - 2 if x1 < width else width
-    ] = 1
-    edge = mask & ~shrunk(mask, 1)
-    return float((edge & ~inner).sum() / max(1, edge.sum()))
 
 
 def _distance(shape: tuple[int, int], at: tuple[int, int]) -> np.ndarray:
