@@ -225,3 +225,7 @@ def test_the_filler_of_first_frames_goes_by_what_is_free(free, way, door, tmp_pa
     monkeypatch.setattr(first_frame, "offload_layers", chosen("group_offload"))  # its text encoder comes first
     choice, _ = door(free, "--img_inpainting_model", str(folder))
     assert seen == [way] and choice is None
+    # What cannot fit is known before the filler works for minutes.
+    seen.clear()
+    _, lines = door(1, "--img_inpainting_model", str(folder))
+    assert not seen and "memory: expected at least" in lines

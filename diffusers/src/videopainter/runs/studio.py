@@ -8,8 +8,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
@@ -18,6 +20,7 @@ from videopainter.files import remove_folder, write_json
 from videopainter.locks import held
 from videopainter.pipelines.loading import load_pipeline
 from videopainter.pipelines.memory import Workload
+from videopainter.pipelines.placement import choose_memory
 from videopainter.pipelines.streaming import inpaint_stream
 from videopainter.runs.first_frames import fill_first_frames, load_first_frame
 from videopainter.runs.manifest import WINDOWS_FOLDER, Hasher, begin, is_finished, manifest_path, work_dir
@@ -55,12 +58,9 @@ class Studio:
         if any(job.options.propagation.propagate != "off" for job, _ in missing):
             with self._timed("propagate"):
                 missing = self._copy(missing, outcomes)
+        works, missing = self._counted(missing, outcomes)
         with self._timed("first_frame"):
             failed = fill_first_frames([job for job, _ in missing], self.precision, outcomes)
-            missing = [(job, stamp) for job, stamp in missing if job not in failed]
-        works: list[Workload] = []
-        if missing and self.precision.device.startswith("cuda"):  # elsewhere there is nothing to choose
-            works, failed = workloads([job for job, _ in missing], outcomes)
             missing = [(job, stamp) for job, stamp in missing if job not in failed]
         if not missing:
             return
@@ -101,6 +101,31 @@ class Studio:
                 sample = replace(job.sample, open=partial(copied, job))
                 done.append((replace(job, sample=sample, whole=job.sample), stamp))
         return done
+
+    def _counted(
+        self, missing: Sequence[tuple[Job, Stamp]], outcomes: Outcomes
+    ) -> tuple[list[Workload], list[tuple[Job, Stamp]]]:
+        """What the jobs ask of a GPU's memory, and those that could be counted.
+
+        Raises:
+            ValueError: in one line, where no memory mode fits; before a filler works for minutes.
+        """
+        if not self.precision.device.startswith("cuda"):  # nothing to choose
+            return [], [*missing]
+        works, failed = workloads([job for job, _ in missing], outcomes)
+        counted = [(job, stamp) for job, stamp in missing if job not in failed]
+        if counted and counted[0][0].options.model.memory == "auto":
+            weights, model = counted[0][0].plan.weights, counted[0][0].options.model
+            choose_memory(
+                Path(weights.model_path),
+                weights.inpainting_branch,
+                [path for path in (weights.id_adapter, weights.lora) if path is not None],
+                workloads=works,
+                itemsize=torch_dtype(self.precision.dtype).itemsize,
+                quantization=model.quantization,
+                free=torch.cuda.mem_get_info(self.precision.device)[0],
+            )
+        return works, counted
 
     def _load(self, jobs: Sequence[Job], works: Sequence[Workload]) -> Any:
         options, weights = jobs[0].options, jobs[0].plan.weights
