@@ -3,6 +3,7 @@
 import json
 import tracemalloc
 
+import cv2
 import numpy as np
 import pytest
 from test_propagation import HEIGHT, HOLE, WIDTH, holes, panning
@@ -216,3 +217,36 @@ def test_what_the_object_affects_goes_too(files):
     read = ["--remove", "--inpainting_mask_meta", "x.csv", "--inpainting_sample_id", "0"]
     with pytest.raises(InputError, match="--affected goes with --video"):
         inpaint(read_options([*read, "--affected", str(files / "shadow.png"), "--output_path", str(files)]))
+
+
+def test_a_shadow_is_proposed(files, capfd):
+    """A box moves over the wall, with a shadow below that no mask covers; far away another thing changes."""
+    frames, boxes, shadows = panning(1.0), [], []
+    for t, frame in enumerate(frames):
+        left = 20 + 8 * t
+        box, shadow = (np.zeros((HEIGHT, WIDTH), bool) for _ in range(2))
+        box[30:50, left : left + 18], shadow[50:60, left : left + 18] = True, True
+        frame[box] = (220, 200, 20)
+        frame[shadow] = frame[shadow] * 0.5
+        frame[4:12, 4 * t : 4 * t + 12] = 255
+        boxes.append(box), shadows.append(shadow)
+    with VideoWriter(files / "walk.mp4", fps=8, crf=1) as writer:
+        writer.write(frames)
+    for t, box in enumerate(boxes):
+        write_image(files / f"boxes/{t:02d}.png", box[..., None].repeat(3, -1) * np.uint8(255))
+    words = ["--remove", "--video", str(files / "walk.mp4"), "--mask", str(files / "boxes"), "--dilate_size", "0"]
+    words += ["--propose_affected", str(files / "shadow.mp4"), "--quiet", "--output_path", str(files / "none.mp4")]
+    assert inpaint(read_options(words)) == 0
+    assert "--affected" in capfd.readouterr().err
+    proposed, real = everything(open_video(files / "shadow.mp4"))[..., 0] > 127, np.stack(shadows)
+    real[:, :52] = False  # the mask, grown, has that
+    seen = slice(2, -2)
+    assert (proposed & real)[seen].sum() > 0.8 * real[seen].sum()
+    beside = np.stack(
+        [cv2.dilate(s.view(np.uint8), np.ones((11, 11), np.uint8)) == 0 for s in np.stack(shadows) | np.stack(boxes)]
+    )
+    assert (proposed & beside)[seen].sum() < 0.05 * real[seen].sum()
+    assert not proposed[:, :14].any() and not (files / "none.mp4").exists()
+    with pytest.raises(InputError, match="is there already"):
+        inpaint(read_options(words))
+    assert not (files / "shadow.mp4.partial").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from videopainter.cli.door import parse_options
 from videopainter.runs.first_frames import captioned
@@ -11,7 +12,7 @@ from videopainter.runs.options import INPAINT_COMMON, INPAINT_OPTIONS, InpaintOp
 from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.plan import Job, openable_jobs, plan_jobs
 from videopainter.runs.processes import Shard
-from videopainter.runs.propagation import copy_only, removal_preset
+from videopainter.runs.propagation import copy_only, propose_affected, removal_preset
 from videopainter.runs.weights import checkpoint_defaults
 
 # Of the jobs of a run by their ids: who has the captions written that are missing.
@@ -47,7 +48,10 @@ def make_results(plan: Callable[[], list[Job]], options: InpaintOptions, with_ca
     checked = openable_jobs(shard.own(jobs), outcomes)
     checked = list(with_captions(checked, outcomes, options.model.device).values())
     seconds = {"check": time.perf_counter() - started}
-    if checked and options.propagation.propagate == "only":
+    if checked and options.propagation.propose_affected is not None:
+        propose_affected(checked[0], Path(options.propagation.propose_affected))
+        outcomes.done.append(checked[0].label)
+    elif checked and options.propagation.propagate == "only":
         copy_only(checked, outcomes, seconds)
     elif checked:
         # Only now: these import torch, which takes seconds.

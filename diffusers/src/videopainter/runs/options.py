@@ -214,6 +214,11 @@ class PropagationOptions:
     affected: str | None = flag(
         None, "A second mask of a --video: what the object changes beside it, as its shadow or reflection; goes, too."
     )
+    propose_affected: str | None = flag(
+        None,
+        "Instead of a result, write a mask video of what changes beside the mask of a --video and touches it. Look at "
+        "it; if that is to go, too, give it to --affected.",
+    )
 
 
 # What most people need, in the order of `--help`'s groups.

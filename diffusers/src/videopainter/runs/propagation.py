@@ -6,12 +6,18 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from videopainter.data.clip import Clip, MaskSource
-from videopainter.errors import complain
+from videopainter.data.masks.views import DilatedMasks
+from videopainter.data.video.writer import VideoWriter
+from videopainter.errors import InputError, complain
 from videopainter.files import remove_folder, write_json
 from videopainter.locks import held
+from videopainter.propagation.affected import AROUND, AffectedMasks
 from videopainter.propagation.seam import Copies, SpreadMasks, near_in_time, one_latent, propagated
 from videopainter.propagation.settings import QUALITIES, PropagationSettings
 from videopainter.runs.manifest import Hasher, begin, is_finished, manifest_path, work_dir
@@ -24,6 +30,7 @@ from videopainter.runs.writers import ResultWriter, missing_beside, write_missin
 
 COPIES_FOLDER = "copied"  # in a work folder
 _WRITTEN = 16  # frames of a result at once
+_VIDEOS = (".mp4", ".mov", ".mkv")
 _REMOVAL_FEATHER = 3
 _REMOVAL_PROMPT = "The empty background of the scene, with nothing in front of it."
 # The built-in filler is worse than a doubtful copy; a model may be better than one.
@@ -148,6 +155,41 @@ def write_beside_finished(job: Job) -> None:
 def facts(job: Job) -> dict[str, Any]:
     """For the JSON beside a result: how much of the hole was copied, and how far off that is expected to be."""
     return {} if job.options.propagation.propagate == "off" else {"propagation": copies_of(job).facts()}
+
+
+def propose_affected(job: Job, file: Path) -> None:
+    """Write a mask video of what changes beside the job's mask and touches it; say how it is used.
+
+    Raises:
+        InputError: `file` is no name of a video, or is there already and is not to be replaced.
+    """
+    if file.suffix.lower() not in _VIDEOS:
+        raise InputError(f"--propose_affected: expected a video to write ({', '.join(_VIDEOS)}), got {file}")
+    if file.exists() and not job.options.output.overwrite:
+        raise InputError(f"--propose_affected: {file} is there already; choose another name, or give --overwrite")
+    clip = job.sample.open()
+    size = 2 * round(AROUND * min(clip.masks.height, clip.masks.width)) + 1
+    wide = DilatedMasks(clip.masks, size)
+    with held(file):
+        settings = QUALITIES[job.options.propagation.propagation_quality]
+        background = propagated(clip.with_masks(wide), work_dir(file), settings)
+        share = _write(file, AffectedMasks(clip, background, wide))
+        remove_folder(work_dir(file))
+    if not share:
+        complain(f"nothing seems to change beside the mask; {file} is black")
+    else:
+        complain(f"proposed: {file} ({share:.1%} of the picture). Look at it; if that is to go, too: --affected {file}")
+
+
+def _write(file: Path, masks: AffectedMasks) -> float:
+    """The share of the picture that they cover."""
+    covered = 0
+    with VideoWriter(file, fps=masks.clip.fps) as writer:
+        for start in range(0, len(masks), _WRITTEN):
+            found = masks.read(start, min(start + _WRITTEN, len(masks)))
+            covered += int(found.sum())
+            writer.write(np.repeat(found[..., None] * np.uint8(255), 3, axis=-1))
+    return covered / (len(masks) * masks.height * masks.width)
 
 
 class _Progress:

@@ -61,7 +61,7 @@ def list_samples(
     propagation = propagation or PropagationOptions()
     affected = propagation.affected
     if clips.video is None:
-        _refuse({"--affected": affected}, "--video")
+        _refuse({"--affected": affected, "--propose_affected": propagation.propose_affected}, "--video")
     prepare = _preparation(clips, sampling, grown=propagation.remove)
     if clips.video is not None:
         video = Path(clips.video)
