@@ -77,7 +77,7 @@ def cases(data: Path, work: Path) -> dict[str, Case]:
                 "data_utils/segment.py", "--video", video, "--box", "40,20,90,60", "--object", "2: box 10,10,40,50,4",
                 "--output", out / "masks.npz", "--quiet",
             ),
-            compared=lambda path: path.suffix in (".npz", ".png"),
+            compared=lambda path: path.name == "masks.npz" or path.suffix == ".png",
         ),
         "make_synthetic": Case(
             command=lambda out: door(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from videopainter.cli.inpaint import inpaint, read_options
+from videopainter.data.images import write_image
 from videopainter.data.video.reader import open_video
 from videopainter.data.video.writer import VideoWriter
 from videopainter.errors import InputError
@@ -63,6 +64,17 @@ def test_a_range_of_a_video_and_its_masks(video, tmp_path):
         np.savez(tmp_path / f"{name}.npz", masks)
         assert run(path, tmp_path / f"{name}.mkv", "--range", "3:8", "--mask", str(tmp_path / f"{name}.npz")) == 0
     np.testing.assert_array_equal(*(open_video(tmp_path / f"{name}.mkv").read(0, 5) for name in ("whole", "cut")))
+
+
+def test_a_mask_of_four_values_is_a_hole_but_where_it_keeps(video, tmp_path):
+    path, _ = video
+    values = np.full((64, 96), 255, np.uint8)
+    values[20:44, 8:40], values[40:44, 8:40], values[44:50, 8:80] = 0, 63, 127
+    write_image(tmp_path / "four.png", values)
+    write_image(tmp_path / "two.png", np.where(values < 255, np.uint8(255), np.uint8(0)))
+    assert run(path, tmp_path / "four.mkv", "--mask", str(tmp_path / "four.png"), "--four_valued_mask") == 0
+    assert run(path, tmp_path / "two.mkv", "--mask", str(tmp_path / "two.png")) == 0
+    np.testing.assert_array_equal(*(open_video(tmp_path / f"{name}.mkv").read(0, 9) for name in ("four", "two")))
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,32 @@ def test_checkpoints_change_nothing(scene, tmp_path, monkeypatch):
     np.testing.assert_array_equal(stopped.masks().read(0, LENGTH), plain.masks().read(0, LENGTH))
 
 
+class CountedFrames(ArrayFrames):
+    """How many frames were asked for at once, at most."""
+
+    most = 0
+
+    def read(self, start, stop):
+        self.most = max(self.most, stop - start)
+        return super().read(start, stop)
+
+
+def test_memory_does_not_hang_on_the_length(scene, tmp_path):
+    frames = CountedFrames(np.concatenate([scene[0], scene[0][::-1]] * 2))
+    session = Session.open(tmp_path / "s", "scene", frames)
+    session.put(TrackedObject(id=1, prompts=(box_of(scene[1][0], frame=20),)))
+    follower = session.segmenter.follower()
+    session.segmenter.follower = lambda: follower
+    sizes = []
+
+    def held(done, total, frame):
+        sizes.append(sum(array.nbytes for array in follower.state().values()))
+
+    session.track(1, progress=held)
+    assert len(sizes) == 32 and frames.most <= 16
+    assert max(sizes[22:]) <= 1.05 * max(sizes[12:22]), "no more after more frames"
+
+
 def test_a_correction_solves_its_frame_and_keeps_what_is_nearer_to_the_first(scene, tmp_path):
     session = session_of(tmp_path / "s", scene, box_of(scene[1][0]))
     session.track(1)

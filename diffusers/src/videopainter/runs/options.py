@@ -27,6 +27,11 @@ class ClipOptions:
         "Its mask, white = hole: a video, a folder of PNGs (one per frame), one image for all frames, "
         "or all_masks.npz. Or say what the hole is by --box, --point or --text.",
     )
+    four_valued_mask: bool = switch(
+        False,
+        "The --mask has VOID's four values: 0 the object, 63 overlap, 127 what it affects, 255 what is kept; all but "
+        "the last is painted.",
+    )
     mask_id: int | None = flag(
         None, "Which id of an all_masks.npz (or of a mask of ids) is the hole.", least=0, most=MAX_INT
     )

@@ -124,6 +124,8 @@ def _prompted_facts(clip: Clip, options: InpaintOptions) -> dict[str, Any]:
         facts["masks"] = {**options.objects.given(), "by": clip.details["segmenter"]}
     if options.clip.range is not None:
         facts["range"] = options.clip.range
+    if options.clip.four_valued_mask:
+        facts["four_valued_mask"] = True
     return facts
 
 

@@ -100,7 +100,7 @@ def _check_source(clips: ClipOptions, prompted: PromptedMasks | None) -> None:
         if clips.mask is not None and prompted is not None:
             raise InputError(f"expected --mask or what to mask (--{next(iter(prompted.what.given()))}), got both")
         if prompted is not None:
-            _refuse({"--mask_id": clips.mask_id}, "--mask")
+            _refuse({"--mask_id": clips.mask_id, "--four_valued_mask": clips.four_valued_mask or None}, "--mask")
             parse_objects(prompted.what)
         wrong = {
             "--inpainting_sample_id": clips.inpainting_sample_id,
@@ -132,7 +132,7 @@ def _open_files(
 
     def masks_for(frames: FrameSource) -> MaskSource:
         span = parse_range(clips.range, len(frames), video)
-        parts = [_masks_in(frames, span, path, clips.mask_id if k == 0 else None) for k, path in enumerate(given)]
+        parts = [_masks_in(frames, span, path, clips, own=k == 0) for k, path in enumerate(given)]
         if prompted is not None:
             parts.insert(0, PlacedMasks(prompted.masks(frames, span, video), span.start, len(frames)))
         return parts[0] if len(parts) == 1 else UnitedMasks(*parts)
@@ -152,15 +152,18 @@ def _open_files(
     return clip if len(span) == len(clip) else clip.cut(span.start, span.stop)
 
 
-def _masks_in(frames: FrameSource, span: FrameRange, path: Path, mask_id: int | None) -> MaskSource:
-    """Masks for all frames from a file that has as many, or as many as `span`."""
+def _masks_in(frames: FrameSource, span: FrameRange, path: Path, clips: ClipOptions, *, own: bool) -> MaskSource:
+    """Masks for all frames from a file that has as many, or as many as `span`; `own`: it is --mask."""
+    own = own and clips.mask is not None
+    mask_id, four = (clips.mask_id, clips.four_valued_mask) if own else (None, False)
     if len(span) == len(frames):
-        return open_masks(path, frames=frames, mask_id=mask_id)
+        return open_masks(path, frames=frames, mask_id=mask_id, four_valued=four)
     part = PickedFrames(frames, np.arange(span.start, span.stop))
     try:
-        return PlacedMasks(open_masks(path, frames=part, mask_id=mask_id), span.start, len(frames))
+        masks = open_masks(path, frames=part, mask_id=mask_id, four_valued=four)
     except InputError:
-        return open_masks(path, frames=frames, mask_id=mask_id)
+        return open_masks(path, frames=frames, mask_id=mask_id, four_valued=four)
+    return PlacedMasks(masks, span.start, len(frames))
 
 
 @dataclass(kw_only=True)

@@ -18,11 +18,18 @@ from videopainter.errors import InputError
 
 # A hole is what is lighter than mid-grey.
 _THRESHOLD = 127
+# Of four values (0 object, 63 overlap, 127 affected, 255 kept) all but the last are.
+_KEPT = 191
 _SCAN = 16
 
 
 def open_masks(
-    path: Path | str, *, frames: FrameSource, mask_id: int | None = None, any_id: bool = False
+    path: Path | str,
+    *,
+    frames: FrameSource,
+    mask_id: int | None = None,
+    any_id: bool = False,
+    four_valued: bool = False,
 ) -> MaskSource:
     """Opens the masks of `frames`.
 
@@ -30,7 +37,8 @@ def open_masks(
     - indexed PNGs (DAVIS annotations), or grey ones where `mask_id` is given: pixel == `mask_id` = hole;
     - `all_masks.npz` (`arr_0`: integer ids (T, H, W)), or .npy: id == `mask_id` = hole.
     Where ids are needed and none is given, the only one there is (0 is background) is taken;
-    `any_id` takes all of them, as images of DAVIS are read.
+    `any_id` takes all of them, as images of DAVIS are read. `four_valued`: a video or images of 0 object, 63 overlap,
+    127 affected, 255 kept (VOID's); all but what is kept is the hole.
 
     Raises InputError where their number is not that of the frames (one image is for all), where their shape
     differs from the frames' by more than 2 % (other sizes are resized, see `ResizedMasks`), where `mask_id` does not
@@ -41,14 +49,14 @@ def open_masks(
         raise InputError(f"no such mask: {path}")
     suffix = path.suffix.lower()
     if path.is_dir() or suffix in IMAGE_SUFFIXES:
-        masks: MaskSource = ImageMasks(path, mask_id, any_id=any_id)
+        masks: MaskSource = ImageMasks(path, mask_id, any_id=any_id, four_valued=four_valued)
     elif suffix in ARRAY_SUFFIXES:
         _check_fit(IdArray(path), frames, path)  # by its header: what is packed in it can be of any size
         masks = open_id_array(path, mask_id)
     elif mask_id is not None:
         raise InputError(f"mask_id {mask_id} needs a mask of ids (npz, npy, png); a mask video has none: {path}")
     else:
-        masks = VideoMasks(path)
+        masks = VideoMasks(path, four_valued=four_valued)
     if isinstance(masks, ImageMasks) and path.is_file():
         masks = RepeatedMask(masks, len(frames))
     _check_fit(masks, frames, path)
@@ -77,10 +85,10 @@ def _check_fit(masks: MaskSource | IdArray, frames: FrameSource, path: Path) -> 
 
 
 class VideoMasks:
-    """A video whose light pixels are the hole."""
+    """A video whose light pixels are the hole; `four_valued`: whose white ones are not."""
 
-    def __init__(self, path: Path) -> None:
-        self.frames = VideoFrames(path)
+    def __init__(self, path: Path, *, four_valued: bool = False) -> None:
+        self.frames, self._four_valued = VideoFrames(path), four_valued
         self.height, self.width = self.frames.height, self.frames.width
 
     def __len__(self) -> int:
@@ -89,25 +97,26 @@ class VideoMasks:
     @property
     def note(self) -> str:
         """What is odd about the first mask's pixels; empty where nothing is."""
-        return look_note(self.frames.read(0, 1)[0])
+        return "" if self._four_valued else look_note(self.frames.read(0, 1)[0])
 
     def read(self, start: int, stop: int) -> np.ndarray:
         out = np.empty((stop - start, self.height, self.width), bool)
         for k in range(start, stop):
-            out[k - start] = cv2.cvtColor(self.frames.read(k, k + 1)[0], cv2.COLOR_RGB2GRAY) > _THRESHOLD
+            gray = cv2.cvtColor(self.frames.read(k, k + 1)[0], cv2.COLOR_RGB2GRAY)
+            out[k - start] = gray < _KEPT if self._four_valued else gray > _THRESHOLD
         return out
 
 
 class ImageMasks:
     """A folder of mask images, or one; light pixels, or those of one id, are the hole."""
 
-    def __init__(self, path: Path, mask_id: int | None, *, any_id: bool = False) -> None:
-        self.files = list_images(path)
+    def __init__(self, path: Path, mask_id: int | None, *, any_id: bool = False, four_valued: bool = False) -> None:
+        self.files, self._four_valued = list_images(path), four_valued
         first = load_image(self.files[0])
         self.width, self.height = first.size
         self.any_id = any_id
         self.mask_id = mask_id
-        if not any_id and (first.mode == "P" or mask_id is not None):
+        if not (any_id or four_valued) and (first.mode == "P" or mask_id is not None):
             self.mask_id = pick_id(mask_id, self._ids(mask_id), path)
 
     def __len__(self) -> int:
@@ -116,7 +125,7 @@ class ImageMasks:
     @property
     def note(self) -> str:
         """What is odd about the first mask's pixels; empty where nothing is, or where they are ids."""
-        ids = self.any_id or self.mask_id is not None
+        ids = self.any_id or self.mask_id is not None or self._four_valued
         image = load_image(self.files[0])
         return "" if ids or image.mode.startswith("I") else look_note(np.asarray(image.convert("RGB")))
 
@@ -134,6 +143,8 @@ class ImageMasks:
         return out
 
     def _mask(self, file: Path) -> np.ndarray:
+        if self._four_valued:
+            return np.asarray(load_image(file).convert("L")) < _KEPT
         if self.any_id:
             return self._ids_of(file) > 0
         if self.mask_id is not None:

@@ -10,21 +10,22 @@ import numpy as np
 from videopainter.segmentation.tracker.picture import Picture, PictureWindow, grown, shrunk
 
 _SCALE = 0.5  # GrabCut's cost is its area; half the working size is enough to disagree
-# Set by hand: not fitted, and not yet measured as an alarm.
-_WEIGHTS = np.array([-1.5, 4.0, 2.0, 3.0, 3.0, 1.0, 2.5])
-_BIAS = -11.0
+# Logistic regression on tracked frames of two real clips and three synthetic scenes, from given masks, boxes and (on
+# synthetic ones) clicks: is J under .5? Bad frames count half as much as good ones in all; no cue may speak against its
+# sense. On a real clip that was left out it finds .79 of the bad frames at a precision of .60. Colours, and how much of
+# the carried mask stays, added nothing.
+_WEIGHTS = np.array([-3.0, 3.3, 19.1, 10.0, 2.0])
+_BIAS = -26.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cues:
-    """What is known about a mask: |log| of its area against the last frames', and 0 to 1 each: likeness of its colours
-    to the anchor's, consistency of the flow, overlap with the carried mask, likeness of its cells to the remembered
-    ones, difference from the background seen before, overlap with the second opinion."""
+    """What is known about a mask: |log| of its area against the last frames', and 0 to 1 each: consistency of the flow,
+    likeness of its cells to the remembered ones, difference from the background seen before, overlap with the second
+    opinion."""
 
     area: float
-    colours: float
     flow: float
-    carried: float
     cells: float
     backdrop: float
     opinion: float
@@ -32,8 +33,7 @@ class Cues:
 
 def confidence(cues: Cues) -> float:
     """The probability, 0 to 1, that a mask overlaps the object by half or more."""
-    parts = cues.area, cues.colours, cues.flow, cues.carried, cues.cells, cues.backdrop, cues.opinion
-    values = np.array(parts)
+    values = np.array([cues.area, cues.flow, cues.cells, cues.backdrop, cues.opinion])
     return float(1 / (1 + np.exp(-(values @ _WEIGHTS + _BIAS))))
 
 

@@ -109,20 +109,17 @@ class Tracker:
         wild = (prob > 0.5).sum() > _WILD * usual + 50
         if wild:
             prob = carried
-        mask, before = prob > 0.5, carried > 0.5
+        mask = prob > 0.5
         area = float(mask.sum())
         if area < max(_SMALLEST, _GONE * self._anchor_area):
             return self._lose()
         cues = Cues(
             area=abs(float(np.log((area + 1) / (usual + 1)))),
-            colours=self._memory.likeness(picture, mask),
             flow=float(trust[mask].mean()),
-            carried=_overlap(mask, before),
             cells=float(sigmoid(2 * cells[mask[window]]).mean()) if mask[window].any() else 0.0,
             backdrop=float(sigmoid(plate[mask[window]]).mean()) if mask[window].any() else 0.0,
             opinion=_overlap(mask, second_opinion(picture, carried, window)),
         )
-        self.cues = cues
         sure = 0.0 if wild else confidence(cues)
         self._areas = [*self._areas[-9:], area]
         self._prob = prob
