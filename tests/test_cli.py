@@ -140,7 +140,7 @@ def test_output_paths():
             output_paths(bad, rows, [1])
     with pytest.raises(InputError, match="ending in"):
         output_paths("x/v1.5", one, [1])
-    with pytest.raises(InputError, match="two results"):
+    with pytest.raises(InputError, match="a file for each result"):
         output_paths("{name}.mp4", [(1, "same"), (2, "same")], [1])
 
 

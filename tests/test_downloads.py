@@ -91,7 +91,7 @@ def test_the_right_file_in_the_end(server, video, tmp_path, how, tries):
         ("local", DEAD, "file", 1),
         ("circle", DEAD, "redirects", 1),
         ("html", OTHER, "text/html", 2),
-        ("htmlvideo", OTHER, "not a video", 2),
+        ("htmlvideo", OTHER, "one that can be read", 2),
         ("short", OTHER, "cut off", 2),
         ("long", FAILED, "complete message", 4),
         ("later", FAILED, "come again in 1 d", 1),

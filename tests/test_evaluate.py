@@ -315,7 +315,7 @@ def test_what_does_not_go_together_is_one_line(triple, tmp_path: Path, run):
     result = triple["results"] / "a b.mkv"
     write_video(result, noise(5))
     (line,) = run(score, *flags_of(triple), "--quiet", code=2)
-    assert "5 frames, the original 6" in line and "--allow_shorter" in line
+    assert "expected a result of 6 frames as the original, got 5" in line and "--allow_shorter" in line
     run(score, *flags_of(triple), "--allow_shorter", "--quiet")
     (line,) = run(score, *flags_of(triple), "--allow_shorter", "--quiet", "--output_path", result, code=2)
     assert "cannot write to the output folder" in line
@@ -327,12 +327,12 @@ def test_what_does_not_go_together_is_one_line(triple, tmp_path: Path, run):
     assert str(result) in line
     result.unlink()
     (line,) = run(score, *flags_of(triple), "--quiet", code=2)
-    assert "no result" in line and "a b" in line
+    assert "--results: expected one of a b, got none" in line
     write_video(result, noise())
     shutil.rmtree(triple["masks"])
     triple["masks"].mkdir()
     (line,) = run(score, *flags_of(triple), "--quiet", code=2)
-    assert "no mask of a b" in line
+    assert "expected a mask of a b" in line
 
 
 @pytest.mark.parametrize(
@@ -340,9 +340,9 @@ def test_what_does_not_go_together_is_one_line(triple, tmp_path: Path, run):
     [
         (["--sets", "standard"], "expected NAME=CSV"),
         ([], "none came"),
-        (["--sets", "a={csv}", "a={csv}"], "a came twice"),
+        (["--sets", "a={csv}", "a={csv}"], "expected each name once, got a twice"),
         (["--sets", "a=missing.csv"], "got no such file"),
-        (["--sets", "a={csv}", "--long_sets", "b"], "no such set: b"),
+        (["--sets", "a={csv}", "--long_sets", "b"], "expected sets out of a, got b"),
         (["--sets", "a={csv}", "--dilate_sizes", "-1"], "--dilate_size"),
         (["--sets", "a={csv}", "--replace_gts", "maybe"], "expected true and/or false"),
         (["--sets", "a={csv}", "--resize_to", "480"], "HEIGHTxWIDTH"),
@@ -352,7 +352,7 @@ def test_what_does_not_go_together_is_one_line(triple, tmp_path: Path, run):
         (["--sets", "a={csv}", "--inpainting_sample_id", "9"], "out of range"),
         (["--sets", "a={csv}", "--inpainting_frames", "6"], "4k+1"),
         (["--sets", "a={csv}", "--model_path", "nowhere"], "--inpainting_branch"),
-        (["--sets", "a={csv}", "--generate", "false", "--score", "false"], "nothing is left to do"),
+        (["--sets", "a={csv}", "--generate", "false", "--score", "false"], "expected one of them, got false for both"),
         (["--sets", "a={csv}", "--num_videos_per_prompt", "2"], "one result per row"),
     ],
 )

@@ -96,12 +96,12 @@ def test_mistakes_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "../no/such/place": "img_inpainting_model=opencv",
         "telea": "img_inpainting_model=opencv",
         "": "img_inpainting_model=opencv",
-        "nobody/no-such-pipeline": "no such id",
-        str(tmp_path / "empty"): "model_index.json is missing",
-        str(tmp_path / "file.safetensors"): "is a file",
-        str(tmp_path / "broken"): "names no pipeline class",
-        str(tmp_path / "list"): "names no pipeline class",
-        str(tmp_path / "nameless"): "names no pipeline class",
+        "nobody/no-such-pipeline": "an id that can be reached",
+        str(tmp_path / "empty"): "got no model_index.json",
+        str(tmp_path / "file.safetensors"): "got a file",
+        str(tmp_path / "broken"): "the name of a pipeline class, got none",
+        str(tmp_path / "list"): "the name of a pipeline class, got none",
+        str(tmp_path / "nameless"): "the name of a pipeline class, got none",
         str(tmp_path / "transformer"): "expected a diffusers pipeline",
         str(tmp_path / "number"): "expected a diffusers pipeline",
     }.items():
@@ -115,9 +115,9 @@ def test_mistakes_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_class_diffusers_lacks_and_missing_parts(tmp_path: Path, picture: tuple[np.ndarray, np.ndarray]) -> None:
     for class_name, expected in {
-        "NoSuchPipeline": "has no pipeline 'NoSuchPipeline'",
-        "StableDiffusionInpaintPipeline": "cannot load the first-frame pipeline",
-        "CogVideoXPipeline": "cannot load the first-frame pipeline",
+        "NoSuchPipeline": "does not have: 'NoSuchPipeline'",
+        "StableDiffusionInpaintPipeline": "first-frame pipeline: expected one that loads",
+        "CogVideoXPipeline": "first-frame pipeline: expected one that loads",
     }.items():
         (tmp_path / class_name).mkdir()
         index = {"_class_name": class_name, "_diffusers_version": "0.42.1", "vae": ["diffusers", "AutoencoderKL"]}

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import pickle
+import re
 import shutil
 import time
 from dataclasses import replace
@@ -247,7 +248,7 @@ def test_what_cannot_be_read_is_left_out_and_listed(meta: Path, folder: Path):
     assert cache.unreadable == 1
     listed = (folder / "unreadable.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in listed] == ["row", str(UNREADABLE)]
-    with pytest.raises(InputError, match="row 4 is not in"):
+    with pytest.raises(InputError, match="expected row 4, got none"):
         cache.batch([SampleKey(0, UNREADABLE, False)], [""])
     with pytest.raises(InputError, match="another caption"):
         cache.batch([SampleKey(0, 0, False)], ["another caption"])
@@ -257,7 +258,9 @@ def test_too_many_unreadable_clips_end_the_run(meta: Path, tmp_path: Path):
     lines = meta.read_text().splitlines()
     bad = [lines[0], *(line.replace(",8,2,", ",8,9,") for line in lines[1:])]
     (meta.parent / "bad.csv").write_text("\n".join(bad) + "\n")
-    with pytest.raises(InputError, match=r"^none of 6 clips of \S+ can be read; row 0: ") as error:
+    with pytest.raises(
+        InputError, match=r"^clips: expected one of 6 that can be read, got none, in \S+; row 0: "
+    ) as error:
         cache_latents(cache_options(tmp_path, dataloader_num_workers=1), set_options(meta.parent / "bad.csv"))
     assert "Traceback" not in str(error.value)
 
@@ -325,7 +328,7 @@ def small_shards(meta: Path, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("caches") / "small"
     kill_after_two_shards(folder, meta)
     assert not (folder / "index.json").exists()
-    with pytest.raises(InputError, match=r"index\.json is missing; start cache_latents\.py again"):
+    with pytest.raises(InputError, match=r"index\.json, got none; start cache_latents\.py again"):
         LatentCache(folder)
     finished = sorted(folder.glob("latents-*"))[0]
     finished.write_bytes(finished.read_bytes()[:-7])
@@ -356,7 +359,7 @@ def write_by_two(folder: Path, meta: Path) -> None:
         writer = make_writer(plan, settings(meta), layout, shard)
         encode_all(plan, writer, "cpu", shard)
         if rank == 0:
-            with pytest.raises(InputError, match="shards are missing, such as"):
+            with pytest.raises(InputError, match="too few, such as"):
                 writer.finish()
     writer.finish()
 
@@ -438,7 +441,7 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_other_settings_are_named(meta: Path, folder: Path, change: str):
     samples, others, message = CHANGES[change]
-    with pytest.raises(InputError, match=f"was made with other settings: {message}$"):
+    with pytest.raises(InputError, match=rf"others \({re.escape(message)}\), in"):
         LatentCache(folder, settings(meta, others, **samples))
 
 
@@ -450,16 +453,16 @@ def test_settings_that_do_not_matter_may_differ(meta: Path, folder: Path):
 
 def test_several_differences_come_in_one_line(meta: Path, folder: Path, tmp_path: Path):
     wanted = settings(meta, {"hole_fill": -1.0}, width=64)
-    with pytest.raises(InputError, match=r"hole_fill: .* wanted; width: 48 cached, 64 wanted$"):
+    with pytest.raises(InputError, match=r"hole_fill: .* wanted; width: 48 cached, 64 wanted\), in"):
         LatentCache(folder, wanted)
-    with pytest.raises(InputError, match=r"variants: 2 cached, 3 wanted$"):
+    with pytest.raises(InputError, match=r"variants: 2 cached, 3 wanted\), in"):
         cache_latents(cache_options(folder, variants=3), set_options(meta))
 
 
 def test_another_csv_or_model_is_another_cache(meta: Path, folder: Path, tmp_path: Path):
     other = meta.parent / "other.csv"
     other.write_text(meta.read_text() + meta.read_text().splitlines()[1] + "\n")
-    with pytest.raises(InputError, match=r"meta_file: .* cached, .* wanted$"):
+    with pytest.raises(InputError, match=r"meta_file: .* cached, .* wanted\), in"):
         LatentCache(folder, settings(other))
     vae = tmp_path / "vae"
     shutil.copytree(MODEL / "vae", vae)

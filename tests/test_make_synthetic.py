@@ -173,7 +173,7 @@ def test_a_set_of_other_settings_is_left_alone(copied):
     with pytest.raises(InputError, match=r"seed 0 \(now 1\), num_frames 5 \(now 9\)"):
         write_set(copied, COUNTS, SyntheticLook(**{**vars(LOOK), "seed": 1, "num_frames": 9}))
     (copied / SETTINGS_FILE).write_text("{")
-    with pytest.raises(InputError, match="not the settings of a set"):
+    with pytest.raises(InputError, match="expected those of a set"):
         write_set(copied, COUNTS, LOOK)
     (copied / SETTINGS_FILE).write_bytes(before[SETTINGS_FILE])
     assert contents(copied) == before

@@ -75,7 +75,7 @@ def test_the_releases_flags_are_understood():
         ({"prodigy_beta3": -0.1}, "prodigy_beta3"),
         ({"lr_num_cycles": 0}, "lr_num_cycles: expected at least 1, got 0"),
         ({"max_grad_norm": -1.0}, "max_grad_norm: expected at least 0"),
-        ({"optimizer": "Prodigy", "use_8bit_adam": True}, "goes with --optimizer Adam or AdamW, got Prodigy"),
+        ({"optimizer": "Prodigy", "use_8bit_adam": True}, "expected --optimizer Adam or AdamW with it, got Prodigy"),
     ],
 )
 def test_wrong_values_are_named(changes, message):

@@ -85,7 +85,7 @@ def test_a_mask_of_four_values_is_a_hole_but_where_it_keeps(video, tmp_path):
         (["--box", "8,20"], "expected X0,Y0,X1,Y1"),
         (["--point", "5,5,99"], "expected frames within 0:9, got 99"),
         (["--box", "8,20,28,44", "--range", "4:40"], "--range: expected START < STOP within 0:9"),
-        (["--box", "8,20,28,44", "--mask_id", "1"], "--mask_id goes with --mask"),
+        (["--box", "8,20,28,44", "--mask_id", "1"], "--mask_id: expected --mask with it"),
         (["--text", "a square"], "download_weights.py grounding-dino"),
         (["--box", "8,20,28,44", "--segmenter", "sam2"], "download_weights.py sam2"),
         ([], "--video needs --mask"),

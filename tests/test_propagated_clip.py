@@ -215,7 +215,7 @@ def test_what_the_object_affects_goes_too(files):
     hole = json.loads((files / "r.json").read_text())["propagation"]["hole_pixels"]
     assert hole > LENGTH * (36 * 30 + 10 * 30)
     read = ["--remove", "--inpainting_mask_meta", "x.csv", "--inpainting_sample_id", "0"]
-    with pytest.raises(InputError, match="--affected goes with --video"):
+    with pytest.raises(InputError, match="--affected: expected --video with it"):
         inpaint(read_options([*read, "--affected", str(files / "shadow.png"), "--output_path", str(files)]))
 
 

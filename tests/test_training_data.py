@@ -379,15 +379,19 @@ def test_what_cannot_be_read_is_replaced(clips: Path, tmp_path: Path) -> None:
     ids = numbered_ids(60)
     video = (clips / record_paths("000000000.mp4")[0]).read_bytes()
     cases = {
-        "not found": (None, ids, "0,60,24,1"),
+        "got none in": (None, ids, "0,60,24,1"),
         "cut off": (video[: len(video) // 2], ids, "0,60,24,1"),
-        "not a video": (b"no video at all" * 9, ids, "0,60,24,1"),
-        "60 frames need as many masks": (video, ids[:59], "0,60,24,1"),
-        "do not fit frames of 144x64": (video, ids[:, :, :140], "0,60,24,1"),
-        "mask_id 9 does not occur, there are 1, 2": (video, ids, "0,60,24,9"),
-        "mask 1 is empty in frames 0 to 40": (video, np.where(np.arange(60)[:, None, None] < 40, 2, ids), "0,40,24,1"),
-        "ends at frame 99, the video has 60": (video, ids, "0,99,24,1"),
-        "too few for 9": (video, ids, "0,60,11,1"),
+        "one that can be read": (b"no video at all" * 9, ids, "0,60,24,1"),
+        "expected 60, one for each frame": (video, ids[:59], "0,60,24,1"),
+        "masks: expected 144x64 pixels, as the frames": (video, ids[:, :, :140], "0,60,24,1"),
+        "mask_id: expected one of 1, 2, got 9": (video, ids, "0,60,24,9"),
+        "mask 1: expected a hole in frames 0 to 40": (
+            video,
+            np.where(np.arange(60)[:, None, None] < 40, 2, ids),
+            "0,40,24,1",
+        ),
+        "end_frame: expected at most 60, got 99": (video, ids, "0,99,24,1"),
+        "frames: expected enough for 9": (video, ids, "0,60,11,1"),
     }
     rows = [*GOOD[:1]]
     for k, (data, masks, numbers) in enumerate(cases.values()):
@@ -408,7 +412,9 @@ def test_what_cannot_be_read_is_replaced(clips: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(again.frames, sample.frames)
         assert again.replaced == sample.replaced
     rows[0] = rows[1]
-    with pytest.raises(InputError, match=r"none of 10 clips of .*row 3: .*not a video"):
+    with pytest.raises(
+        InputError, match=r"expected one of 10 that can be read.*row 3: video: expected one that can be read"
+    ):
         TrainingSet(options(tmp_path, rows))[SampleKey(0, 3, False)]
 
 
@@ -421,7 +427,7 @@ def test_the_list_of_unreadable_clips_survives_and_limits(tmp_path: Path) -> Non
     resumed.add(bad[:2], 30)
     lines = (tmp_path / "run" / "unreadable.csv").read_text().splitlines()
     assert lines == ["row,path,reason", '0,0.mp4,"cut, ""off"""', '1,1.mp4,"cut, ""off"""']
-    with pytest.raises(InputError, match=r"4 of 32 clips cannot be read, more than 10%"):
+    with pytest.raises(InputError, match=r"at most 10% that cannot be read, got 4 of 32"):
         resumed.add(bad[2:], 2)
     early = UnreadableLog(tmp_path / "early.csv", 0.0)
     early.add(bad[:1], 5)
@@ -485,7 +491,7 @@ def test_options_are_checked_before_anything_is_opened(tmp_path: Path) -> None:
     (tmp_path / "short.csv").write_text("path,fps\na.mp4,24\n")
     with pytest.raises(InputError, match="got none called start_frame, end_frame, mask_id, caption"):
         TrainingSet(TrainingSetOptions(meta_file_path=str(tmp_path / "short.csv")))
-    with pytest.raises(InputError, match="no such data folder"):
+    with pytest.raises(InputError, match="data folder: expected a folder, got none"):
         TrainingSet(options(tmp_path, GOOD, instance_data_root=str(tmp_path / "absent")))
 
 
@@ -535,7 +541,7 @@ def test_resuming_is_skipping() -> None:
     assert all(key.single == single for batch, single in zip(batches, singles) for key in batch)
     assert 2 < sum(singles) < 25
     assert next(SampleOrder(range(7), 2, 2, 1, seed=4).batches()) != batches[0]
-    with pytest.raises(InputError, match="none came"):
+    with pytest.raises(InputError, match="clips: expected at least one"):
         SampleOrder([], 1, 1, 0, seed=0)
 
 

@@ -38,7 +38,7 @@ def evaluate(options: EvaluateOptions) -> int:
     """
     started, benchmark = time.perf_counter(), options.benchmark
     if not (benchmark.generate or benchmark.score):
-        raise InputError("--generate false --score false: nothing is left to do")
+        raise InputError("--generate, --score: expected one of them, got false for both")
     runs, shard = make_runs(options), Shard.from_env()
     ckpt = find_ckpt(options.scoring.ckpt)
     if benchmark.score and shard.rank == 0:

@@ -133,10 +133,15 @@ def check_training(kind: Kind, options: TrainingOptions) -> None:
     check_tracker(options.tracker)
     branch = options.model.cogvideox_branch_name_or_path
     if kind == "id_adapter" and branch is None:
-        raise InputError("cogvideox_branch_name_or_path is needed: the context encoder the adapter is trained with")
+        raise InputError(
+            "cogvideox_branch_name_or_path: expected the context encoder that the adapter is trained with, got none"
+        )
     if kind == "id_adapter" and not options.adapter.id_pool_resample_learnable:
         # Inference resamples wherever it is given an adapter.
-        raise InputError("id_pool_resample_learnable is needed: an ID adapter is trained as it will run, resampling")
+        raise InputError(
+            "id_pool_resample_learnable: expected true, as an ID adapter is trained as it will run, "
+            "resampling; got false"
+        )
     check_checkpoints(options.model.pretrained_model_name_or_path, branch)
     layers = read_config(Path(options.model.pretrained_model_name_or_path) / "transformer")["num_layers"]
     if options.model.branch_layer_num > layers:
@@ -166,7 +171,7 @@ def _check_resumed(options: TrainingOptions) -> None:
 def _check_same_fill(options: TrainingOptions, branch: Path) -> None:
     trained = float(read_config(branch).get("hole_fill", 0.0))
     if options.model.hole_fill not in (0.0, trained):
-        raise InputError(f"hole_fill: {branch} was trained with {trained}, got {options.model.hole_fill}")
+        raise InputError(f"hole_fill: expected {trained} as its training, got {options.model.hole_fill}, in {branch}")
     options.model.hole_fill = trained
 
 
@@ -177,7 +182,8 @@ def _check_fresh(options: TrainingOptions) -> None:
     old = sorted(options.output_dir.glob("checkpoint-*[0-9]"))
     if old:
         raise InputError(
-            f"output_dir: {options.output_dir} holds {old[0].name} of another training; give another folder, "
+            f"output_dir: expected a folder without a training, got {old[0].name}, in "
+            f"{options.output_dir}; give another one, "
             "or --resume_from_checkpoint latest to go on with it"
         )
 

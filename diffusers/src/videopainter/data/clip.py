@@ -122,10 +122,10 @@ class Clip:
     def __post_init__(self) -> None:
         f, m = self.frames, self.masks
         if len(f) != len(m):
-            raise InputError(f"{self.name}: {len(f)} frames need as many masks, {len(m)} came")
+            raise InputError(f"{self.name}: expected {len(f)} masks, one for each frame, got {len(m)}")
         if (f.height, f.width) != (m.height, m.width):
             raise InputError(
-                f"{self.name}: frames are {f.width}x{f.height} pixels, masks {m.width}x{m.height}; they must be equal"
+                f"{self.name}: expected masks of {f.width}x{f.height} pixels, as the frames, got {m.width}x{m.height}"
             )
 
     def __len__(self) -> int:
@@ -155,9 +155,7 @@ class Clip:
     def cut(self, start: int, stop: int) -> Clip:
         """Frames `start` to `stop` (exclusive) of this clip, with their sound. InputError where that is empty."""
         if not 0 <= start < stop <= len(self):
-            raise InputError(
-                f"{self.name}: frames {start} to {stop} (exclusive) asked for, the clip has 0 to {len(self)}"
-            )
+            raise InputError(f"{self.name}: expected frames within 0 to {len(self)} (exclusive), got {start} to {stop}")
         return self.pick(np.arange(start, stop), self.fps)
 
 
@@ -166,7 +164,7 @@ class ArrayFrames:
 
     def __init__(self, frames: np.ndarray, fps: Fraction | int = 8) -> None:
         if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
-            raise InputError(f"frames must be uint8 (T, H, W, 3), {frames.dtype} {frames.shape} came")
+            raise InputError(f"frames: expected uint8 (T, H, W, 3), got {frames.dtype} {frames.shape}")
         self.frames = frames
         self.fps = Fraction(fps)
         self.height, self.width = int(frames.shape[1]), int(frames.shape[2])
@@ -184,7 +182,7 @@ class ArrayMasks:
 
     def __init__(self, masks: np.ndarray) -> None:
         if masks.ndim != 3 or masks.dtype != np.bool_:
-            raise InputError(f"masks must be bool (T, H, W), {masks.dtype} {masks.shape} came")
+            raise InputError(f"masks: expected bool (T, H, W), got {masks.dtype} {masks.shape}")
         self.masks = masks
         self.height, self.width = int(masks.shape[1]), int(masks.shape[2])
 

@@ -35,7 +35,7 @@ def list_images(path: Path) -> list[Path]:
         return [path]
     files = [f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith(".")]
     if not files:
-        raise InputError(f"folder holds no frames ({', '.join(IMAGE_SUFFIXES[:3])}, ...): {path}")
+        raise InputError(f"folder: expected frames ({', '.join(IMAGE_SUFFIXES[:3])}, ...), got none, in {path}")
     return sorted(files, key=lambda f: [(int(p), "") if p.isdigit() else (-1, p) for p in _split_name(f.name)])
 
 
@@ -51,7 +51,7 @@ def image_size(file: Path) -> tuple[int, int]:
             width, height = image.size
             return (height, width) if turned else (width, height)
     except (OSError, ValueError) as error:
-        raise InputError(f"not an image that can be read: {file} ({one_line(error)})") from None
+        raise InputError(f"image: expected one that can be read, got {one_line(error)}, in {file}") from None
 
 
 def load_image(file: Path | str) -> Image.Image:
@@ -61,9 +61,9 @@ def load_image(file: Path | str) -> Image.Image:
             image.load()
             return ImageOps.exif_transpose(image)
     except FileNotFoundError:
-        raise InputError(f"no such image: {file}") from None
+        raise InputError(f"image: expected a file, got none at {file}") from None
     except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"not an image that can be read: {file} ({one_line(error)})") from None
+        raise InputError(f"image: expected one that can be read, got {one_line(error)}, in {file}") from None
 
 
 @contextmanager

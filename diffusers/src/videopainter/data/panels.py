@@ -35,7 +35,9 @@ def side_by_side(
     with `labels`, higher by a line of names.
     """
     if frames.shape != result.shape or frames.shape[:3] != masks.shape:
-        raise ValueError(f"sizes differ: frames {frames.shape}, masks {masks.shape}, result {result.shape}")
+        raise ValueError(
+            f"panels: expected equal sizes, got frames {frames.shape}, masks {masks.shape}, result {result.shape}"
+        )
     holes = masks[..., None]
     masked = np.where(holes, np.uint8(0), frames)
     shown = np.broadcast_to(holes, frames.shape).astype(np.uint8) * 255
@@ -65,9 +67,9 @@ def contact_sheet(columns: Mapping[str, Sequence[np.ndarray]], path: Path | str,
     """
     lengths = {name: len(frames) for name, frames in columns.items()}
     if not lengths or len(set(lengths.values())) != 1 or 0 in lengths.values():
-        raise ValueError(f"a contact sheet needs equally many frames in every column, {lengths} came")
+        raise ValueError(f"contact sheet: expected equally many frames in every column, got {lengths}")
     if Path(path).suffix.lower() != ".png":
-        raise InputError(f"a contact sheet is a .png, not {path}")
+        raise InputError(f"contact sheet: expected a .png, got {path}")
     tiles = [[_tile(frame, min_height) for frame in frames] for frames in columns.values()]
     height = max(tile.shape[0] for column in tiles for tile in column)
     width = max(tile.shape[1] for column in tiles for tile in column)

@@ -75,12 +75,12 @@ def _rows_of(word: str, total: int) -> Sequence[int]:
         return range(total)
     first, dash, last = word.partition("-")
     if not (first.isdecimal() and (last.isdecimal() or not dash)):
-        raise InputError(f"a sample id is a number, a range like 7-12, or all; {word!r} came")
+        raise InputError(f"sample id: expected a number, a range like 7-12, or all, got {word!r}")
     start, end = int(first), int(last or first)
     if end < start:
-        raise InputError(f"a range of sample ids rises, {word!r} came")
+        raise InputError(f"sample id: expected a range that rises, got {word!r}")
     if end >= total:
-        raise InputError(f"sample id {word} is out of range, the rows are 0..{total - 1}")
+        raise InputError(f"sample id: expected rows of 0..{total - 1}, got {word}, which is out of range")
     return range(start, end + 1)
 
 
@@ -111,7 +111,9 @@ class RecordTable:
     def row(self, number: int) -> dict[str, str]:
         """One row as text by column; InputError where there is none of that number."""
         if not 0 <= number < len(self):
-            raise InputError(f"row {number} is out of range, the rows are 0..{len(self) - 1}: {self.csv}")
+            raise InputError(
+                f"row: expected one of 0..{len(self) - 1}, got {number}, which is out of range, in {self.csv}"
+            )
         return {str(key): str(value) for key, value in self.rows.iloc[number].items()}
 
     def name(self, number: int) -> str:
@@ -160,14 +162,15 @@ class RecordTable:
         end = self._integer(row, number, "end_frame") if row["end_frame"] else len(clip)
         if not 0 <= start < min(end, len(clip)):
             raise InputError(
-                f"row {number} asks for frames {start} to {end} (exclusive), {video.name} has {len(clip)}: {self.csv}"
+                f"row {number}: expected frames within the {len(clip)} of {video.name}, got {start} to "
+                f"{end}, in {self.csv}"
             )
         return clip if (start, min(end, len(clip))) == (0, len(clip)) else clip.cut(start, min(end, len(clip)))
 
     def _davis(self, row: dict[str, str], roots: list[Path], folder_fps: str | float | Fraction | None) -> Clip:
         name = row["Video_Name"]
         if Path(name).name != name:
-            raise InputError(f"Video_Name is a folder's name, {name!r} came: {self.csv}")
+            raise InputError(f"Video_Name: expected a folder's name, got {name!r}, in {self.csv}")
         images = find_file(Path("JPEGImages_432_240", name), roots, f"frames of {name}")
         mask = find_file(Path("test_masks", name), roots, f"masks of {name}")
         frames = open_video(images, folder_fps=folder_fps)
@@ -219,7 +222,7 @@ def data_roots(data_root: Path | str | None, csv: Path) -> list[Path]:
     if data_root is not None:
         given = Path(data_root)
         if not given.is_dir():
-            raise InputError(f"no such data folder: {given}")
+            raise InputError(f"data folder: expected a folder, got none at {given}")
         # resolve: `..` has no parents to look in.
         given = given.resolve()
         roots = [given, *given.parents][: _LEVELS_UP + 1]
@@ -232,7 +235,7 @@ def find_file(relative: Path, roots: list[Path], what: str) -> Path:
         if (root / relative).exists():
             return root / relative
     places = ", ".join(map(str, dict.fromkeys(roots)))
-    raise InputError(f"{what} not found: {relative}, looked for in {places}")
+    raise InputError(f"{what}: expected {relative}, got none in {places}")
 
 
 def _first(row: dict[str, str], columns: tuple[str, ...]) -> str:

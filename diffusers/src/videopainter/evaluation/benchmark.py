@@ -50,7 +50,7 @@ def make_runs(options: EvaluateOptions) -> list[BenchmarkRun]:
     for flag, names in (("long_sets", benchmark.long_sets), ("native_fps_sets", benchmark.native_fps_sets)):
         unknown = [name for name in names if name not in {*sets, *PUBLISHED, "none"}]
         if unknown:
-            raise InputError(f"--{flag}: no such set: {', '.join(unknown)}; --sets names {', '.join(sets)}")
+            raise InputError(f"--{flag}: expected sets out of {', '.join(sets)}, got {', '.join(unknown)}")
     runs = []
     for name, csv in sets.items():
         for dilate_size in dict.fromkeys(benchmark.dilate_sizes):
@@ -66,7 +66,7 @@ def parse_sets(texts: list[str] | None) -> dict[str, str]:
         if not equals or not csv or not name.replace("_", "").replace("-", "").isalnum():
             raise InputError(f"--sets: expected NAME=CSV (letters, digits, - and _ in the name), got {text!r}")
         if name in sets:
-            raise InputError(f"--sets: {name} came twice")
+            raise InputError(f"--sets: expected each name once, got {name} twice")
         sets[name] = csv
     if not sets:
         raise InputError("--sets: expected NAME=CSV, as in --sets standard=data/our_video_inpaint.csv; none came")
@@ -142,7 +142,7 @@ def entry_of(options: EvaluateOptions, run: BenchmarkRun, job: Job) -> Entry:
 def _open(options: EvaluateOptions, job: Job) -> Pair:
     """A finished result beside the clip that it was made from; InputError where it is not there."""
     if not job.output.is_file():
-        raise InputError(f"no result to score: {job.output} (--generate makes it)")
+        raise InputError(f"--score: expected a result (--generate makes it), got none at {job.output}")
     clip = job.sample.open()
     results, files = open_result(job.output)
     if len(results) != len(clip) or (results.height, results.width) != (clip.frames.height, clip.frames.width):

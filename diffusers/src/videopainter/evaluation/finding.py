@@ -52,11 +52,11 @@ def _check(options: ResultsOptions) -> None:
     if not options.results:
         raise InputError("--results: expected a folder of results or a video, none came")
     if not Path(options.results).exists():
-        raise InputError(f"--results: no such file or folder: {options.results}")
+        raise InputError(f"--results: expected a file or folder, got none at {options.results}")
     if (options.originals is None) != (options.masks is None):
-        raise InputError("--originals and --masks go together: one of them came")
+        raise InputError("--originals, --masks: expected both, got one of them")
     if options.originals is not None and options.inpainting_mask_meta is not None:
-        raise InputError("expected --originals and --masks, or --inpainting_mask_meta: both came")
+        raise InputError("--originals, --inpainting_mask_meta: expected one of them, got both")
     if options.set_name is not None and options.set_name not in PUBLISHED:
         raise InputError(f"--set_name: expected one of {', '.join(PUBLISHED)}, got {options.set_name}")
     if options.num_frames is not None and options.num_frames < 1:
@@ -115,7 +115,7 @@ def _of_folders(options: ResultsOptions) -> list[Found]:
         if result is None:
             missing.append(name)
         elif mask is None:
-            raise InputError(f"--masks: no mask of {name} in {masks}")
+            raise InputError(f"--masks: expected a mask of {name}, got none, in {masks}")
         else:
             found.append(Found(index=index, name=name, result=result, open_clip=opener(original, mask)))
     return _complete(found, missing, results)
@@ -135,8 +135,9 @@ def _of_release(options: ResultsOptions) -> list[Found]:
     folders = [folder.parent if folder.name == FRAME_FOLDERS[0] else folder for folder in folders]
     if not folders:
         raise InputError(
-            f"--results {results}: no {'/'.join(('NAME', FRAME_FOLDERS[0]))} in it; other results need "
-            "--originals and --masks, or --inpainting_mask_meta"
+            f"--results: expected {'/'.join(('NAME', FRAME_FOLDERS[0]))} (or --originals and --masks, "
+            "or --inpainting_mask_meta), "
+            f"got none, in {results}"
         )
     found = []
     for index, folder in enumerate(folders):
@@ -154,14 +155,15 @@ def _of_release(options: ResultsOptions) -> list[Found]:
 
 def _complete(found: list[Found], missing: list[str], results: Path) -> list[Found]:
     if not found:
-        raise InputError(f"--results: found no result in {results} for {', '.join(missing[:5]) or 'anything'}")
+        raise InputError(f"--results: expected one of {', '.join(missing[:5]) or 'anything'}, got none, in {results}")
     of_result: dict[Path, Found] = {}
     for one in found:
         other = of_result.setdefault(one.result, one)
         if other is not one:
             raise InputError(
-                f"--results: {one.result} would be the result of both {other.index} ({other.name}) and "
-                f"{one.index} ({one.name}); call results NUMBER_NAME"
+                "--results: expected a result each (call them NUMBER_NAME), got one of both "
+                f"{other.index} ({other.name}) and "
+                f"{one.index} ({one.name}), in {one.result}"
             )
     if missing:
         complain(f"warning: no result for {len(missing)} of {len(missing) + len(found)}: {', '.join(missing)}")

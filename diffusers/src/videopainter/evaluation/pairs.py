@@ -123,14 +123,15 @@ def _common_length(clip: Clip, results: FrameSource, where: Path, num_frames: in
     have, want = len(results), len(clip)
     if num_frames is not None:
         if min(have, want) < num_frames:
-            raise InputError(f"{where}: --num_frames {num_frames}, but the result has {have} and the original {want}")
+            raise InputError(f"{where}: expected --num_frames of at most {min(have, want)}, got {num_frames}")
         return num_frames
     if have < want and allow_shorter:
         return have
     if have != want:
         raise InputError(
-            f"{where}: the result has {have} frames, the original {want}: another rate (--down_sample_fps), or compare "
-            "the first ones (--num_frames, --allow_shorter)"
+            f"{where}: expected a result of {want} frames as the original, got {have}: another rate "
+            "(--down_sample_fps), "
+            "or compare the first ones (--num_frames, --allow_shorter)"
         )
     return want
 
@@ -156,10 +157,12 @@ def with_truth(pair: Pair, ground_truth: str | None, names: Sequence[str]) -> Pa
         return replace(pair, truth=pair.clip.frames)
     path = find_result(Path(ground_truth), names)
     if path is None:
-        raise InputError(f"--ground_truth: no video or folder {' or '.join(names)} in {ground_truth}")
+        raise InputError(
+            f"--ground_truth: expected a video or folder {' or '.join(names)}, got none, in {ground_truth}"
+        )
     truth, files = open_result(path)
     if len(truth) < len(pair.clip):
-        raise InputError(f"{path}: the truth has {len(truth)} frames, the result {len(pair.clip)}")
+        raise InputError(f"--ground_truth: expected {len(pair.clip)} frames as the result, got {len(truth)}, in {path}")
     _check_shape(truth, pair.clip.frames, path)
     truth = sized(first_frames(truth, len(pair.clip)), pair.clip.frames.height, pair.clip.frames.width)
     return replace(pair, truth=truth, truth_files=files)

@@ -63,7 +63,7 @@ class VideoScores:
             content["per_video"] = {key: float(np.float64(value)) for key, value in content["per_video"].items()}
             return cls(**content)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(f"not a file of scores: {path} ({type(error).__name__})") from None
+            raise InputError(f"scores: expected a file of them, got {type(error).__name__}, in {path}") from None
 
 
 def mean_of_frames(values: np.ndarray) -> float | None:

@@ -45,7 +45,9 @@ def safetensors_files(folder: Path) -> list[Path]:
     names = sorted(set(json.loads(indices[0].read_text())["weight_map"].values()))
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
-        raise ValueError(f"{folder}: {indices[0].name} names weights that are missing: {', '.join(missing)}")
+        raise ValueError(
+            f"{folder}: expected the weights that {indices[0].name} names, got none of {', '.join(missing)}"
+        )
     return [folder / name for name in names]
 
 

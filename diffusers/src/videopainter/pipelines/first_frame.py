@@ -125,7 +125,10 @@ class DiffusersFiller:
             **{key: value for key, value in options.items() if key in accepted},
         )
         if any(getattr(output, "nsfw_content_detected", None) or ()):
-            raise InputError(f"the safety checker of {self.name} withheld the first frame; use another prompt or seed")
+            raise InputError(
+                f"first frame: expected a picture, got one that the safety checker of {self.name} "
+                "withheld; use another prompt or seed"
+            )
         painted = output.images[0].convert("RGB").resize(image.shape[1::-1], Image.Resampling.LANCZOS)
         return _only_hole(image, mask, np.asarray(painted))
 
@@ -153,7 +156,7 @@ class DiffusersFiller:
             pipe = _inpainting_class(self.class_name, self.name).from_pretrained(self.name, torch_dtype=dtype)
         except (OSError, ValueError, KeyError, ImportError, AttributeError) as error:
             reason = one_line(error)[:300]
-            raise InputError(f"cannot load the first-frame pipeline {self.name}: {reason}") from error
+            raise InputError(f"first-frame pipeline: expected one that loads, got {reason}, in {self.name}") from error
         pipe.set_progress_bar_config(desc="first frame", leave=False)
         if device.type != "cuda":
             pipe.to(device)
@@ -187,9 +190,9 @@ def _pipeline_class(name: str) -> str:
     if name and folder.is_dir():
         index = folder / "model_index.json"
         if not index.is_file():
-            raise InputError(f"no diffusers pipeline (model_index.json is missing) in {name}")
+            raise InputError(f"first-frame pipeline: expected a diffusers pipeline, got no model_index.json, in {name}")
     elif name and folder.exists():
-        raise InputError(f"a first-frame pipeline is a folder or an id, {name} is a file")
+        raise InputError(f"first-frame pipeline: expected a folder or an id, got a file: {name}")
     elif name.count("/") == 1 and name[0] not in "./~":
         index = _index_of_id(name)
         if index is None:
@@ -202,9 +205,9 @@ def _pipeline_class(name: str) -> str:
     try:
         class_name = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"model_index.json names no pipeline class: {index}") from None
+        raise InputError(f"first-frame pipeline: expected the name of a pipeline class, got none, in {index}") from None
     if not isinstance(class_name, str) or not class_name.endswith("Pipeline"):
-        raise InputError(f"expected a diffusers pipeline, {index} names {class_name!r}")
+        raise InputError(f"first-frame pipeline: expected a diffusers pipeline, got {class_name!r}, in {index}")
     return class_name
 
 
@@ -223,7 +226,7 @@ def _index_of_id(name: str) -> Path | None:
             url, headers = hf_hub_url(name, "model_index.json"), build_hf_headers()
             found = get_session().head(url, headers=headers, timeout=10, follow_redirects=True).is_success
     if not found:
-        raise InputError(f"no first-frame pipeline {name}: no such folder, and no such id can be reached")
+        raise InputError(f"first-frame pipeline: expected a folder, or an id that can be reached, got {name}")
     return None
 
 
@@ -236,7 +239,7 @@ def _inpainting_class(class_name: str, name: str) -> Any:
         class_name = str(config.get("_class_name", ""))
     named = getattr(diffusers, class_name, None)
     if named is None:
-        raise InputError(f"diffusers {diffusers.__version__} has no pipeline {class_name!r}, which {name} names")
+        raise InputError(f"a pipeline that diffusers {diffusers.__version__} does not have: {class_name!r}, in {name}")
     if "mask_image" in inspect.signature(named.__call__).parameters:
         return named
     return diffusers.AutoPipelineForInpainting

@@ -31,14 +31,14 @@ def output_paths(
     pattern = _pattern(output_path, several_clips, several_seeds, ".mkv" if lossless else ".mp4")
     images = output_path is not None and image_name_of(output_path)
     if lossless and not images and not pattern.lower().endswith(".mkv"):
-        raise InputError(f"--lossless writes .mkv: --output_path {output_path}")
+        raise InputError(f"--output_path: expected .mkv for --lossless, got {output_path}")
     _check_pattern(pattern, several_clips, several_seeds)
     paths: dict[tuple[int, int], Path] = {}
     for index, (row, name) in enumerate(names):
         for seed in seeds:
             paths[index, seed] = Path(_fill(pattern, name=name, id=row if row is not None else index, seed=seed))
     if len(set(paths.values())) < len(paths):
-        raise InputError(f"--output_path {output_path}: two results would go to one file; use {{id}} and {{seed}}")
+        raise InputError(f"--output_path: expected a file for each result (use {{id}} and {{seed}}), got {output_path}")
     return paths
 
 
@@ -74,9 +74,9 @@ def _check_pattern(pattern: str, several_clips: bool, several_seeds: bool) -> No
     if used - FIELDS:
         raise InputError(f"--output_path {pattern}: expected {{name}}, {{id}} or {{seed}}, got {used - FIELDS}")
     if several_clips and not used & {"name", "id"}:
-        raise InputError(f"--output_path {pattern} is one file for several samples: give a folder, or use {{id}}")
+        raise InputError(f"--output_path: expected a folder, or {{id}} in the name, for several samples, got {pattern}")
     if several_seeds and "seed" not in used:
-        raise InputError(f"--output_path {pattern} is one file for several seeds: give a folder, or use {{seed}}")
+        raise InputError(f"--output_path: expected a folder, or {{seed}} in the name, for several seeds, got {pattern}")
 
 
 def _fill(pattern: str, **values: object) -> str:
@@ -98,7 +98,7 @@ def check_writable(results: Sequence[Path], inputs: Sequence[Path], *, images: b
         elif result.is_dir():
             raise InputError(f"--output_path: expected a file, got a folder: {result}")
         if any(_same(result, file) for file in inputs):
-            raise InputError(f"--output_path would replace an input: {result}")
+            raise InputError(f"--output_path: expected another file than the input, got {result}")
     for folder in sorted({result.parent for result in results}):
         make_folder(folder)
         sweep(folder)

@@ -94,7 +94,7 @@ def resolve_precision(options: ModelOptions, shard: Shard) -> Precision:
     if kind not in DEVICES:
         raise InputError(f"--device: expected cpu, cuda or cuda:N, got {device!r}")
     if kind == "cuda" and (index or 0) >= torch.cuda.device_count():
-        raise InputError(f"--device {device}: this machine has {torch.cuda.device_count()} GPUs")
+        raise InputError(f"--device: expected one of this machine's {torch.cuda.device_count()} GPUs, got {device}")
     return Precision(device=device, dtype=options.dtype or ("float32" if kind == "cpu" else "bfloat16"))
 
 

@@ -112,7 +112,9 @@ def _check_source(clips: ClipOptions, prompted: PromptedMasks | None) -> None:
         if prompted is not None:
             _refuse({f"--{name}": value for name, value in prompted.what.given().items()}, "--video")
         if clips.inpainting_sample_id is None:
-            raise InputError("--inpainting_mask_meta needs --inpainting_sample_id: rows (0 5 7-12), or all")
+            raise InputError(
+                "--inpainting_sample_id: expected rows (0 5 7-12) or all with --inpainting_mask_meta, got none"
+            )
     parse_fps(clips.video_fps, "--video_fps")
     parse_fps(clips.down_sample_fps or "0", "--down_sample_fps")
 
@@ -120,7 +122,7 @@ def _check_source(clips: ClipOptions, prompted: PromptedMasks | None) -> None:
 def _refuse(flags: dict[str, object], owner: str) -> None:
     for name, value in flags.items():
         if value is not None:
-            raise InputError(f"{name} goes with {owner}, which is not given")
+            raise InputError(f"{name}: expected {owner} with it, got none")
 
 
 def _open_files(

@@ -47,7 +47,10 @@ def resolve_weights(options: ModelOptions) -> Weights:
         tiny = find_tiny()
         model_path, branch = str(tiny / BACKBONE), branch or str(tiny / BRANCH)
     if branch is None:
-        raise InputError(f"--model_path {model_path} needs --inpainting_branch: the backbone alone does not inpaint")
+        raise InputError(
+            f"--inpainting_branch: expected one with --model_path {model_path}, got none: the backbone "
+            "alone does not inpaint"
+        )
     weights = Weights(
         model_path=model_path,
         inpainting_branch=branch,
@@ -65,7 +68,7 @@ def find_tiny() -> Path:
         if (place / _TINY / BACKBONE).is_dir():
             return place / _TINY
     raise InputError(
-        f"no --model_path given, and no {_TINY / BACKBONE} above the package or the current folder: "
+        f"--model_path: expected a model, got none, nor {_TINY / BACKBONE} above the package or the current folder: "
         "run from a clone of the repository, or name a model"
     )
 

@@ -72,7 +72,7 @@ def check_optimizer(options: OptimizerOptions) -> None:
         raise InputError(f"--optimizer: expected AdamW, Adam or Prodigy, got {options.optimizer!r}")
     check_ranges(options)
     if options.use_8bit_adam and options.kind == "prodigy":
-        raise InputError("--use_8bit_adam goes with --optimizer Adam or AdamW, got Prodigy")
+        raise InputError("--use_8bit_adam: expected --optimizer Adam or AdamW with it, got Prodigy")
     if options.use_8bit_adam:
         check_installed("--use_8bit_adam", "bitsandbytes")
     if options.kind == "prodigy":

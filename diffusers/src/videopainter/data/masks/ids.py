@@ -16,7 +16,7 @@ from typing import IO
 import numpy as np
 
 from videopainter.data.clip import check_range
-from videopainter.errors import InputError
+from videopainter.errors import InputError, one_line
 from videopainter.files import write_errors
 from videopainter.flags import check_size
 
@@ -112,14 +112,14 @@ def pick_id(mask_id: int | None, ids: set[int], path: Path) -> int:
     """`mask_id` if it is among `ids`, the only one if it is None; InputError that lists them otherwise."""
     objects = sorted(ids - {0})
     if not objects:
-        raise InputError(f"mask is empty, it holds no id but 0 (background): {path}")
+        raise InputError(f"mask: expected an id above 0 (background), got no id but 0, in {path}")
     names = ", ".join(map(str, objects[:20])) + (", ..." if len(objects) > 20 else "")
     if mask_id is None:
         if len(objects) > 1:
-            raise InputError(f"mask_id is needed, one of {names}: {path}")
+            raise InputError(f"mask_id: expected one of {names}, got none, in {path}")
         return objects[0]
     if mask_id not in ids:
-        raise InputError(f"mask_id {mask_id} does not occur, there are {names}: {path}")
+        raise InputError(f"mask_id: expected one of {names}, got {mask_id}, in {path}")
     return mask_id
 
 
@@ -162,7 +162,9 @@ def _reading(path: Path, *, checked: bool = False) -> Iterator[IO[bytes]]:
                     with open(path, "rb") as raw:
                         yield BufferedReader(_Deflated(raw, info), _PIECE)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
-        raise InputError(f"not an array file that can be read, or cut off: {path} ({error})") from None
+        raise InputError(
+            f"masks: expected a whole array file, got none or one that is cut off ({error}), in {path}"
+        ) from None
 
 
 class _Deflated(RawIOBase):
@@ -212,7 +214,9 @@ def _array_frames(file: IO[bytes], path: Path, numbers: Sequence[int] | None) ->
         skipped = _skip(file, (number - done) * size)
         data = file.read(size)
         if len(data) < size:
-            raise InputError(f"array is cut off at frame {done + skipped // size} of {shape[0]}: {path}")
+            raise InputError(
+                f"masks: expected {shape[0]} frames, got an array cut off at frame {done + skipped // size}, in {path}"
+            )
         done = number + 1
         yield np.frombuffer(data, dtype).reshape(shape[1:]).astype(dtype.newbyteorder("="), copy=False)
 
@@ -232,7 +236,7 @@ def _header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], np.dtype]:
             raise ValueError(f"expected format 1.0, got {version[0]}.{version[1]}")
         shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
     except ValueError as error:
-        raise InputError(f"not a numpy array: {path} ({' '.join(str(error).split())})") from None
+        raise InputError(f"masks: expected a numpy array, got {one_line(error)}, in {path}") from None
     if len(shape) != 3 or min(shape) < 1 or dtype.kind not in "iub" or fortran_order:
         order = ", Fortran order" if fortran_order else ""
         raise InputError(f"masks: expected integer ids (T, H, W), row by row, got {dtype} {shape}{order}, in {path}")

@@ -46,7 +46,7 @@ def open_masks(
     """
     path = Path(path)
     if not path.exists():
-        raise InputError(f"no such mask: {path}")
+        raise InputError(f"mask: expected a file or folder, got none at {path}")
     suffix = path.suffix.lower()
     if path.is_dir() or suffix in IMAGE_SUFFIXES:
         masks: MaskSource = ImageMasks(path, mask_id, any_id=any_id, four_valued=four_valued)
@@ -54,7 +54,7 @@ def open_masks(
         _check_fit(IdArray(path), frames, path)  # by its header: what is packed in it can be of any size
         masks = open_id_array(path, mask_id)
     elif mask_id is not None:
-        raise InputError(f"mask_id {mask_id} needs a mask of ids (npz, npy, png); a mask video has none: {path}")
+        raise InputError(f"mask_id {mask_id}: expected a mask of ids (npz, npy, png), got a video, in {path}")
     else:
         masks = VideoMasks(path, four_valued=four_valued)
     if isinstance(masks, ImageMasks) and path.is_file():
@@ -70,7 +70,9 @@ def check_not_empty(masks: MaskSource, what: str) -> None:
     for start in range(0, len(masks), _SCAN):
         if masks.read(start, min(start + _SCAN, len(masks))).any():
             return
-    raise InputError(f"mask is empty in all {len(masks)} frames, a hole is white (above {_THRESHOLD} of 255): {what}")
+    raise InputError(
+        f"mask: expected a hole (above {_THRESHOLD} of 255), got an empty mask in all {len(masks)} frames, in {what}"
+    )
 
 
 def _check_fit(masks: MaskSource | IdArray, frames: FrameSource, path: Path) -> None:
@@ -136,8 +138,8 @@ class ImageMasks:
             mask = self._mask(file)
             if mask.shape != (self.height, self.width):
                 raise InputError(
-                    f"masks must be of one size: {self.files[0].name} is {self.width}x{self.height}, "
-                    f"{file.name} is {mask.shape[1]}x{mask.shape[0]} in {file.parent}"
+                    f"masks: expected one size, {self.width}x{self.height} as {self.files[0].name}, "
+                    f"got {mask.shape[1]}x{mask.shape[0]}, in {file}"
                 )
             out[k] = mask
         return out
@@ -164,7 +166,7 @@ class ImageMasks:
     def _ids_of(file: Path) -> np.ndarray:
         pixels = np.asarray(load_image(file))
         if pixels.ndim != 2:
-            raise InputError(f"a mask of ids has one number per pixel, {file} has colours")
+            raise InputError(f"masks: expected ids, one number per pixel, got colours, in {file}")
         return pixels
 
 
@@ -172,9 +174,9 @@ def light_pixels(file: Path | str) -> np.ndarray:
     """Which pixels of an image are lighter than the middle of its range; bool (H, W)."""
     image = load_image(file)
     if image.mode == "P":
-        raise InputError(f"masks must be of one kind, {file} is indexed and the first one is not")
+        raise InputError(f"masks: expected one kind, as the first, got an indexed image, in {file}")
     if image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255:  # type: ignore[index]
-        raise InputError(f"a mask has no transparency, white = hole: {file}")
+        raise InputError(f"mask: expected white for the hole, got transparency, in {file}")
     if image.mode.startswith("I"):
         return np.asarray(image) > _THRESHOLD * 257
     return np.asarray(image.convert("L")) > _THRESHOLD

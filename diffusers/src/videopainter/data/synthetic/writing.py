@@ -157,11 +157,14 @@ def _compare(file: Path, settings: Mapping[str, Any]) -> None:
     try:
         old = dict(read_json(file))
     except (ValueError, TypeError) as error:
-        raise InputError(f"not the settings of a set: {file} ({error})") from None
+        raise InputError(f"settings: expected those of a set, got {error}, in {file}") from None
     other = [name for name in settings if old.get(name) != settings[name]]
     if other:
         named = ", ".join(f"{name} {old.get(name)!r} (now {settings[name]!r})" for name in other)
-        raise InputError(f"the set there has other settings: {named}; give them, or another folder: {file}")
+        raise InputError(
+            "output_dir: expected the settings of the set that is there, got others (give them, or "
+            f"another folder): {named}, in {file}"
+        )
 
 
 def _check_not_fewer(folder: Path, rows: Rows, counts: Mapping[str, int]) -> None:

@@ -44,7 +44,9 @@ class MaskOptions:
         kinds = self.kind_weights
         check_ranges(self)
         if self.mask_transform_prob and not sum(kinds.values()):
-            raise InputError(f"masks are to be deformed, but {', '.join(kinds)} are all 0")
+            raise InputError(
+                f"mask_transform_prob: expected a kind of deformed masks above 0 ({', '.join(kinds)}), got none"
+            )
         if self.shape_scale_min > self.shape_scale_max:
             raise InputError(
                 f"shape_scale_min: expected at most shape_scale_max, {self.shape_scale_max}, got {self.shape_scale_min}"

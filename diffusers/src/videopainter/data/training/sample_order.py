@@ -50,11 +50,11 @@ class SampleOrder:
         mix_train_ratio: float = 0.0,
     ) -> None:
         if not len(rows):
-            raise InputError("a training needs at least one clip, none came")
+            raise InputError("clips: expected at least one to train on, got none")
         if batch_size < 1:
-            raise InputError(f"train_batch_size is at least 1, {batch_size} came")
+            raise InputError(f"train_batch_size: expected at least 1, got {batch_size}")
         if not 0 <= mix_train_ratio <= 1:
-            raise InputError(f"mix_train_ratio is a share from 0 to 1, {mix_train_ratio} came")
+            raise InputError(f"mix_train_ratio: expected a number from 0 to 1, got {mix_train_ratio}")
         if not 0 <= process_index < num_processes:
             raise ValueError(f"process {process_index} of {num_processes}")
         self._rows = np.asarray(rows, dtype=np.int64)

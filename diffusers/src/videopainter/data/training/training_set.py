@@ -156,7 +156,7 @@ class TrainingSet:
                 inexact=inexact,
             )
         raise InputError(
-            f"none of {len(replaced)} clips of {self.options.meta_file_path} can be read; "
+            f"clips: expected one of {len(replaced)} that can be read, got none, in {self.options.meta_file_path}; "
             f"row {replaced[0].row}: {replaced[0].reason}"
         )
 
@@ -218,8 +218,8 @@ class TrainingSet:
         starts = np.arange(begin, end - int(offsets[-1]))
         if not len(starts):
             raise InputError(
-                f"frames {begin} to {end} at {float(video.fps):g} fps are too few for {len(offsets)} "
-                f"at {float(self._fps):g} fps: {video.path}"
+                f"frames: expected enough for {len(offsets)} at {float(self._fps):g} fps, "
+                f"got {begin} to {end} at {float(video.fps):g} fps, in {video.path}"
             )
         rng = sample_rng(self.options.seed, TIME, key)
         # The first frame's mask will be emptied.
@@ -237,20 +237,21 @@ class TrainingSet:
             # Rare: look where the object is, and draw among the starts that show it.
             present = ids.presence(row.mask_id, part)
             starts = starts[present[starts[:, None] + offsets[hidden:]].any(axis=1)]
-        raise InputError(f"mask {row.mask_id} is empty in frames {begin} to {end}: {ids.path}")
+        raise InputError(f"mask {row.mask_id}: expected a hole in frames {begin} to {end}, got none, in {ids.path}")
 
     def _piece(self, row: TrainingRow, video: VideoFrames) -> tuple[int, int]:
         """Frames that the row may show, first and behind the last; InputError where the file is shorter."""
         end = len(video) if row.end == TO_THE_END else row.end
         if end > len(video):
-            raise InputError(f"the row ends at frame {end}, the video has {len(video)}: {video.path}")
+            raise InputError(f"end_frame: expected at most {len(video)}, got {end}, in {video.path}")
         return row.start + self.options.skip_frames_start, end - self.options.skip_frames_end
 
 
 def _check_fit(video: VideoFrames, ids: IdArray) -> None:
     if len(ids) != len(video):
-        raise InputError(f"{len(video)} frames need as many masks, {ids.path} has {len(ids)}")
+        raise InputError(f"masks: expected {len(video)}, one for each frame, got {len(ids)}, in {ids.path}")
     if (ids.height, ids.width) != (video.height, video.width):
         raise InputError(
-            f"masks of {ids.width}x{ids.height} do not fit frames of {video.width}x{video.height}: {ids.path}"
+            f"masks: expected {video.width}x{video.height} pixels, as the frames, got "
+            f"{ids.width}x{ids.height}, in {ids.path}"
         )

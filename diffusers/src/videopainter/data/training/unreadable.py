@@ -29,7 +29,7 @@ class UnreadableLog:
 
     def __init__(self, path: Path | str, max_share: float = 0.05, *, min_tried: int = 20) -> None:
         if not 0 <= max_share <= 1:
-            raise InputError(f"the share of unreadable clips is from 0 to 1, {max_share} came")
+            raise InputError(f"max_unreadable_share: expected a number from 0 to 1, got {max_share}")
         self.path, self.max_share, self.min_tried = Path(path), max_share, min_tried
         self.tried = self.failed = 0
         self._rows = self._read()
@@ -48,7 +48,8 @@ class UnreadableLog:
         judged = self.tried >= self.min_tried or self.failed >= self.tried > 0
         if judged and self.failed > self.max_share * self.tried:
             raise InputError(
-                f"{self.failed} of {self.tried} clips cannot be read, more than {self.max_share:.0%}; see {self.path}"
+                f"clips: expected at most {self.max_share:.0%} that cannot be read, got {self.failed} "
+                f"of {self.tried}, in {self.path}"
             )
 
     def _read(self) -> set[int]:

@@ -71,7 +71,7 @@ def check_color(picture: av.VideoFrame, path: Path) -> None:
     matrix = int(picture.colorspace)
     if matrix not in _MATRICES and not picture.format.is_rgb:
         raise InputError(
-            f"colours of this kind (matrix {matrix} of H.273) cannot be read; convert first, with "
+            f"colours: expected a matrix that can be read, got {matrix} of H.273; convert first, with "
             "ffmpeg -i IN -vf libplacebo=colorspace=bt709:color_primaries=bt709:color_trc=bt709,format=yuv420p OUT.mp4"
-            f": {path}"
+            f", in {path}"
         )

@@ -14,7 +14,7 @@ def check_whole(path: Path) -> None:
     """InputError where an mp4/mov, mkv/webm or avi file is shorter than it says. Others have no such sign."""
     actual = path.stat().st_size
     if not actual:
-        raise InputError(f"video is an empty file: {path}")
+        raise InputError(f"video: expected frames, got an empty file, in {path}")
     with open(path, "rb") as file:
         head = file.read(16)
         if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
@@ -26,7 +26,7 @@ def check_whole(path: Path) -> None:
         else:
             return
     if declared > actual:
-        raise InputError(f"video is cut off: {path} has {actual} bytes of at least {declared}")
+        raise InputError(f"video: expected at least {declared} bytes, got a file cut off at {actual}, in {path}")
 
 
 def _iso_end(file: BinaryIO, actual: int, path: Path) -> int:
@@ -45,7 +45,7 @@ def _iso_end(file: BinaryIO, actual: int, path: Path) -> int:
         has_index |= kind == b"moov"
         at += size
     if not has_index and at <= actual:
-        raise InputError(f"video was not finished: {path} has no index (moov box)")
+        raise InputError(f"video: expected a finished file, got none of its index (moov box), in {path}")
     return at
 
 

@@ -49,9 +49,9 @@ def open_video(path: Path | str, *, folder_fps: str | float | Fraction | None = 
     """
     path = Path(path)
     if not path.exists():
-        raise InputError(f"no such video: {path}")
+        raise InputError(f"video: expected a file or a folder of frames, got none at {path}")
     if not path.is_dir() and not path.is_file():
-        raise InputError(f"a video is a file or a folder of frames: {path} is neither")
+        raise InputError(f"video: expected a file or a folder of frames, got neither at {path}")
     if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
         return FolderFrames(path, parse_fps(DEFAULT_FPS if folder_fps is None else folder_fps))
     return VideoFrames(path)
@@ -91,7 +91,7 @@ class VideoFrames:
             if check_end:
                 self._fetch(len(self) - 1)
         except FFmpegError as error:
-            raise InputError(f"not a video that can be read: {self.path} ({error.strerror})") from None
+            raise InputError(f"video: expected one that can be read, got {error.strerror}, in {self.path}") from None
 
     # -- what the file holds
 
@@ -102,7 +102,7 @@ class VideoFrames:
         if self._timeline.times is None:
             self._timeline.length = self._count()
         if not self._timeline.length:
-            raise InputError(f"video has no frames: {self.path}")
+            raise InputError(f"video: expected frames, got none, in {self.path}")
         self.has_sound = bool(container.streams.audio)
         self._aspect = stream.sample_aspect_ratio
         self._rate = stream.average_rate or stream.guessed_rate
@@ -136,7 +136,7 @@ class VideoFrames:
         self._restart()
         frame = next(self._decoder, None) if self._decoder is not None else None
         if frame is None:
-            raise InputError(f"video has no frame that can be decoded: {self.path}")
+            raise InputError(f"video: expected frames, got none that can be decoded, in {self.path}")
         self._timeline.begin_at(frame.pts)
         self._next = 1
         return frame
@@ -253,7 +253,7 @@ class VideoFrames:
         self._container = container
         stream = container.streams.best("video")
         if not isinstance(stream, av.VideoStream) or container.format.name in _NOT_VIDEO:
-            raise InputError(f"not a video: {self.path} holds no video stream")
+            raise InputError(f"video: expected a video stream, got none, in {self.path}")
         stream.thread_type = "AUTO"
         stream.codec_context.thread_count = self._threads
         self._stream = stream
@@ -277,7 +277,9 @@ class VideoFrames:
         else:
             reason = ""
         self._decoder = None
-        raise InputError(f"frame {number} of {len(self)} cannot be decoded{reason} in {self.path}")
+        raise InputError(
+            f"video: expected {len(self)} frames, got frame {number} that cannot be decoded{reason}, in {self.path}"
+        )
 
     def _reads_on(self, number: int) -> bool:
         """Whether the frame is best reached from where the decoder stands."""
@@ -309,8 +311,8 @@ class VideoFrames:
     def _pixels(self, frame: av.VideoFrame, number: int, size: tuple[int, int] | None = None) -> np.ndarray:
         if (frame.height, frame.width) != self.stored_size:
             raise InputError(
-                f"video changes its size at frame {number}, from {self.stored_size[1]}x{self.stored_size[0]} "
-                f"to {frame.width}x{frame.height}: {self.path}"
+                f"video: expected one size, {self.stored_size[1]}x{self.stored_size[0]}, "
+                f"got {frame.width}x{frame.height} at frame {number}, in {self.path}"
             )
         if size is None:
             pixels = self._converter.convert(frame)
@@ -346,8 +348,8 @@ class FolderFrames:
         for file, size in zip(self.files, sizes):
             if size != sizes[0]:
                 raise InputError(
-                    f"frames must be of one size: {self.files[0].name} is {self.width}x{self.height}, "
-                    f"{file.name} is {size[0]}x{size[1]} in {self.path}"
+                    f"frames: expected one size, {self.width}x{self.height} as {self.files[0].name}, "
+                    f"got {size[0]}x{size[1]}, in {file}"
                 )
 
     def __len__(self) -> int:

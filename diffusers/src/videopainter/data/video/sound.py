@@ -74,10 +74,10 @@ def _opened(file: Path) -> InputContainer:
     try:
         container = av.open(str(file), options={"protocol_whitelist": "file"})
     except FFmpegError as error:
-        raise InputError(f"no sound can be read from {file} ({type(error).__name__})") from None
+        raise InputError(f"sound: expected some that can be read, got {type(error).__name__}, in {file}") from None
     if not container.streams.audio:
         container.close()
-        raise InputError(f"no sound can be read from {file} (it has none)")
+        raise InputError(f"sound: expected some, got none, in {file}")
     return container
 
 

@@ -58,7 +58,7 @@ class VideoWriter:
         allowed = [".mkv"] if lossless else list(FORMATS)
         if self.path.suffix.lower() not in allowed:
             raise InputError(
-                f"a {'lossless ' if lossless else ''}video is written as {', '.join(allowed)}, not {self.path}"
+                f"video: expected {', '.join(allowed)} for a {'lossless ' if lossless else ''}one, got {self.path}"
             )
         self._sound, self._times = sound, times
         self._partial = temporary(self.path)
@@ -81,14 +81,17 @@ class VideoWriter:
     def write(self, frames: np.ndarray) -> None:
         """Appends frames, uint8 RGB (t, H, W, 3), all of the first one's size."""
         if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
-            raise ValueError(f"frames to write must be uint8 (t, H, W, 3), {frames.dtype} {frames.shape} came")
+            raise ValueError(f"frames to write: expected uint8 (t, H, W, 3), got {frames.dtype} {frames.shape}")
         if not len(frames):
             return
         if self._container is None:
             self._open(frames.shape[1], frames.shape[2])
         assert self._stream is not None and self._container is not None
         if frames.shape[1:3] != (self._stream.height, self._stream.width):
-            raise ValueError(f"frame size changed from {self._stream.width}x{self._stream.height} in {self.path}")
+            raise ValueError(
+                f"frames to write: expected {self._stream.width}x{self._stream.height}, got "
+                f"{frames.shape[2]}x{frames.shape[1]}, in {self.path}"
+            )
         with write_errors(self.path):
             for pixels in frames:
                 self._container.mux(self._stream.encode(self._frame(pixels)))
@@ -99,7 +102,7 @@ class VideoWriter:
     def close(self) -> None:
         """Finishes the file and gives it its name. ValueError where no frame was written."""
         if self._container is None or self._stream is None:
-            raise ValueError(f"no frame was written to {self.path}")
+            raise ValueError(f"frames to write: expected some, got none, in {self.path}")
         try:
             with write_errors(self.path):
                 self._container.mux(self._stream.encode(None))

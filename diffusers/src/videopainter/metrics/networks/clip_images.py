@@ -95,7 +95,9 @@ class ClipPreprocessing:
             steps = [config[f"do_{step}"] for step in ("resize", "center_crop", "rescale", "normalize")]
             plain = all(steps) and config["resample"] == _BICUBIC and abs(config["rescale_factor"] * 255 - 1) < 1e-6
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise InputError(f"not a CLIP image processor's settings ({type(error).__name__}): {path}") from None
+            raise InputError(
+                f"settings: expected those of a CLIP image processor, got {type(error).__name__}, in {path}"
+            ) from None
         if not plain or len(mean) != 3 or len(std) != 3 or min(crop) < 1 or size < max(crop):
             raise InputError(
                 f"expected CLIP's steps (bicubic resize, centre crop, scale, normalise), got others: {path}"

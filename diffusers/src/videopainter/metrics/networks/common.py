@@ -19,9 +19,11 @@ def reject_pointer(path: Path) -> None:
         with path.open("rb") as file:
             start = file.read(len(_POINTER))
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
+        raise InputError(f"weights: expected a file that can be read, got {error.strerror}, in {path}") from None
     if start == _POINTER:
-        raise InputError(f"expected the file itself, got a git-lfs pointer (run `git lfs pull` beside it): {path}")
+        raise InputError(
+            f"weights: expected the file itself, got a git-lfs pointer (run `git lfs pull` beside it), in {path}"
+        )
 
 
 def read_state_dict(path: Path) -> dict[str, torch.Tensor]:

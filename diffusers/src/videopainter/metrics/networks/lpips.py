@@ -110,7 +110,7 @@ class Lpips(nn.Module):
             raise ValueError(f"images: expected two batches of one shape (N, 3, H, W), got {shapes}")
         if min(first.shape[2:]) < MIN_SIZE:
             size = "x".join(map(str, first.shape[:1:-1]))
-            raise ValueError(f"images: LPIPS needs at least {MIN_SIZE}x{MIN_SIZE} pixels, got {size}")
+            raise ValueError(f"images for LPIPS: expected at least {MIN_SIZE}x{MIN_SIZE} pixels, got {size}")
         total = first.new_zeros(len(first))
         images = (2 * torch.cat([first, second]) - 1 - self.shift) / self.scale
         if images.device.type == "cpu":

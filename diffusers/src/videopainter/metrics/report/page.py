@@ -84,7 +84,9 @@ def write_page(
     try:
         (folder / "media").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot make the folder {folder / 'media'}: {error.strerror or error}") from None
+        raise InputError(
+            f"report: expected a folder that can be made, got {error.strerror or error}, in {folder / 'media'}"
+        ) from None
     cards = [
         _card(folder, place, video, rows[video.index, video.name], summary["protocol"])
         for place, video in enumerate(videos)

@@ -114,11 +114,11 @@ def _header(path: Path, decode_first: bool) -> VideoFacts | None:
             if decode_first:
                 frame = next(container.decode(stream), None)
                 if frame is None:
-                    raise InputError(f"video has no frame that can be decoded: {path}")
+                    raise InputError(f"video: expected frames, got none that can be decoded, in {path}")
                 height, width = Orientation.of(frame).size(frame.height, frame.width)
             return VideoFacts(stream.frames, width, height, stream.average_rate, False)
     except FFmpegError as error:
-        raise InputError(f"not a video that can be read: {path} ({error.strerror})") from None
+        raise InputError(f"video: expected one that can be read, got {error.strerror}, in {path}") from None
 
 
 def _masks_of(path: Path) -> tuple[IdArray | None, Pairs]:

@@ -63,7 +63,7 @@ def check_video(file: Path) -> None:
     count = len(frames)
     frames.close()
     if count < 2:
-        raise InputError(f"a video has more than one frame: {file}")
+        raise InputError(f"video: expected more than one frame, got one, in {file}")
 
 
 def download_videos(

@@ -105,7 +105,7 @@ class LatentCache:
     def _sample(self, key: SampleKey) -> dict[str, torch.Tensor]:
         shard = self._shards.get(key.row)
         if shard is None:
-            raise InputError(f"latent cache: row {key.row} is not in {self.folder}")
+            raise InputError(f"latent cache: expected row {key.row}, got none, in {self.folder}")
         names = ["latents", "masked", "mask", *(["first"] if self.settings.image_to_video else [])]
         prefix = sample_prefix(key.row, key.epoch % self.variants, key.single)
         return {name: self._tensor(shard, prefix + name) for name in names}
@@ -118,7 +118,7 @@ class LatentCache:
         try:
             return self._file(shard).get_tensor(name)
         except (SafetensorError, OSError) as error:
-            raise InputError(f"latent cache: cannot read {name}{what} in {self.folder / shard}: {error}") from None
+            raise InputError(f"latent cache: expected {name}{what}, got {error}, in {self.folder / shard}") from None
 
     def _file(self, shard: str) -> Any:
         file = self._open.pop(shard, None)

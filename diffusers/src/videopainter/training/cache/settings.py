@@ -175,7 +175,9 @@ def _wait_for(path: Path) -> None:
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while not path.is_file():
         if time.monotonic() > deadline:
-            raise InputError(f"latent cache: {path} did not appear; do all processes see this folder?")
+            raise InputError(
+                f"latent cache: expected {path} from the first process, got none; do all processes see this folder?"
+            )
         time.sleep(0.2)
 
 
@@ -191,7 +193,7 @@ def read_settings(folder: Path) -> tuple[CacheSettings, CacheLayout]:
             raise InputError(f"latent cache: {path}: expected format {FORMAT}, got {found}; write the cache anew")
         return CacheSettings.from_json(content["content"]), CacheLayout(**content["layout"])
     except (KeyError, TypeError) as error:
-        raise InputError(f"latent cache: {path} is damaged: {error!r}") from None
+        raise InputError(f"latent cache: expected its settings, got damage ({error!r}), in {path}") from None
 
 
 def check_settings(
@@ -207,7 +209,10 @@ def check_settings(
     if variants[0] != variants[1]:
         differing.append(f"variants: {variants[0]} cached, {variants[1]} wanted")
     if differing:
-        raise InputError(f"latent cache {folder} was made with other settings: {'; '.join(differing)}")
+        raise InputError(
+            "latent cache: expected the settings that it was made with, got others "
+            f"({'; '.join(differing)}), in {folder}"
+        )
 
 
 def _short(value: Any) -> str:
@@ -252,7 +257,7 @@ def sample_prefix(row: int, variant: int, single: bool) -> str:
 def read_cache_json(path: Path) -> dict[str, Any]:
     """InputError where the file is missing or damaged."""
     if not path.exists():
-        raise InputError(f"latent cache: {path} is missing; start cache_latents.py again to finish it")
+        raise InputError(f"latent cache: expected {path}, got none; start cache_latents.py again to finish it")
     content = read_json(path, "latent cache")
     if not isinstance(content, dict):
         raise InputError(f"latent cache: {path}: expected a JSON object, got {type(content).__name__}")
@@ -298,4 +303,4 @@ def _file_identity(path: str | Path) -> str:
     try:
         return sha256_file(path)[:32]
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
+        raise InputError(f"file: expected one that can be read, got {error.strerror}, in {path}") from None

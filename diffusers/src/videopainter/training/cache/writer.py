@@ -183,12 +183,16 @@ class CacheWriter:
         names = {name: _tensor_names(self.folder / name) for name in (*texts, *shards)}
         missing = [name for name, there in names.items() if there is None]
         if missing:
-            raise InputError(f"latent cache {self.folder}: {len(missing)} shards are missing, such as {missing[0]}")
+            raise InputError(
+                f"latent cache: expected all shards, got {len(missing)} too few, such as {missing[0]}, in {self.folder}"
+            )
         rows = {name: sorted({_row_of(tensor) for tensor in names[name] or ()}) for name in shards}
         sizes = {name: (self.folder / name).stat().st_size for name in names}
         cached, total = sum(map(len, rows.values())), sum(map(len, self._rows))
         if not cached:
-            raise InputError(f"latent cache {self.folder}: none of {total} clips could be read")
+            raise InputError(
+                f"latent cache: expected one of {total} clips that can be read, got none, in {self.folder}"
+            )
         index = {"unreadable": total - cached, "texts": len(texts), "rows": rows, "bytes": sizes}
         write_json(index_path(self.folder), index)
         captions = sum(map(len, self._captions))
