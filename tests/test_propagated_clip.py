@@ -16,7 +16,7 @@ from videopainter.data.video.reader import VideoWriter, open_video
 from videopainter.errors import InputError
 from videopainter.propagation import seam
 from videopainter.propagation.propagator import Filled
-from videopainter.propagation.seam import Copies, SpreadMasks, near_in_time, one_latent, propagated
+from videopainter.propagation.seam import Copies, SpreadMasks, one_latent, propagated
 from videopainter.propagation.settings import PropagationSettings
 
 SETTINGS = PropagationSettings(reach=12)
@@ -104,8 +104,6 @@ def test_a_models_hole_is_united_over_a_latent_and_grown_within_the_hole():
     expected[5:9, 5:12, 10:16] = True
     np.testing.assert_array_equal(everything(seen), expected)
     np.testing.assert_array_equal(seen.read(7, 9), expected[7:9])
-    pasted = everything(SpreadMasks(ArrayMasks(rest), ArrayMasks(within), near_in_time))
-    assert pasted[4:9, 8, 12].all() and pasted.sum() == 5
     assert [one_latent(t, 6) for t in range(6)] == [(0, 1), *[(1, 5)] * 4, (5, 6)]
 
 

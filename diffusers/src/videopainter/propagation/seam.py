@@ -22,7 +22,7 @@ from videopainter.propagation.settings import PropagationSettings
 from videopainter.vision.fillers import continue_colours
 
 _CHUNK = 8  # frames in one file
-SETTINGS_VERSION = 2  # raised when the same settings compute something else
+SETTINGS_VERSION = 3  # raised when the same settings compute something else
 _REFERENCE = 480  # lines for which settings count pixels
 
 
@@ -239,8 +239,3 @@ def one_latent(t: int, length: int) -> tuple[int, int]:
         return 0, 1
     first = (t - 1) // 4 * 4 + 1
     return first, min(length, first + 4)
-
-
-def near_in_time(t: int, length: int) -> tuple[int, int]:
-    """Two frames to either side."""
-    return max(0, t - 2), min(length, t + 3)

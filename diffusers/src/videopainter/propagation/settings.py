@@ -27,7 +27,7 @@ class PropagationSettings:
     carried_doubt: float = 2.0  # grey levels that they are trusted less, ...
     carried_drift: float = 0.05  # ... and for every frame of their way
     agree: float = 14.0  # sources show the same where they differ by less
-    doubt: float = 0.08  # chance of an error of more than 20 levels from which on a pixel stays a hole
+    doubt: float = 0.2  # chance of an error of more than 20 levels from which on a pixel stays a hole
     speck: int = 64  # pixels: a smaller rest is closed from around it
 
 
