@@ -190,6 +190,17 @@ def test_a_mistake_is_told_in_a_line_and_nothing_written(flags, said, video, tmp
     assert not list(tmp_path.iterdir())
 
 
+def test_a_click_on_nothing_is_told_and_leaves_nothing(tmp_path):
+    with VideoWriter(tmp_path / "grey.mkv", fps=Fraction(8), lossless=True) as writer:
+        writer.write(np.full((6, 96, 160, 3), 128, np.uint8))
+    flags = ["--video", str(tmp_path / "grey.mkv"), "--output", str(tmp_path / "m.npz"), "--quiet"]
+    with pytest.raises(InputError, match="frame 0: expected an object at the prompts, found nothing there"):
+        segment([*flags, "--point", "80,40"])
+    with pytest.raises(InputError, match="found nothing there"):
+        segment([*flags, "--box", "10,10,90,60", "--object", "2: point 80,40,3"])
+    assert [file.name for file in tmp_path.iterdir()] == ["grey.mkv"]
+
+
 def test_a_session_of_another_video_is_refused(scene, tmp_path):
     session_of(tmp_path / "s", scene, box_of(scene[1][0]))
     with pytest.raises(InputError, match="another's"):

@@ -21,6 +21,7 @@ _STRIDE = 4
 # Of a guess's size: how far its outline may be off. Of a box's area: less in it is no object.
 _BAND, _LEAST_OF_BOX = 0.08, 0.02
 CANDIDATES = 3
+NO_OBJECT = -9.0  # the score of what is a speck, or most of the picture
 
 Rectangle = tuple[int, int, int, int]  # x0, y0, x1, y1; the last two are outside
 
@@ -44,13 +45,16 @@ def seed_from_box(around: Surroundings, box: Rectangle) -> SeedCandidate:
         if outlined.sum() >= least:
             return SeedCandidate(mask=outlined, score=edge_score(outlined, around))
     cut = _cut(around, whole)
-    return SeedCandidate(mask=cut if cut.sum() >= least else whole, score=-9.0)
+    return SeedCandidate(mask=cut if cut.sum() >= least else whole, score=NO_OBJECT)
 
 
 def seed_from_clicks(
     around: Surroundings, inside: Sequence[tuple[int, int]], outside: Sequence[tuple[int, int]] = ()
 ) -> list[SeedCandidate]:
-    """Up to three masks of different sizes that hold the clicks `inside` (x, y) and not those `outside`; best first."""
+    """Up to three masks of different sizes that hold the clicks `inside` (x, y) and not those `outside`; best first.
+
+    None where all that is found is a speck, or most of the picture.
+    """
     picture = around.picture
     shape = picture.height, picture.width
     distance = np.minimum.reduce([_distance(shape, at) for at in inside])
@@ -72,9 +76,7 @@ def seed_from_clicks(
         # A mask that runs into what it may not be is none.
         stopped = (mask & ~shrunk(labels != cv2.GC_BGD, 2)).sum() / max(1.0, float(np.sqrt(mask.sum())))
         found.append(SeedCandidate(mask=mask, score=edge_score(mask, around) - 0.15 * min(float(stopped), 4)))
-    if not found:
-        return [SeedCandidate(mask=(distance < 5) & ~barred, score=-9.0)]
-    return _different(found)
+    return _different([candidate for candidate in found if candidate.score > NO_OBJECT])
 
 
 def _regions(around: Surroundings, at: tuple[int, int], distance: np.ndarray) -> list[np.ndarray]:
@@ -189,7 +191,7 @@ def edge_score(mask: np.ndarray, around: Surroundings) -> float:
     """How well an outline follows edges of colour and motion; larger masks are a little likelier."""
     height, width = mask.shape
     if mask.sum() < 30 or mask.mean() > 0.6:
-        return -9.0
+        return NO_OBJECT
     inside = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
     distance = inside - cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 3)
     rows, columns = np.nonzero((distance > 0) & (distance <= 1.5))
