@@ -406,7 +406,7 @@ def test_damaged_settings_and_index(copy: Path):
     content = json.loads((copy / "settings.json").read_text())
     for damage, message in (
         ({"content": {**content["content"], "format": 99}}, f"expected format {FORMAT}, got 99"),
-        ({"content": {"format": FORMAT}}, "is damaged"),
+        ({"content": {"format": FORMAT}}, "got damage"),
     ):
         (copy / "settings.json").write_text(json.dumps({**content, **damage}))
         with pytest.raises(InputError, match=message):

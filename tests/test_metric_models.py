@@ -408,7 +408,7 @@ def edit(name, **changes):
         (edit("config.json", model_type="bert"), "expected a CLIP model, got bert"),
         (lambda folder: (folder / "config.json").write_text("{"), "unreadable"),
         (lambda folder: (folder / "preprocessor_config.json").unlink(), "preprocessor_config.json"),
-        (lambda folder: (folder / "preprocessor_config.json").write_text("["), "not a CLIP image processor's"),
+        (lambda folder: (folder / "preprocessor_config.json").write_text("["), "those of a CLIP image processor"),
         (edit("preprocessor_config.json", resample=2), "bicubic"),
         (edit("preprocessor_config.json", size={"shortest_edge": 20}), "centre crop"),
         (edit("preprocessor_config.json", crop_size={"height": 24, "width": 24}), "image size 32, got 24"),

@@ -412,7 +412,7 @@ def test_flags_of_an_adapter_are_not_those_of_a_branch(flags, tmp_path):
 
 def test_a_new_training_does_not_write_over_an_old_one(flags, tmp_path):
     train_branch(flags(tmp_path, max_train_steps=1))
-    with pytest.raises(InputError, match="another training"):
+    with pytest.raises(InputError, match="a folder without a training"):
         train_branch(flags(tmp_path, max_train_steps=1))
 
 
