@@ -172,11 +172,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--part", choices=PARTS, action="append", help="measure this part anew; as often as you like")
     parser.add_argument("--case", action="append", help="of these parts, only cases of this name")
     parser.add_argument("--size", choices=SIZES, default="5b")
-    parser.add_argument("--steps", type=int, default=4, help="denoising or training steps that are timed")
+    parser.add_argument(
+        "--steps", type=int, default=4, help="denoising or training steps, 2 or more: all but the first are timed"
+    )
     parser.add_argument("--minutes", type=float, default=8, help="no case starts later than this")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--output", type=Path, default=Path("outputs/gpu.json"))
     arguments = parser.parse_args(argv)
+    if arguments.steps < 2:  # the first compiles and warms up
+        parser.error(f"--steps: expected 2 or more, got {arguments.steps}")
     began = time.perf_counter()
     device = torch.device(arguments.device)
     results = Results(arguments.output, arguments.size, device)
