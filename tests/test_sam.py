@@ -267,6 +267,21 @@ def test_prompts_give_masks(segmenter, frames, tmp_path):
         segmenter.solve(view, [PointPrompt(frame=0, x=1, y=1, positive=False)])
 
 
+def test_half_precision_gives_about_the_same_masks(segmenter, frames):
+    half = SamSegmenter(tiny_sam2().to(torch.bfloat16), "sam2")
+    prompts = [BoxPrompt(frame=0, x0=6, y0=14, x1=26, y1=34)]
+    anchors = [one.solve(view_of(frames), prompts) for one in (segmenter, half)]
+    assert ((anchors[0] > 0) == (anchors[1] > 0)).mean() > 0.97
+    followers = [segmenter.follower(), half.follower()]
+    for follower in followers:
+        follower.start(frames[0], anchors[0])
+    masks = [[follower.step(frame).mask for frame in frames[1:5]] for follower in followers]
+    assert (np.array(masks[0]) == np.array(masks[1])).mean() > 0.95
+    state = {name: array for name, array in followers[1].state().items()}
+    again = half.resumed(state)
+    np.testing.assert_array_equal(again.step(frames[5]).mask, followers[1].step(frames[5]).mask)
+
+
 def test_where_the_model_sees_no_object_there_is_none(frames):
     model = tiny_sam2()
     model.mask_decoder.pred_obj_score_head.proj_out.bias.data.fill_(-50.0)

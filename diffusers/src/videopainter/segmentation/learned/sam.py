@@ -134,7 +134,8 @@ class SamSegmenter:
         model, device, dtype = self.model, self.model.device, self.model.dtype
         height, width = pixels.shape[:2]
         scale = torch.tensor([self.side / width, self.side / height])
-        places = (torch.tensor(points, dtype=torch.float32) * scale)[None, None].to(device, dtype)
+        # In float32 whatever the weights are: bfloat16 knows no places between 512 and 516.
+        places = (torch.tensor(points, dtype=torch.float32) * scale)[None, None].to(device)
         kinds = torch.tensor(labels, dtype=torch.int32, device=device)[None, None]
         prior = None
         if before is not None:
