@@ -63,7 +63,7 @@ test-sizes: dev
 
 # Every command that the documents show and that needs no weights, in a copy of this folder.
 test-docs: dev
-	$(BIN)/python -m pytest -q -n 0 tests/docs
+	$(BIN)/python -m pytest -q -n 2 tests/docs
 
 # Forty kills at any moment over all doors, or KILLS: started again they end as if nothing had been.
 KILLS ?= 40

@@ -436,9 +436,16 @@ MUTATIONS = [
     Mutation(
         "average not validated",
         TRAINER,
-        "self.average.swap_in() if self.average is not None else nullcontext()",
+        "self.average.swap_in(self.engine.drop_gathered) if self.average is not None else nullcontext()",
         "nullcontext()",
         "test_trainer.py::test_what_is_validated_is_the_average",
+    ),
+    Mutation(
+        "averages stay gathered behind validation",
+        "training/engine.py",
+        "module.reshard()",
+        "pass",
+        "test_sharded_training.py::test_two_processes_train_validate_and_save[fsdp2-branch]",
     ),
     Mutation(
         "average of rounded copies",
@@ -452,14 +459,14 @@ MUTATIONS = [
         "training/engine.py",
         '{"grad_accum_dtype": "fp32"}',
         "{}",
-        "test_sharded_training.py::test_two_processes_train_validate_and_save[zero3-branch]",
+        "test_sharded_training.py::test_two_processes_train_validate_and_save[zero3-id_adapter]",
     ),
     Mutation(
         "validation past the wrapper",
         "training/validation/validation.py",
         "model(within=make)",
         "make()",
-        "test_sharded_training.py::test_two_processes_train_validate_and_save[fsdp2-id_adapter]",
+        "test_sharded_training.py::test_two_processes_train_validate_and_save[fsdp2-branch]",
     ),
     Mutation(
         "captions never dropped",

@@ -83,17 +83,22 @@ class TrainedAverage:
         self._ema.step(present)
 
     @contextmanager
-    def swap_in(self) -> Iterator[None]:
-        """Within the block the model holds the averages; afterwards its own weights again, to the bit."""
+    def swap_in(self, changed: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Within the block the model holds the averages; afterwards its own weights again, to the bit.
+
+        `changed` is called whenever the model's weights have changed.
+        """
         import torch
 
         weights = [_local(parameter) for parameter in self._parameters]
         kept = [weight.clone() for weight in weights]
         try:
             torch._foreach_copy_(weights, [_local(average) for average in self._ema.shadow_params])
+            changed()
             yield
         finally:
             torch._foreach_copy_(weights, kept)
+            changed()
 
     def of(self, tensor: torch.Tensor) -> torch.Tensor:
         """The average (float32) of a parameter; what is not trained itself."""

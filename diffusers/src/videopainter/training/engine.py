@@ -15,8 +15,9 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType, InitProcessGroupKwargs
 from torch import nn
-from torch.distributed.fsdp import MixedPrecisionPolicy
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor
+from torch.utils import cpp_extension
 
 from videopainter.errors import InputError
 from videopainter.training.options import TrainedModelOptions, TrainingOptions
@@ -116,6 +117,15 @@ def frozen_dtype(model: TrainedModelOptions) -> torch.dtype:
     return HALVES.get(model.mixed_precision, torch.float32)
 
 
+def _tell_of_locked_extensions() -> None:
+    """DeepSpeed waits, without an end and a word, for a lock that a killed run left while it compiled."""
+    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or cpp_extension.get_default_build_root())
+    for lock in (*root.glob("*/lock"), *root.glob("*/*/lock")):
+        _logger.warning(
+            f"DeepSpeed waits for {lock}: another run compiles there; delete it if none does, as after a kill"
+        )
+
+
 class Engine:
     """The prepared model with its optimizer: steps, whole weights, and the state of a checkpoint.
 
@@ -137,6 +147,8 @@ class Engine:
         max_grad_norm: float,
     ) -> None:
         self.accelerator, self.lr_scheduler, self.max_grad_norm = accelerator, lr_scheduler, max_grad_norm
+        if accelerator.state.deepspeed_plugin is not None:
+            _tell_of_locked_extensions()
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         # Offloading puts another optimizer in the place of ours, which shares its parameter groups until a state is
         # loaded into it; the schedule must write to those that are used.
@@ -188,6 +200,15 @@ class Engine:
         DeepSpeed holds them cut up among the processes: all call this, and put them together. FSDP2's stay cut up.
         """
         return [self._whole(p) for p in self.parameters] if self.is_deepspeed else list(self.parameters)
+
+    def drop_gathered(self) -> None:
+        """Let weights be put together anew, after they were changed in place.
+
+        FSDP2 keeps its outermost ones together after a pass that no backward one follows, as validation's.
+        """
+        for module in self.model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
 
     def whole_state(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Parameters of the model, whole, on the CPU, trained ones in float32; all processes call this.

@@ -180,7 +180,10 @@ class Trainer:
         epoch = self.position.samples // len(self.clips)
         if validation is None or not validation.due(step, epoch):
             return
-        with meter.pause(), self.average.swap_in() if self.average is not None else nullcontext():
+        with (
+            meter.pause(),
+            self.average.swap_in(self.engine.drop_gathered) if self.average is not None else nullcontext(),
+        ):
             trackers.log(validation.run(step, self.engine.model), step)
 
     def _due(self, step: int) -> bool:
