@@ -29,7 +29,7 @@ from videopainter.runs.record import make_record, make_stamp
 from videopainter.runs.writers import ResultWriter, missing_beside, write_missing_beside
 
 COPIES_FOLDER = "copied"  # in a work folder
-_WRITTEN = 16  # frames of a result at once
+_WRITTEN, _WRITTEN_BYTES = 16, 2**27  # frames of a result at once, and no more of large ones than that
 _VIDEOS = (".mp4", ".mov", ".mkv")
 _REMOVAL_FEATHER = 3
 _REMOVAL_PROMPT = "The empty background of the scene, with nothing in front of it."
@@ -122,9 +122,10 @@ def _copy_one(job: Job, hasher: Hasher, precision: Precision, seconds: dict[str,
     resumed, started = any(copies_of(job).folder.glob("*.npz")), time.perf_counter()
     clip = copied(job)
     seconds["propagate"] = time.perf_counter() - started
+    at_once = max(1, min(_WRITTEN, _WRITTEN_BYTES // (3 * clip.frames.height * clip.frames.width)))
     with ResultWriter(job.output, whole, output, clip.masks) as writer:
-        for start in range(0, len(clip), _WRITTEN):
-            writer.write(clip.frames.read(start, min(start + _WRITTEN, len(clip))))
+        for start in range(0, len(clip), at_once):
+            writer.write(clip.frames.read(start, min(start + at_once, len(clip))))
     seconds["write"] = time.perf_counter() - started - seconds["propagate"]
     record = make_record(job, whole, stamp, precision, seconds, hasher)
     write_json(manifest_path(job.output), record | {"resumed": resumed} | facts(job), indent=2)
