@@ -91,11 +91,31 @@ def test_the_same_scene_at_another_size():
     assert np.abs(shrunk - small.frames).mean() < 8
 
 
+# Of two frames of a plain scene, those of 3 x 4 parts, RGB.
+PLAIN_COLOURS = np.array(
+    [
+        [
+            [[177, 207, 235], [128, 160, 182], [133, 160, 181], [198, 214, 228]],
+            [[185, 171, 124], [181, 160, 124], [179, 91, 73], [159, 124, 92]],
+            [[226, 198, 136], [212, 176, 137], [206, 179, 124], [213, 186, 128]],
+        ],
+        [
+            [[159, 190, 215], [106, 136, 149], [154, 168, 187], [196, 208, 215]],
+            [[198, 173, 133], [198, 179, 128], [173, 81, 65], [179, 151, 109]],
+            [[215, 182, 132], [226, 199, 139], [210, 184, 127], [217, 189, 130]],
+        ],
+    ]
+)
+
+
 def test_scenes_stay_what_they_were():
     """The tiny checkpoint and the demo are made of them."""
-    frames = open_video(Path(__file__).parents[1] / "data" / "demo" / "video.mp4").read(0, 41)
-    clip = render_clip(800403, num_frames=41, height=128, width=192)
+    frames = open_video(Path(__file__).parents[1] / "data" / "demo" / "video.mp4").read(0, 57)
+    clip = render_clip(800403, num_frames=57, height=240, width=360, pan=2.5, rich=True)
     assert np.abs(clip.frames.astype(int) - frames).mean() < 2
+    plain = render_clip(800403, num_frames=41, height=128, width=192).frames[[0, 40], :126]
+    colours = plain.reshape(2, 3, 42, 4, 48, 3).mean((2, 4))
+    assert np.abs(colours - PLAIN_COLOURS).max() < 2
 
 
 @pytest.mark.parametrize(("num_frames", "pan"), [(41, 1.0), (97, 4.0)])

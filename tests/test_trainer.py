@@ -232,7 +232,12 @@ def test_what_is_validated_is_the_average():
     validation = SimpleNamespace(
         due=lambda step, epoch: True, run=lambda step, model: seen.append(model.weight.detach().clone()) or {}
     )
-    trainer = SimpleNamespace(position=Position(3, 3), clips=[0], average=average, engine=SimpleNamespace(model=layer))
+    trainer = SimpleNamespace(
+        position=Position(3, 3),
+        clips=[0],
+        average=average,
+        engine=SimpleNamespace(model=layer, drop_gathered=lambda: None),
+    )
     meter, trackers = SimpleNamespace(pause=nullcontext), SimpleNamespace(log=lambda numbers, step: None)
     own = layer.weight.detach().clone()
     Trainer._validate(trainer, validation, meter, trackers)

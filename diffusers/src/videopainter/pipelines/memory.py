@@ -32,7 +32,7 @@ _EXACT, _EXACT_SHARE = 21.1, 2.05
 _COMPACT = {1: (17.9, 4.4), 2: (18.7, 1.5)}
 _PREVIOUS_SHARE = 1.05  # the previous clip's tokens, normalised for one block
 # What a step cache keeps from step to step; pyramid attention broadcast the attention outputs of every block.
-_CACHED = {"none": 0.0, "first_block": 3.0, "mag": 2.0, "taylorseer": 0.1}
+_CACHED = {"none": 0.0, "first_block": 3.0, "mag": 1.0, "taylorseer": 0.1}
 _TEXT = 0.1 * GIB  # T5-XXL on two prompts
 _QUANTIZED = {"int8": 1.0, "fp8": 1.0, "nf4": 0.5 + 4 / 64}  # bytes per weight; a scale for 64 weights in nf4
 
