@@ -11,6 +11,7 @@ from videopainter.data.images import write_image
 from videopainter.data.video.reader import open_video
 from videopainter.data.video.writer import VideoWriter
 from videopainter.errors import InputError
+from videopainter.runs.plan import plan_jobs
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +97,48 @@ def test_a_mistake_is_told_in_a_line_and_nothing_written(flags, said, video, tmp
         run(video[0], tmp_path / "result.mkv", *flags)
     assert said in str(error.value) and "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_with_another_box_leaves_the_masks_of_the_first_alone(video, tmp_path):
+    """Also of one that is at work: its masks are read while it runs."""
+    path, _ = video
+    words = ["--video", str(path), "--output_path", str(tmp_path / "result.mkv"), "--remove", "--quiet", "--lossless"]
+    (first,), (other,) = (plan_jobs(read_options([*words, "--box", box])) for box in ("8,20,28,44", "50,2,80,18"))
+    running = first.sample.open()
+    wanted = running.masks.read(0, 9)
+    assert not np.array_equal(other.sample.open().masks.read(0, 9), wanted)
+    np.testing.assert_array_equal(running.masks.read(0, 9), wanted)
+
+
+def test_masks_of_a_video_that_changed_are_made_again(video, tmp_path):
+    own = tmp_path / "own.mkv"
+    frames = open_video(video[0]).read(0, 9)
+    masks = []
+    for still in (False, True):
+        with VideoWriter(own, fps=Fraction(8), lossless=True) as writer:
+            writer.write(np.repeat(frames[:1], 9, axis=0) if still else frames)
+        words = ["--video", str(own), "--output_path", str(tmp_path / "r.mkv"), "--remove", "--quiet", "--lossless"]
+        (job,) = plan_jobs(read_options([*words, "--box", "8,20,28,44"]))
+        masks.append(job.sample.open().masks.read(0, 9))
+    moved, still = (np.nonzero(m[8])[1].mean() for m in masks)
+    assert moved > 50 > 30 > still
+
+
+def test_what_is_broken_in_a_session_is_made_again(video, tmp_path):
+    path, _ = video
+    output = tmp_path / "result.mkv"
+    assert run(path, output, "--box", "8,20,28,44") == 0
+    wanted = output.read_bytes()
+    (session,) = tmp_path.rglob("session.json")
+    masks = sorted(session.parent.rglob("*.png"))
+    whole = [file.read_bytes() for file in masks]
+    masks[3].write_bytes(whole[3][:40])
+    masks[4].write_bytes(b"")
+    for anchor in session.parent.rglob("anchor_*.npz"):
+        anchor.write_bytes(b"PK")
+    assert run(path, output, "--box", "8,20,28,44", "--overwrite") == 0
+    assert [file.read_bytes() for file in masks] == whole and output.read_bytes() == wanted
+    for text in ('{"facts": [], "objects": []}', "{", '{"facts": {}, "objects": [3]}'):
+        session.write_text(text)
+        assert run(path, output, "--box", "8,20,28,44") == 0
+    assert [file.read_bytes() for file in masks] == whole

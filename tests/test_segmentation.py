@@ -205,6 +205,14 @@ def test_a_session_of_another_video_is_refused(scene, tmp_path):
     session_of(tmp_path / "s", scene, box_of(scene[1][0]))
     with pytest.raises(InputError, match="another's"):
         Session.open(tmp_path / "s", "other", ArrayFrames(scene[0][::-1]))
+    changed = scene[0].copy()
+    changed[1:] = 0
+    with pytest.raises(InputError, match="another's: expected pictures"):
+        Session.open(tmp_path / "s", "same beginning", ArrayFrames(changed))
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "session.json").write_text('{"facts": [], "objects": []}')
+    with pytest.raises(InputError, match="expected a session, got something that cannot be read"):
+        Session.open(tmp_path / "broken", "scene", ArrayFrames(scene[0]))
     with pytest.raises(InputError, match="expected one of 1, got 3"):
         Session.open(tmp_path / "s", "scene", ArrayFrames(scene[0])).track(3)
     (tmp_path / "full").mkdir()

@@ -16,11 +16,14 @@ from transformers import (
     Sam3VideoModel,
 )
 
+from videopainter.cli.inpaint import read_options
 from videopainter.cli.segment import segment
 from videopainter.data.clip import ArrayFrames
 from videopainter.data.masks.opening import open_masks
 from videopainter.data.video.writer import VideoWriter
 from videopainter.errors import InputError
+from videopainter.runs.plan import plan_jobs
+from videopainter.runs.record import clip_facts
 from videopainter.segmentation.choosing import SegmenterOptions, choose_segmenter
 from videopainter.segmentation.learned.words import fitted_pixels, phrase
 
@@ -164,6 +167,16 @@ def test_grounding_dino_gives_boxes_to_any_segmenter(grounding_dino, frames, tmp
     assert phrase("A Dog. the  cat ") == "a dog. the  cat."
     assert fitted_pixels(np.zeros((240, 432, 3), np.uint8)).shape == (1, 3, 741, 1333)
     assert fitted_pixels(np.zeros((1000, 1000, 3), np.uint8)).shape == (1, 3, 800, 800)
+
+
+def test_a_result_says_who_found_the_words(grounding_dino, video, tmp_path):
+    """Another --text_model is another result."""
+    words = ["--video", str(video), "--range", "0:2", "--remove", "--quiet", "--device", "cpu"]
+    words += ["--text", "light square", "--text_model", str(grounding_dino), "--output_path", str(tmp_path / "r.mp4")]
+    (job,) = plan_jobs(read_options(words))
+    _, finder = chosen("builtin", words=True, text_model=str(grounding_dino))
+    facts = clip_facts(job.sample.open(), job.options)
+    assert facts["masks"]["by"].startswith("builtin") and facts["masks"]["by"].endswith(finder.identity)
 
 
 def test_a_saved_model_is_the_same_model(frames, tmp_path):  # noqa: F811

@@ -66,6 +66,16 @@ def load_image(file: Path | str) -> Image.Image:
         raise InputError(f"image: expected one that can be read, got {one_line(error)}, in {file}") from None
 
 
+def is_whole_image(file: Path | str) -> bool:
+    """Whether there is an image whose content is what was written, by its check sums; nothing is decoded."""
+    try:
+        with _opened(file) as image:
+            image.verify()
+    except (InputError, OSError, ValueError, SyntaxError):
+        return False
+    return True
+
+
 @contextmanager
 def _opened(file: Path | str) -> Iterator[Image.Image]:
     """Of an image nothing is decoded yet; InputError where its header names a size that cannot have been meant."""

@@ -85,7 +85,7 @@ def samples_of(options: InpaintOptions) -> list[Sample]:
 
 
 def _prompted_masks(options: InpaintOptions) -> PromptedMasks | None:
-    """Who makes the masks that prompts ask for: beside the (first) result, in RESULT.segmentation."""
+    """Who makes the masks that prompts ask for: beside the (first) result, below RESULT.segmentation."""
     if not options.objects.given():
         return None
     video, output = Path(options.clip.video or ""), options.output
@@ -98,7 +98,6 @@ def _prompted_masks(options: InpaintOptions) -> PromptedMasks | None:
         folder=result.with_name(f"{result.name}.segmentation"),
         device=options.model.device,
         quiet=output.quiet,
-        overwrite=output.overwrite,
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,12 @@ from videopainter.data.resized import parse_size, resized
 from videopainter.data.video.pictures import check_gif, holds_sound
 from videopainter.data.video.sound import plan_sound
 from videopainter.errors import InputError
-from videopainter.files import remove_folder
+from videopainter.files import fingerprint
+from videopainter.runs.manifest import Hasher
 from videopainter.runs.options import ClipOptions, PromptOptions, PropagationOptions, SamplingOptions
 from videopainter.segmentation.choosing import SegmenterOptions
-from videopainter.segmentation.making import make_masks, mask_request
+from videopainter.segmentation.making import MaskRequest, make_masks, mask_request
 from videopainter.segmentation.prompts import FrameRange, ObjectOptions, parse_objects, parse_range
-from videopainter.segmentation.session import Session
 
 BENCHMARK_FPS = "8"
 _REMOVAL_GROWTH = 12 / 480  # of the shorter side: the object's soft edge
@@ -172,7 +173,8 @@ def _masks_in(frames: FrameSource, span: FrameRange, path: Path, clips: ClipOpti
 class PromptedMasks:
     """Masks of one's own video from clicks, boxes or words, made once and kept in `folder` with what was said.
 
-    `device` as --device; `overwrite`: another video's session in the folder is replaced.
+    What was said about which video has a folder of its own in there: a run that reads its masks all the while keeps
+    them, whatever another one is told. `device` as --device.
     """
 
     what: ObjectOptions
@@ -180,7 +182,6 @@ class PromptedMasks:
     folder: Path
     device: str | None = None
     quiet: bool = False
-    overwrite: bool = False
     identity: str = ""  # who made them; known once they are made
     _made: MaskSource | None = None
 
@@ -188,21 +189,34 @@ class PromptedMasks:
         """The masks of frames `span`. InputError for prompts that do not fit, or point at nothing."""
         if self._made is None:
             request = mask_request(self.what, self.who, frames=frames, span=span, video=video)
-            if self.overwrite and self.folder.is_dir() and not Session.fits(self.folder, video, frames):
-                remove_folder(self.folder)
+            folder = self.folder / _digest(request, video)
             with tqdm(total=0, unit="frame", desc="masks", disable=True if self.quiet else None) as bar:
 
                 def show(count: int, total: int) -> None:
                     bar.total, bar.n = total, count
                     bar.refresh()
 
-                session = make_masks(
-                    request, self.folder, frames, video, device=self.device, patience=float("inf"), progress=show
-                )
-            self._made, self.identity = session.masks(), session.segmenter.identity
+                try:
+                    session = make_masks(
+                        *(request, folder, frames, video),
+                        device=self.device,
+                        patience=float("inf"),
+                        anew=True,
+                        progress=show,
+                    )
+                finally:
+                    with suppress(OSError):  # only where nothing is in it
+                        self.folder.rmdir()
+            self._made, self.identity = session.masks(), session.makers
             del session
             request.choice.unload()
         return self._made
+
+
+def _digest(request: MaskRequest, video: Path) -> str:
+    """What was said about which video, in eight digits. A result's stamp asks for the video's hash anyway."""
+    said = asdict(request)
+    return fingerprint(said | {"video": sorted(Hasher().files([video]).values())})[:8]
 
 
 def _open_row(table: RecordTable, clips: ClipOptions, prompts: PromptOptions, row: int) -> Clip:

@@ -57,6 +57,7 @@ def make_masks(
     *,
     device: str | None = None,
     patience: float | None = None,
+    anew: bool = False,
     progress: OnFrames | None = None,
 ) -> Session:
     """The session in `folder` with all masks that are asked for; what it has already is not made again.
@@ -64,11 +65,14 @@ def make_masks(
     Args:
         device: For models; None: a GPU if there is one.
         patience: As for `held`, where another process works on the session.
+        anew: Something else in the folder, or a session that cannot be read, is removed.
 
     Raises:
         InputError: prompts that point at nothing (a new folder is removed again), or another video's session.
     """
     with held(folder, patience=patience):
+        if anew and folder.is_dir() and not Session.fits(folder, video, frames):
+            remove_folder(folder)
         is_new = not folder.exists()
         segmenter, finder = request.choice.load(device)
         session = Session.open(folder, video, frames, span=request.span, segmenter=segmenter, find_text=finder)

@@ -16,6 +16,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -40,8 +41,9 @@ from videopainter.segmentation.segmenter import Follower, FrameView, Segmenter, 
 from videopainter.segmentation.store import FrameRecord, MaskStore
 
 SESSION_FILE = "session.json"
-SESSION_VERSION = 2
+SESSION_VERSION = 3
 _CHECKPOINT_EVERY = 50
+_LOOKED_AT = 8  # frames that tell a video from another, evenly spread
 _CHUNK = 16  # frames read at once where a video is followed backwards
 
 # (frames done, frames to do, the frame's number): called after every frame. Returning False stops.
@@ -110,6 +112,7 @@ class Session:
         return True
 
     def _load(self, file: Path) -> None:
+        wanted = self._facts
         try:
             stored = json.loads(file.read_text(encoding="utf-8"))
             facts, objects = stored["facts"], stored["objects"]
@@ -120,21 +123,22 @@ class Session:
                 for item in objects
             }
             self.candidate = {item["id"]: item["candidate"] for item in objects}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            differing = {name: facts.get(name) for name, value in wanted.items() if facts.get(name) != value}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"expected a session, got something that cannot be read ({error}), in {file}") from None
-        for name, value in self._facts().items():
-            if facts.get(name) != value:
-                raise InputError(
-                    f"the session there is another's: expected {name} {value}, got {facts.get(name)}, in {file}"
-                )
+        for name, value in differing.items():
+            raise InputError(f"the session there is another's: expected {name} {wanted[name]}, got {value}, in {file}")
 
+    @cached_property
     def _facts(self) -> dict[str, object]:
-        first = self.frames.read(0, 1)
+        digest = hashlib.sha256()
+        for number in np.unique(np.linspace(0, len(self.frames) - 1, _LOOKED_AT).round().astype(int)):
+            digest.update(self._read(int(number)).tobytes())
         return {
             "version": SESSION_VERSION,
             "size": [self.frames.width, self.frames.height],
             "frames": len(self.frames),
-            "first_frame": hashlib.sha256(first.tobytes()).hexdigest()[:16],
+            "pictures": digest.hexdigest()[:16],
         }
 
     def save(self) -> None:
@@ -148,7 +152,7 @@ class Session:
             }
             for thing in self.objects.values()
         ]
-        write_json(self.folder / SESSION_FILE, {"facts": self._facts(), "video": self.video, "objects": objects})
+        write_json(self.folder / SESSION_FILE, {"facts": self._facts, "video": self.video, "objects": objects})
 
     # -- what is said
 
@@ -256,6 +260,13 @@ class Session:
         words = any(isinstance(prompt, TextPrompt) for prompt in thing.at(frame))
         finder = self._find_text.identity if words and self._find_text is not None else ""
         return f"{SESSION_VERSION} {self.segmenter.identity} {finder}"
+
+    @property
+    def makers(self) -> str:
+        """Who makes the masks of the session's objects, and who finds what their words say."""
+        words = any(isinstance(prompt, TextPrompt) for thing in self.objects.values() for prompt in thing.prompts)
+        finder = [self._find_text.identity] if words and self._find_text is not None else []
+        return ", ".join([self.segmenter.identity, *finder])
 
     def _reach(self, thing: TrackedObject, store: MaskStore, anchor: int, digest: str, frame: int) -> np.ndarray:
         """What is tracked in `frame` from an anchor, bool (H, W)."""

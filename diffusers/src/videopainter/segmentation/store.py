@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
-from videopainter.data.images import load_image, write_image
+from videopainter.data.images import is_whole_image, load_image, write_image
 from videopainter.files import replacing, write_errors
 
 _JOURNAL = "journal.jsonl"
@@ -31,6 +32,7 @@ class MaskStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.records: dict[int, FrameRecord] = {}
+        self._whole: set[int] = set()  # frames whose file was looked at
         for line in _lines(folder / _JOURNAL):
             try:
                 record = FrameRecord(**json.loads(line))
@@ -39,14 +41,19 @@ class MaskStore:
             self.records[record.frame] = record
 
     def has(self, frame: int, key: str) -> bool:
-        """Whether the frame's mask is the one that `key` names."""
+        """Whether the frame's mask is the one that `key` names, in a file that can be read."""
         record = self.records.get(frame)
-        return record is not None and record.key == key and self._mask(frame).exists()
+        if record is None or record.key != key:
+            return False
+        if frame not in self._whole and is_whole_image(self._mask(frame)):
+            self._whole.add(frame)
+        return frame in self._whole
 
     def write(self, record: FrameRecord, mask: np.ndarray) -> None:
         """Stores a mask bool (H, W)."""
         write_image(self._mask(record.frame), mask.astype(np.uint8) * 255)
         self.records[record.frame] = record
+        self._whole.add(record.frame)
         # The break first: a line that a kill cut off does not spoil this one.
         with write_errors(self.folder), open(self.folder / _JOURNAL, "a", encoding="utf-8") as journal:
             journal.write("\n" + json.dumps(asdict(record)))
@@ -66,12 +73,12 @@ class MaskStore:
             np.savez(partial, allow_pickle=False, **arrays)
 
     def load(self, name: str) -> dict[str, np.ndarray] | None:
-        """Arrays that were kept; None where there are none."""
-        file = self.folder / f"{name}.npz"
-        if not file.exists():
+        """Arrays that were kept; None where there are none, or none that can be read."""
+        try:
+            with np.load(self.folder / f"{name}.npz", allow_pickle=False) as arrays:
+                return {key: arrays[key] for key in arrays.files}
+        except (OSError, ValueError, EOFError, BadZipFile):
             return None
-        with np.load(file, allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays.files}
 
 
 def _lines(file: Path) -> list[str]:
