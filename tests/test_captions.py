@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from videopainter.captions.backends import asks_somebody, make_backend
 from videopainter.captions.captioner import Captioner
 from videopainter.captions.pictures import shown_frames, shown_regions
 from videopainter.captions.questions import INSTRUCTION_KINDS, Question, ask_for_region, ask_for_video
-from videopainter.captions.template import region, rewritten
+from videopainter.captions.template import kind_of, region, rewritten
 from videopainter.cli.inpaint import inpaint, read_options
 from videopainter.cli.running import run_door
 from videopainter.data.clip import ArrayFrames, ArrayMasks, Clip
@@ -70,6 +72,7 @@ def files_with(text: str, folder: Path) -> list[Path]:
         '"A red ball."',
         "Sure, here is the caption: A red ball.",
         "A red\n ball.",
+        "<think>A ball, then.</think>\n\nA red ball.",
     ],
 )
 def test_the_caption_is_found_in_what_models_write(text):
@@ -88,6 +91,13 @@ def test_the_caption_is_found_in_what_models_write(text):
         ("沙滩上的红色球", "English"),
         ("1234", "English"),
         ("A ball <|im_end|>", "plain text"),
+        ('{"answer": null}', "empty"),
+        ('{"answer": ["A ball"]}', "empty"),
+        ("I apologize, but I see no ball.", "refusal"),
+        ("N/A", "refusal"),
+        ("There is no outlined region in these pictures.", "refusal"),
+        ("- A ball - A dog", "plain text"),
+        ("**A ball**", "plain text"),
     ],
 )
 def test_what_no_caption_is_cannot_be_used(text, why):
@@ -247,6 +257,10 @@ def test_nobody_is_asked_by_default():
         ("replay:{f}/wrong.json", "kind"),
         ("{f}/folder", "folder"),
         ("{f}/language", "vision-language"),
+        ("{f}/odd", "vision-language"),
+        ("{f}/nowhere", "found none"),
+        ("./nowhere", "found none"),
+        ("tests/nowhere", "found none"),
     ],
 )
 def test_who_cannot_answer_is_told_before_anything_is_asked(monkeypatch, tmp_path, name, told):
@@ -257,17 +271,55 @@ def test_who_cannot_answer_is_told_before_anything_is_asked(monkeypatch, tmp_pat
     (tmp_path / "text.json").write_text("hello")
     (tmp_path / "wrong.json").write_text('[{"kind": "video"}]')
     (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(Path(__file__).parents[1])
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd/config.json").write_text('{"model_type": ["llava"]}')
     (tmp_path / "language").mkdir()
     (tmp_path / "language/config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(InputError, match=told):
         make_backend(name.format(f=tmp_path))
 
 
-def test_an_address_that_is_none_is_told(monkeypatch):
+@pytest.mark.parametrize(
+    "address", ["my-server:8000", "user:sk-secret@127.0.0.1/v1", "http://localhost:abc/v1", "http://[::1/v1", "http://"]
+)
+def test_an_address_that_is_none_is_told_and_not_repeated(monkeypatch, address):
     pytest.importorskip("openai")
-    monkeypatch.setenv("OPENAI_BASE_URL", "my-server:8000")
-    with pytest.raises(InputError, match="OPENAI_BASE_URL"):
+    monkeypatch.setenv("OPENAI_BASE_URL", address)
+    with pytest.raises(InputError, match="OPENAI_BASE_URL") as raised:
         make_backend("some-model")
+    assert address not in str(raised.value)
+
+
+def test_what_the_client_cannot_start_with_is_told(monkeypatch, server, tmp_path):
+    monkeypatch.setenv("OPENAI_API_KEY", "schlüssel")
+    with pytest.raises(InputError, match="OPENAI_API_KEY"):
+        make_backend("some-model")
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("ALL_PROXY", "nonsense://127.0.0.1:1")
+    with pytest.raises(InputError, match="cannot start"):
+        Captioner(make_backend("some-model"), tmp_path).video(pictures())
+
+
+def test_processes_that_ask_the_same_are_answered_once(server, tmp_path):
+    """Otherwise the results of one sample's seeds would be made from different captions."""
+    server.otherwise = lambda body: (time.sleep(0.3), f"Wall number {len(server.requests)}.")[1]
+    asking = [Captioner(make_backend("some-model"), tmp_path / "answers") for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(lambda captioner: captioner.video(pictures()).text, asking))
+    assert len(server.requests) == 1
+    assert len(set(answers)) == 1
+
+
+def test_another_model_in_a_folder_of_that_name_is_another(tmp_path):
+    names = []
+    for place in "ab":
+        folder = tmp_path / place / "final"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text('{"model_type": "llava"}')
+        (folder / "model.safetensors").write_bytes(bytes(8))
+        names.append(make_backend(str(folder)).name)
+    assert names[0] != names[1]
 
 
 def test_a_replay_repeats_what_was_recorded(server, captioner, tmp_path):
@@ -305,6 +357,23 @@ def test_a_replay_repeats_what_was_recorded(server, captioner, tmp_path):
 def test_rules_carry_out_an_instruction(instruction, caption, patch):
     assert caption in rewritten(CAPTION, instruction)
     assert region(instruction) == patch
+
+
+@pytest.mark.parametrize(
+    ("instruction", "kind"),
+    [
+        ("Remove the dog", "remove"),
+        ("please, remove the dog from the video.", "remove"),
+        ("Can you remove the dog?", "remove"),
+        ("remove the dog and put a cat there", None),
+        ("remove the colour from the dress", None),
+        ("remove the man's jacket", None),
+        ("add a kite", "add"),
+        ("make the coat blue", "exchange"),
+    ],
+)
+def test_only_what_is_taken_away_is_a_removal(instruction, kind):
+    assert kind_of(instruction) == kind
 
 
 def test_rules_do_not_pretend_to_see(tmp_path):

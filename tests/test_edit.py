@@ -18,6 +18,7 @@ from videopainter.cli.running import run_door
 from videopainter.data.clip import ArrayMasks
 from videopainter.data.masks.views import ShapedMasks
 from videopainter.data.video.reader import VideoWriter, open_video
+from videopainter.pipelines import first_frame
 
 REPO = Path(__file__).resolve().parents[1]
 FRAMES, HEIGHT, WIDTH = 5, 32, 48
@@ -130,6 +131,23 @@ def test_a_row_brings_its_own_captions_and_nobody_is_asked(run, tmp_path):
     assert record_of("out/row.mkv")["Edited_video_caption"] == "A kite."
 
 
+def test_a_removal_needs_no_words(server, run):
+    run(*OWN.split(), "--video_editing_instruction", "remove the ball", "--llm_model", "some")
+    assert not server.requests
+    assert "background" in record_of("out/result.mkv")["Edited_video_caption"]
+
+
+def test_seeds_share_the_first_frame(run, monkeypatch):
+    fills = []
+    fill = first_frame.OpenCVFiller.fill
+    monkeypatch.setattr(first_frame.OpenCVFiller, "fill", lambda *a, **k: (fills.append(1), fill(*a, **k))[1])
+    own = OWN.replace("out/result.mkv", "out").split()
+    words = ["--video_editing_instruction", "paint it red", "--prompt", "red", "--num_videos_per_prompt", "2"]
+    run(*own, *words)
+    assert len(list(Path("out").glob("*.mkv"))) == 2
+    assert len(fills) == 1
+
+
 def test_a_removal_copies_what_other_frames_show(run):
     run(*OWN.split(), "--video_editing_instruction", "remove the ball")
     record = record_of("out/result.mkv")
@@ -151,6 +169,9 @@ def test_a_removal_copies_what_other_frames_show(run):
         (("--video_editing_instruction", "paint it red", "--llm_model", "gpt-4o"), "OPENAI_API_KEY"),
         (("--video_editing_instruction", "paint it red", "--llm_model", "replay:gone.json"), "gone.json"),
         (("--video_editing_instruction", "paint it red", "--prompt", "red", "--propagate", "only"), "--propagate"),
+        (("--video_editing_instruction", "paint it red", "--prompt", "red", "--remove"), "--remove"),
+        (("--video_editing_instruction", "make", "it", "blue", "--prompt", "red"), "quotes"),
+        (("--video_editing_instruction", "paint it red", "--propose_affected", "x.mkv"), "--propose_affected"),
         (("--video_editing_instruction", "paint it red", "--prompt", "red", "--mask_shape", "circle"), "mask_shape"),
     ],
 )

@@ -14,8 +14,10 @@ from videopainter.errors import one_line
 
 # How models decline, and how they speak of themselves; at the start of an answer only, as captions may hold such words.
 _REFUSAL = re.compile(
-    r"(i['’]?m|i am|we are|we're)\s+(very\s+)?(sorry|afraid|unable|not able)|sorry\b|unfortunately\b|i (must )?decline|"
-    r"(i|we)\s+(can(['’]t|not)|won['’]t|will not|do not have|don['’]t)\b|as an? (ai|language|assistant)",
+    r"(i['’]?m|i am|we are|we're)\s+(very\s+)?(sorry|afraid|unable|not able)|sorry\b|unfortunately\b|"
+    r"i (must )?decline|i apologi[sz]e|as an? (ai|language|assistant)|n/?a\b|none\b|"
+    r"(i|we)\s+(can(['’]t|not)|won['’]t|will not|do not have|don['’]t)\b|"
+    r"there (is|are) no (outlined|red|visible|image|picture|region)",
     re.IGNORECASE,
 )
 _LEAD = re.compile(
@@ -45,13 +47,14 @@ class Answer:
 
 def plain(text: str) -> str:
     """The caption in what a model wrote: out of its JSON, its quotes and its preamble, on one line."""
-    text = text.strip()
+    text = re.sub(r"<think>.*?</think>", "", text, flags=re.DOTALL).strip()
     if fenced := re.fullmatch(r"```(?:\w+)?\s*(.*?)\s*```", text, re.DOTALL):
         text = fenced[1]
     with suppress(ValueError):
         content = json.loads(text)
         if isinstance(content, dict):
-            text = str(content.get(_KEY, ""))
+            told = content.get(_KEY)
+            text = told if isinstance(told, str) else ""
         elif isinstance(content, str):
             text = content
     text = _LEAD.sub("", one_line(text) if text.strip() else "")
@@ -71,7 +74,7 @@ def check_answer(question: Question, text: str) -> None:
     latin = sum(letter.isascii() or "À" <= letter <= "ɏ" for letter in letters)
     if latin < 0.8 * max(len(letters), 1) or not letters:
         raise UnusableAnswer(f"it is not in English ({_short(text)})")
-    if re.search(r"[{}<>|]|https?://", text):
+    if re.search(r"[{}<>|*]|https?://|^[-•#] ", text):
         raise UnusableAnswer(f"it is no plain text ({_short(text)})")
 
 

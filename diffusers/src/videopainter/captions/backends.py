@@ -91,4 +91,10 @@ def _replay_file(llm_model: str) -> Path:
 def _local_model(llm_model: str) -> str | None:
     if llm_model.startswith(_LOCAL):
         return llm_model.removeprefix(_LOCAL)
-    return llm_model if Path(llm_model).is_dir() else None
+    if Path(llm_model).is_dir():
+        return llm_model
+    first, slash, _ = llm_model.partition("/")
+    if slash and (first in ("", ".", "..", "~", "ckpt") or Path(first).is_dir()):
+        # Pictures must not go to a server because of a typing mistake.
+        raise InputError(f"--llm_model: expected a folder (or the name of a server's model), found none at {llm_model}")
+    return None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from videopainter.captions.questions import (
 )
 from videopainter.errors import InputError
 from videopainter.files import WriteError, fingerprint, read_json, write_json
+from videopainter.locks import held
 
 _TRIES = 3  # of answers that cannot be used; what the network does is the back end's affair
 
@@ -70,15 +72,28 @@ class Captioner:
         known = self._known(file, question)
         if known is not None:
             return known
-        text = self._usable(question)
-        answer = Answer(kind=question.kind, facts=question.facts, text=text, model=self._backend.name, cached=False)
-        with suppress(WriteError):  # a read-only home costs questions, nothing else
-            write_json(file, answer.note())
+        with self._turn(file):
+            known = self._known(file, question)
+            if known is not None:
+                return known
+            text = self._usable(question)
+            answer = Answer(kind=question.kind, facts=question.facts, text=text, model=self._backend.name, cached=False)
+            with suppress(WriteError):  # a read-only home costs questions, nothing else
+                write_json(file, answer.note())
         return answer
 
     def close(self) -> None:
         """Let go what the back end holds."""
         self._backend.close()
+
+    @contextmanager
+    def _turn(self, file: Path) -> Iterator[None]:
+        """Of several processes that ask the same, one is answered and the others take over what it got."""
+        with ExitStack() as stack:
+            with suppress(OSError, WriteError):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(held(file, patience=math.inf))
+            yield
 
     def _usable(self, question: Question) -> str:
         complaint: str | None = None

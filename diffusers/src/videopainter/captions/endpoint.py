@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import importlib.util
 import io
+import json
 import os
 from typing import Any
 from urllib.parse import urlsplit
@@ -43,10 +44,14 @@ def check_endpoint(model: str) -> None:
     """InputError where the client, the key or the address is missing or no address."""
     if importlib.util.find_spec("openai") is None:
         raise InputError(f"--llm_model {model}: expected the package openai, got none: make setup EXTRAS=edit")
-    url = os.environ.get("OPENAI_BASE_URL") or _HOME
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
-        raise InputError(f"OPENAI_BASE_URL: expected http(s)://HOST/v1 for --llm_model {model}, got {_address(url)}")
-    if not os.environ.get("OPENAI_API_KEY") and url == _HOME:
+    url, key = _base_url(), os.environ.get("OPENAI_API_KEY") or ""
+    if not _is_address(url):  # which may hold a secret, and is not repeated
+        raise InputError(
+            f"OPENAI_BASE_URL: expected http(s)://HOST[:PORT]/v1 for --llm_model {model}, got another form"
+        )
+    if not (key.isascii() and key.isprintable()):
+        raise InputError(f"OPENAI_API_KEY: expected printable ASCII for --llm_model {model}, got other characters")
+    if not key and url == _HOME:
         raise InputError(
             f"--llm_model {model}: expected a key in OPENAI_API_KEY, got none; or OPENAI_BASE_URL of a server of your "
             "own, a folder with a vision-language model, template, or none"
@@ -57,7 +62,7 @@ class EndpointBackend:
     """Asks a server. It is told which answers cannot be used, and gets smaller pictures where they were too large."""
 
     def __init__(self, model: str) -> None:
-        url = os.environ.get("OPENAI_BASE_URL") or _HOME
+        url = _base_url()
         # What is remembered and recorded: who answered, without whatever the address carries beside host and path.
         self.name = model if url == _HOME else f"{model} at {_address(url)}"
         self._model, self._url = model, url
@@ -69,6 +74,7 @@ class EndpointBackend:
     def ask(self, question: Question, complaint: str | None) -> str:
         import openai
 
+        self._shrink = 1
         while True:
             try:
                 return self._send(question, complaint)
@@ -83,7 +89,7 @@ class EndpointBackend:
                 raise self._failure(error, "no connection") from None
             except openai.OpenAIError as error:
                 raise self._failure(error, type(error).__name__) from None
-            except ValueError:  # says it is JSON, and is not
+            except json.JSONDecodeError:  # says it is JSON, and is not
                 raise UnusableAnswer("the server's answer is not in the protocol") from None
 
     def close(self) -> None:
@@ -110,9 +116,12 @@ class EndpointBackend:
             import openai
 
             # Servers of one's own often take any key; the client wants one.
-            self._client = openai.OpenAI(
-                api_key=self._key or "none", base_url=self._url, timeout=_SECONDS, max_retries=_RETRIES
-            )
+            try:
+                self._client = openai.OpenAI(
+                    api_key=self._key or "none", base_url=self._url, timeout=_SECONDS, max_retries=_RETRIES
+                )
+            except Exception as error:  # proxies of the environment that cannot be used, among others
+                raise self._failure(error, "a client that cannot start") from None
         return self._client
 
     def _messages(self, question: Question, complaint: str | None) -> list[dict[str, Any]]:
@@ -154,11 +163,23 @@ class EndpointBackend:
         )
 
 
+def _base_url() -> str:
+    return (os.environ.get("OPENAI_BASE_URL") or _HOME).rstrip("/")
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 def _address(url: str) -> str:
     """An address without user, password and query: those may be secrets."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}".rstrip("/")
+    return f"{parts.scheme}://{host}{parts.path}"
 
 
 def _data_url(picture: np.ndarray, shrink: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from PIL import Image
 
 from videopainter.captions.questions import Question
 from videopainter.errors import InputError, one_line
+from videopainter.files import sha256_text
 
 _TOKENS_PER_WORD = 3  # room enough for rare words, and for a sentence that ends
 
@@ -22,8 +24,8 @@ def check_local(name: str) -> None:
     if not Path(name).is_dir():
         return  # a hub id: known when it is loaded, as looking may need the network
     try:
-        config = AutoConfig.from_pretrained(name)
-    except (OSError, ValueError, KeyError) as error:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    except Exception as error:  # a wrong config breaks in many ways
         raise InputError(
             f"--llm_model: expected a vision-language model, got {one_line(error)[:200]}, in {name}"
         ) from None
@@ -79,16 +81,24 @@ class LocalBackend:
         import torch
         from transformers import AutoModelForImageTextToText
 
-        device = self._device or ("cuda" if torch.cuda.is_available() else "cpu")
+        device = self._device or _own_gpu() or "cpu"
         dtype = torch.float32 if device == "cpu" else torch.bfloat16
         try:
             self._processor = _load_processor(self._path)
-            model: Any = AutoModelForImageTextToText.from_pretrained(self._path, dtype=dtype)
-        except (OSError, ValueError, KeyError, ImportError) as error:
+            model: Any = AutoModelForImageTextToText.from_pretrained(self._path, dtype=dtype, trust_remote_code=False)
+        except Exception as error:  # wrong weights, too, break in many ways
             raise InputError(
                 f"--llm_model: expected a vision-language model, got {one_line(error)[:300]}, in {self._path}"
             ) from None
         self._model = model.to(device).eval()
+
+
+def _own_gpu() -> str | None:
+    """This process's: those that a launcher starts have one each."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % count}" if count else None
 
 
 def _load_processor(path: str) -> Any:
@@ -119,9 +129,10 @@ def _takes_no_video_part(self: Any, name: str, argument: Any) -> Any:
 
 
 def _label(name: str) -> str:
-    """What answers are remembered by: the id, or the folder with its weights' names and sizes."""
+    """What answers are remembered by: the id, or the folder with a digest of its files' names, sizes and times."""
     folder = Path(name)
     if not folder.is_dir():
         return name
-    weights = sorted(folder.glob("*.safetensors")) + sorted(folder.glob("config.json"))
-    return f"{folder.name} ({', '.join(f'{file.name} {file.stat().st_size}' for file in weights)})"
+    stats = [(file.name, file.stat()) for file in sorted(folder.iterdir()) if file.is_file()]
+    state = [str(folder.resolve()), *(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)]
+    return f"{folder.resolve().name} ({sha256_text(chr(10).join(state))[:8]})"

@@ -9,16 +9,18 @@ from videopainter.errors import InputError
 
 _ARTICLE = r"(?:the|a|an|his|her|its|their|this|that)\s+"
 _SWAP = re.compile(
-    r"^(?:please\s+)?(?:change|replace|turn|swap|transform|convert|make)\s+(?P<old>.+?)\s+"
+    r"^(?:change|replace|turn|swap|transform|convert|make)\s+(?P<old>.+?)\s+"
     r"(?:to|into|with|by|for|as)\s+(?P<new>.+)$",
     re.IGNORECASE,
 )
-_COLOUR = re.compile(r"^(?:please\s+)?(?:make|paint|dye|colou?r)\s+(?P<old>.+?)\s+(?P<new>\w+)$", re.IGNORECASE)
-_REMOVE = re.compile(r"^(?:please\s+)?(?:remove|delete|erase|take away|get rid of)\s+(?P<old>.+)$", re.IGNORECASE)
-_ADD = re.compile(r"^(?:please\s+)?(?:add|put|insert|place)\s+(?P<new>.+)$", re.IGNORECASE)
+_COLOUR = re.compile(r"^(?:make|paint|dye|colou?r)\s+(?P<old>.+?)\s+(?P<new>\w+)$", re.IGNORECASE)
+_REMOVE = re.compile(r"^(?:remove|delete|erase|take away|get rid of)\s+(?P<old>.+)$", re.IGNORECASE)
+_ADD = re.compile(r"^(?:add|put|insert|place)\s+(?P<new>.+)$", re.IGNORECASE)
 _COLOURS = frozenset(
     ("red", "green", "blue", "yellow", "orange", "purple", "pink", "brown", "black", "white", "grey", "gray", "golden")
 )
+# "Remove the ball and put a star there" and "remove the logo from the shirt" paint something new.
+_NOT_ONLY_REMOVED = re.compile(r"\b(?:and|then|but)\b|,|\bfrom\b|\bof\b|'s\b", re.IGNORECASE)
 _REMAINS = "the background, as it goes on around it"
 
 
@@ -49,8 +51,8 @@ class TemplateBackend:
 def kind_of(instruction: str) -> str | None:
     """What an instruction asks for: add, remove, or exchange one thing (or property) for another; None if unclear."""
     instruction = _bare_words(instruction)
-    if _REMOVE.match(instruction):
-        return "remove"
+    if match := _REMOVE.match(instruction):
+        return None if _NOT_ONLY_REMOVED.search(match["old"]) else "remove"
     if _ADD.match(instruction):
         return "add"
     return "exchange" if _SWAP.match(instruction) or _COLOUR.match(instruction) else None
@@ -85,7 +87,9 @@ def region(instruction: str) -> str:
 
 
 def _bare_words(instruction: str) -> str:
-    return " ".join(instruction.split()).rstrip(".!")
+    words = " ".join(instruction.split()).rstrip(".!?")
+    words = re.sub(r" from (?:the|this) (?:video|scene|image|picture|frame|clip)$", "", words, flags=re.IGNORECASE)
+    return re.sub(r"^(?:(?:can|could|would) you )?(?:please,? )?", "", words, flags=re.IGNORECASE)
 
 
 def _recoloured(old: str, new: str) -> str:

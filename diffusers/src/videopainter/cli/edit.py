@@ -9,7 +9,6 @@ from videopainter.cli.inpaint import make_results
 from videopainter.editing.jobs import plan_edits, with_captions
 from videopainter.editing.options import EDIT_COMMON, EDIT_OPTIONS, EditingOptions, EditOptions
 from videopainter.runs.options import InpaintOptions
-from videopainter.runs.propagation import removal_preset
 from videopainter.runs.weights import checkpoint_defaults
 
 _DESCRIPTION = (
@@ -24,7 +23,7 @@ def read_options(argv: Sequence[str] | None = None) -> EditOptions:
     )
     editing, *groups = found
     assert isinstance(editing, EditingOptions)
-    return EditOptions(editing=editing, run=removal_preset(InpaintOptions.of(groups)))
+    return EditOptions(editing=editing, run=InpaintOptions.of(groups))
 
 
 def edit(options: EditOptions) -> int:

@@ -46,7 +46,8 @@ def make_results(plan: Callable[[], list[Job]], options: InpaintOptions, with_ca
     jobs, shard = plan(), Shard.from_env()
     outcomes = Outcomes(several=len(jobs) > 1)
     checked = openable_jobs(shard.own(jobs), outcomes)
-    checked = list(with_captions(checked, outcomes, options.model.device).values())
+    if options.propagation.propose_affected is None:  # which paints nothing, and needs no words
+        checked = list(with_captions(checked, outcomes, options.model.device).values())
     seconds = {"check": time.perf_counter() - started}
     if checked and options.propagation.propose_affected is not None:
         propose_affected(checked[0], Path(options.propagation.propose_affected))

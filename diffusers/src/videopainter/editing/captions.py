@@ -14,6 +14,7 @@ from videopainter.data.clip import Clip
 from videopainter.errors import InputError
 
 INSTRUCTION = "Editing_instruction"
+_CAPTIONS = ("Original_video_caption", "caption", "Video_Caption")
 # Of a removal that nobody worded.
 _EMPTY = "The empty background of the scene, with nothing in front of it."
 
@@ -81,7 +82,10 @@ def read_edit(
     if is_rows:
         video = video or clip.details.get("Edited_video_caption")
         region = region or clip.details.get("Edited_image_caption")
-    original = clip.details.get("Original_video_caption") or clip.details.get("caption") or ""
+    original = next((clip.details[key] for key in _CAPTIONS if clip.details.get(key)), "")
+    if not (video or original) and kind_of(instruction) == "remove":
+        video = _EMPTY  # what is behind it needs no words
+        region = region or _EMPTY
     answers: list[Answer] = []
     if ask is not None and not (video and region):
         captioner = ask()
@@ -96,7 +100,7 @@ def read_edit(
             answers.append(captioner.region(shown_regions(clip), video, instruction))
             region = answers[-1].text
     if not video and kind_of(instruction) == "remove":
-        video = _EMPTY
+        video = _EMPTY  # nobody is asked
     if not video:
         raise InputError(
             f"{clip.name}: expected a caption of the edited video (--prompt), or somebody who writes it (--llm_model), "

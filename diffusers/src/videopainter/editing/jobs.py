@@ -59,6 +59,15 @@ def _check_instructions(options: EditOptions) -> None:
     wanted = options.editing.video_editing_instruction
     if wanted is not None and not all(text.strip() for text in wanted):
         raise InputError("--video_editing_instruction: expected what to change, got an empty text")
+    if wanted is not None and len(wanted) > 1 and any(len(text.split()) == 1 for text in wanted):
+        one = next(text for text in wanted if len(text.split()) == 1)
+        raise InputError(
+            f"--video_editing_instruction: expected each in quotes, got {one!r} among {len(wanted)} of them"
+        )
+    if options.run.propagation.propose_affected is not None:
+        raise InputError("--propose_affected goes with infer/inpaint.py, which writes the mask that --affected takes")
+    if options.run.propagation.remove:
+        raise InputError('--remove: expected the instruction to say so ("remove the dog"), got the flag')
     if wanted is None and options.run.clip.video is not None:
         raise InputError("--video needs --video_editing_instruction: what to change in it, in words")
     if options.run.propagation.propagate == "only":
@@ -71,7 +80,7 @@ def _check_instructions(options: EditOptions) -> None:
 def with_captions(jobs: Sequence[Job], outcomes: Outcomes, device: str | None = None) -> dict[int, Job]:
     """The jobs with captions of what they make, by the id of what they were; without those that failed."""
     done: dict[int, Job] = {}
-    edits: dict[int, Edit] = {}  # the seeds of a sample share its captions
+    edits: dict[int, tuple[Edit, Sample]] = {}  # the seeds of a sample share its captions and its first frame
     captioners: dict[str, Captioner] = {}
 
     def asking(name: str) -> Captioner:
@@ -84,8 +93,9 @@ def with_captions(jobs: Sequence[Job], outcomes: Outcomes, device: str | None = 
             with outcomes.attempt(job.label):
                 key = id(job.sample)
                 if key not in edits:
-                    edits[key] = _edit_of(job, asking)
-                done[id(job)] = _edited(job, edits[key])
+                    edit = _edit_of(job, asking)
+                    edits[key] = edit, _edited_sample(job.sample, edit)
+                done[id(job)] = _edited(job, *edits[key])
     finally:
         for captioner in captioners.values():
             captioner.close()
@@ -109,11 +119,13 @@ def _edit_of(job: Job, asking: Callable[[str], Captioner]) -> Edit:
     return edit
 
 
-def _edited(job: Job, edit: Edit) -> Job:
-    sample = job.sample
+def _edited_sample(sample: Sample, edit: Edit) -> Sample:
     assert isinstance(sample, EditedSample)
     opening = sample.removal if edit.removes else sample.open
-    sample = replace(sample, open=lambda: edit.apply(opening()))
+    return replace(sample, open=lambda: edit.apply(opening()))
+
+
+def _edited(job: Job, edit: Edit, sample: Sample) -> Job:
     plan = replace(job.plan, options=_removing(job.options)) if edit.removes else job.plan
     return replace(job, plan=plan, sample=sample, record=edit.record())
 
