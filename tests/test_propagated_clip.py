@@ -248,3 +248,49 @@ def test_a_shadow_is_proposed(files, capfd):
     with pytest.raises(InputError, match="is there already"):
         inpaint(read_options(words))
     assert not (files / "shadow.mp4.partial").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "flag"),
+    [
+        (("--propose_affected", "v.mp4", "--overwrite"), "--propose_affected"),
+        (("--affected", "r.mkv"), "--output_path"),
+        (("--llm_model", "replay:r.json"), "--output_path"),
+        (("--video", "r.json"), "--output_path"),
+    ],
+)
+def test_no_input_is_replaced(flags, flag, files, monkeypatch):
+    monkeypatch.chdir(files)
+    (files / "r.json").write_text("[]")
+    (files / "r.mkv").write_bytes((files / "v.mp4").read_bytes())
+    before = {file.name: file.read_bytes() for file in files.iterdir()}
+    with pytest.raises(InputError, match=f"{flag}: expected another (file|name)"):
+        remove(files, "--overwrite", *flags)
+    assert {file.name: file.read_bytes() for file in files.iterdir()} == before
+
+
+def test_a_proposal_begins_anew_and_leaves_an_unfinished_result_alone(tmp_path, monkeypatch):
+    """The proposal of another video was killed in the same place."""
+    for name, side in (("large", 96), ("small", 64)):
+        picture = np.random.default_rng(0).integers(0, 255, (side, side, 3), np.uint8)
+        with VideoWriter(tmp_path / f"{name}.mkv", fps=8, lossless=True) as writer:
+            writer.write(np.stack([picture] * 3))
+        hole = np.zeros((side, side), np.uint8)
+        hole[20:30, 20:30] = 255
+        write_image(tmp_path / f"{name}.png", hole)
+
+    def propose(name):
+        words = ["--remove", "--video", str(tmp_path / f"{name}.mkv"), "--mask", str(tmp_path / f"{name}.png")]
+        words += ["--quiet", "--output_path", str(tmp_path / "none.mp4")]
+        return inpaint(read_options([*words, "--propose_affected", str(tmp_path / "p.mp4")]))
+
+    window = tmp_path / "p.mp4.partial/windows/0.safetensors"
+    window.parent.mkdir(parents=True)
+    window.touch()
+    with monkeypatch.context() as killed:
+        killed.setattr("videopainter.runs.propagation._write", lambda *_: 1 / 0)
+        killed.setattr("videopainter.runs.propagation.remove_folder", lambda _: None)
+        with pytest.raises(ZeroDivisionError):
+            propose("large")
+    assert propose("small") == 0 and len(open_video(tmp_path / "p.mp4")) == 3
+    assert [path.name for path in window.parents[1].iterdir()] == ["windows"] and window.exists()

@@ -12,6 +12,7 @@ from videopainter.data.video.pictures import GIF, check_image_folder, image_name
 from videopainter.errors import InputError
 from videopainter.files import make_folder
 from videopainter.locks import sweep
+from videopainter.runs.manifest import manifest_path
 
 RESULT_SUFFIXES = (".mp4", ".mov", ".mkv", GIF)
 FIELDS = {"name", "id", "seed"}
@@ -90,18 +91,28 @@ def check_writable(results: Sequence[Path], inputs: Sequence[Path], *, images: b
     """Make the folders of `results` (files, or folders of images), try to write there, remove what killed runs left.
 
     Raises:
-        InputError: a folder cannot be made or written, or a result would replace one of the `inputs`.
+        InputError: a folder cannot be made or written, or a result or its JSON would replace one of the `inputs`.
     """
     for result in results:
         if images:
             check_image_folder(result)
         elif result.is_dir():
             raise InputError(f"--output_path: expected a file, got a folder: {result}")
-        if any(_same(result, file) for file in inputs):
-            raise InputError(f"--output_path: expected another file than the input, got {result}")
+        check_no_input(result, inputs)
+        if any(_same(manifest_path(result), file) for file in inputs):
+            raise InputError(
+                f"--output_path: expected another name, the JSON beside {result} would replace the input "
+                f"{manifest_path(result)}"
+            )
     for folder in sorted({result.parent for result in results}):
         make_folder(folder)
         sweep(folder)
+
+
+def check_no_input(result: Path, inputs: Sequence[Path], name: str = "--output_path") -> None:
+    """InputError, of the flag `name`, where a result would replace one of the `inputs`."""
+    if any(_same(result, file) for file in inputs):
+        raise InputError(f"{name}: expected another file than the input, got {result}")
 
 
 def companion(result: Path, kind: str, suffix: str | None = None) -> Path:

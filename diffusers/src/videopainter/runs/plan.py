@@ -24,9 +24,11 @@ from videopainter.pipelines.settings import InpaintSettings, SamplingSettings
 from videopainter.pipelines.step_cache import THRESHOLDS, StepCache, read_ratios
 from videopainter.runs.options import InpaintOptions, PromptOptions
 from videopainter.runs.outcomes import Outcomes
-from videopainter.runs.outputs import check_writable, output_paths
+from videopainter.runs.outputs import check_no_input, check_writable, output_paths
 from videopainter.runs.samples import PromptedMasks, Sample, list_samples, silent, source_notes
 from videopainter.runs.weights import Weights, check_lora_fits, resolve_weights
+
+_REPLAY = "replay:"  # an --llm_model that is a file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,7 +242,10 @@ def _jobs(samples: list[Sample], plan: Plan) -> list[Job]:
     names = [(sample.row, sample.name) for sample in samples]
     paths = output_paths(options.output.output_path, names, seeds, lossless=options.output.lossless)
     images = bool(options.output.output_path and image_name_of(options.output.output_path))
-    check_writable(list(paths.values()), _input_files(options), images=images)
+    inputs = _input_files(options)
+    if options.propagation.propose_affected is not None:
+        check_no_input(Path(options.propagation.propose_affected), inputs, "--propose_affected")
+    check_writable(list(paths.values()), inputs, images=images)
     return [
         Job(
             plan=plan,
@@ -254,5 +259,8 @@ def _jobs(samples: list[Sample], plan: Plan) -> list[Job]:
 
 
 def _input_files(options: InpaintOptions) -> list[Path]:
-    given = (options.clip.video, options.clip.mask, options.clip.inpainting_mask_meta, options.prompts.first_frame)
+    clip, prompts = options.clip, options.prompts
+    given = [clip.video, clip.mask, clip.inpainting_mask_meta, options.propagation.affected, prompts.first_frame]
+    if (prompts.llm_model or "").startswith(_REPLAY):
+        given.append((prompts.llm_model or "").removeprefix(_REPLAY))
     return [Path(path) for path in given if path is not None]

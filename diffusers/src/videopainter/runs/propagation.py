@@ -29,6 +29,7 @@ from videopainter.runs.record import make_record, make_stamp
 from videopainter.runs.writers import ResultWriter, missing_beside, write_missing_beside
 
 COPIES_FOLDER = "copied"  # in a work folder
+_PROPOSAL_FOLDER = "proposal"  # there, too
 _WRITTEN, _WRITTEN_BYTES = 16, 2**27  # frames of a result at once, and no more of large ones than that
 _VIDEOS = (".mp4", ".mov", ".mkv")
 _REMOVAL_FEATHER = 3
@@ -145,9 +146,14 @@ def write_beside_finished(job: Job) -> None:
     try:
         write_missing_beside(job.output, whole, output, copied(job).masks)
     finally:
-        remove_folder(copies_of(job).folder)
-        with suppress(OSError):  # what another, unfinished run keeps there stays
-            work_dir(job.output).rmdir()
+        _remove_from_work(copies_of(job).folder)
+
+
+def _remove_from_work(folder: Path) -> None:
+    """Removes a folder in a work folder, and that one, too, where nothing else is in it."""
+    remove_folder(folder)
+    with suppress(OSError):  # what another, unfinished run keeps there stays
+        folder.parent.rmdir()
 
 
 def facts(job: Job) -> dict[str, Any]:
@@ -170,9 +176,13 @@ def propose_affected(job: Job, file: Path) -> None:
     wide = DilatedMasks(clip.masks, size)
     with held(file):
         settings = QUALITIES[job.options.propagation.propagation_quality]
-        background = propagated(clip.with_masks(wide), work_dir(file), settings)
-        share = _write(file, AffectedMasks(clip, background, wide))
-        remove_folder(work_dir(file))
+        work = work_dir(file) / _PROPOSAL_FOLDER
+        remove_folder(work)  # that of a killed run may be another video's
+        try:
+            background = propagated(clip.with_masks(wide), work, settings)
+            share = _write(file, AffectedMasks(clip, background, wide))
+        finally:
+            _remove_from_work(work)
     if not share:
         complain(f"nothing seems to change beside the mask; {file} is black")
     else:
