@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,12 @@ def test_an_instruction_becomes_captions_and_a_video(server, run):
     told = run(*OWN.split(), "--video_editing_instruction", "change the ball to a blue star", "--llm_model", "some")
     assert told == ["finished already: out/result.mkv"]
     assert len(server.requests) == asked
+    shutil.rmtree("cache/videopainter/captions")
+    told = run(*OWN.split(), "--video_editing_instruction", "change the ball to a blue star", "--llm_model", "some")
+    assert told == ["finished already: out/result.mkv"], "what a result says is enough, on another machine, too"
+    assert len(server.requests) == asked
+    run(*OWN.split(), "--video_editing_instruction", "change it to a star", "--llm_model", "some")
+    assert len(server.requests) > asked, "which it does not say of another instruction"
 
 
 def test_several_instructions_make_a_result_each(run):

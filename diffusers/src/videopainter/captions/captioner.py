@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,18 @@ class Captioner:
     def __init__(self, backend: CaptionBackend, cache: Path | None = None) -> None:
         root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         self._backend, self._cache = backend, cache or root / "videopainter" / "captions"
+        self._recalled: Sequence[Mapping[str, Any]] = ()
+
+    def recall(self, result: Path) -> None:
+        """Take what a result's JSON says was answered for it, where the same is asked now; nothing where there is none.
+
+        So a result is found finished on any machine, whatever became of the answers kept on disk.
+        """
+        try:
+            notes = read_json(result.with_suffix(".json")).get("captions")
+        except (InputError, AttributeError):
+            notes = None
+        self._recalled = [note for note in notes if isinstance(note, Mapping)] if isinstance(notes, list) else ()
 
     def hole(self, pictures: Sequence[np.ndarray], caption: str) -> Answer:
         """What belongs in the outlined hole of the first frame of a video with this caption (may be empty)."""
@@ -122,9 +134,18 @@ class Captioner:
         )
         return self._cache / key[:2] / f"{key}.json"
 
+    def _recalled_note(self, question: Question) -> Mapping[str, Any] | None:
+        asked = {
+            "kind": question.kind,
+            "facts": dict(question.facts),
+            "model": self._backend.name,
+            "wording": WORDING_VERSION,
+        }
+        return next((note for note in self._recalled if all(note.get(key) == asked[key] for key in asked)), None)
+
     def _known(self, file: Path, question: Question) -> Answer | None:
         try:
-            note: Any = read_json(file)
+            note: Any = self._recalled_note(question) or read_json(file)
             text = note["text"]
             check_answer(question, text)
         except (InputError, UnusableAnswer, KeyError, TypeError, AttributeError):

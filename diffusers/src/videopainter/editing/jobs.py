@@ -110,13 +110,18 @@ def _edit_of(job: Job, asking: Callable[[str], Captioner]) -> Edit:
     edit = read_edit(
         clip,
         instruction_of(clip, sample.instruction),
-        (lambda: asking(name)) if asks_somebody(name) else None,
+        (lambda: _recalling(asking(name), job)) if asks_somebody(name) else None,
         video=prompts.prompt,
         region=prompts.image_prompt,
     )
     if edit.answers and not job.options.output.quiet:
         complain(f"{sample.label}: {edit.instruction} -> {edit.region} ({edit.answers[-1].model})")
     return edit
+
+
+def _recalling(captioner: Captioner, job: Job) -> Captioner:
+    captioner.recall(job.output)
+    return captioner
 
 
 def _edited_sample(sample: Sample, edit: Edit) -> Sample:

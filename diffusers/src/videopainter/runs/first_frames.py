@@ -53,6 +53,7 @@ def _with_prompt(job: Job, captioners: dict[str, Captioner], device: str | None)
     name = prompts.llm_model or ""
     if name not in captioners:
         captioners[name] = Captioner(make_backend(name, device=device))
+    captioners[name].recall(job.output)
     answer = captioners[name].hole(shown_frames(clip), clip.prompt)
     if not job.options.output.quiet:
         complain(f"{sample.label}: image prompt by {answer.model}: {answer.text}")
