@@ -90,6 +90,9 @@ def test_a_mask_of_four_values_is_a_hole_but_where_it_keeps(video, tmp_path):
         (["--text", "a square"], "download_weights.py grounding-dino"),
         (["--box", "8,20,28,44", "--segmenter", "sam2"], "download_weights.py sam2"),
         ([], "--video needs --mask"),
+        (["--mask", "m.npz", "--segmenter", "x"], "--segmenter: expected --box, --point, --stroke, --text or --object"),
+        (["--mask", "m.npz", "--text_model", "y"], "--text_model: expected --box, --point"),
+        (["--mask", "m.npz", "--candidate", "3"], "--candidate: expected --box, --point"),
     ],
 )
 def test_a_mistake_is_told_in_a_line_and_nothing_written(flags, said, video, tmp_path):

@@ -24,7 +24,7 @@ from videopainter.data.video.writer import VideoWriter
 from videopainter.errors import InputError
 from videopainter.runs.plan import plan_jobs
 from videopainter.runs.record import clip_facts
-from videopainter.segmentation.choosing import SegmenterOptions, choose_segmenter
+from videopainter.segmentation.choosing import SegmenterChoice, SegmenterOptions, choose_segmenter
 from videopainter.segmentation.learned.words import fitted_pixels, phrase
 
 SMALL = {"hidden_size": 256, "intermediate_size": 16, "num_attention_heads": 4, "num_layers": 1}
@@ -177,6 +177,29 @@ def test_a_result_says_who_found_the_words(grounding_dino, video, tmp_path):
     _, finder = chosen("builtin", words=True, text_model=str(grounding_dino))
     facts = clip_facts(job.sample.open(), job.options)
     assert facts["masks"]["by"].startswith("builtin") and facts["masks"]["by"].endswith(finder.identity)
+
+
+def test_processes_share_gpus_out_for_masks_too(grounding_dino, video, tmp_path, monkeypatch):
+    for name, value in {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    devices = []
+
+    class Asked(Exception):
+        pass
+
+    def load(choice, device):
+        devices.append(device)
+        raise Asked
+
+    monkeypatch.setattr(SegmenterChoice, "load", load)
+    words = ["--video", str(video), "--remove", "--quiet", "--output_path", str(tmp_path / "r.mp4")]
+    for flags in (["--text", "square", "--text_model", str(grounding_dino)], ["--box", "1,1,9,9"]):
+        (job,) = plan_jobs(read_options([*words, *flags]))
+        with pytest.raises(Asked):
+            job.sample.open()
+    assert devices == ["cuda:1", None]
 
 
 def test_a_saved_model_is_the_same_model(frames, tmp_path):  # noqa: F811

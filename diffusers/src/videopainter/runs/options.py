@@ -64,8 +64,8 @@ class ClipOptions:
     )
     mask_shape: Literal["exact", "hull", "box"] = flag(
         "exact",
-        "Hole of every frame: the mask's, its convex hull, or its bounding box. The wider ones hide the shape of what "
-        "was there from what is painted instead.",
+        "Hole of every frame: the mask's, or the convex hull or bounding box of all of it at once, of several parts "
+        "with what lies between them. The wider ones hide the shape of what was there from what is painted instead.",
     )
     dilate_size: int = flag(
         0,
@@ -206,8 +206,8 @@ class PropagationOptions:
     remove: bool = switch(
         False,
         "Remove what the mask covers: copy what other frames show, with a mask grown over the object's edge "
-        "(--dilate_size for another width), matched edges and a feather for what is painted. Needs no prompt, and "
-        "without --model_path no model.",
+        "(--dilate_size for another width, 1 for none), matched edges and a feather for what is painted. Needs no "
+        "prompt, and without --model_path no model.",
     )
     propagate: Literal["off", "first_frame", "all", "only"] = flag(
         "off",

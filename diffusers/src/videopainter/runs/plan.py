@@ -27,6 +27,7 @@ from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.outputs import check_no_input, check_writable, output_paths
 from videopainter.runs.samples import PromptedMasks, Sample, list_samples, silent, source_notes
 from videopainter.runs.weights import Weights, check_lora_fits, resolve_weights
+from videopainter.segmentation.choosing import BUILTIN
 
 _REPLAY = "replay:"  # an --llm_model that is a file
 
@@ -89,6 +90,7 @@ def samples_of(options: InpaintOptions) -> list[Sample]:
 def _prompted_masks(options: InpaintOptions) -> PromptedMasks | None:
     """Who makes the masks that prompts ask for: beside the (first) result, below RESULT.segmentation."""
     if not options.objects.given():
+        _check_no_segmenter(options)
         return None
     video, output = Path(options.clip.video or ""), options.output
     seeds = [options.sampling.seed + k for k in range(options.sampling.num_videos_per_prompt)]
@@ -101,6 +103,18 @@ def _prompted_masks(options: InpaintOptions) -> PromptedMasks | None:
         device=options.model.device,
         quiet=output.quiet,
     )
+
+
+def _check_no_segmenter(options: InpaintOptions) -> None:
+    who, what = options.segmenter, options.objects
+    given = {
+        "segmenter": who.segmenter != BUILTIN,
+        "text_model": who.text_model is not None,
+        "candidate": what.candidate != 1,
+    }
+    for name, is_given in given.items():
+        if is_given:
+            raise InputError(f"--{name}: expected --box, --point, --stroke, --text or --object with it, got none")
 
 
 def _weights(options: InpaintOptions) -> Weights:

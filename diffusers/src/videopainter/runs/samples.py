@@ -21,7 +21,8 @@ from videopainter.data.video.sound import plan_sound
 from videopainter.errors import InputError
 from videopainter.files import fingerprint
 from videopainter.runs.manifest import Hasher
-from videopainter.runs.options import ClipOptions, PromptOptions, PropagationOptions, SamplingOptions
+from videopainter.runs.options import ClipOptions, ModelOptions, PromptOptions, PropagationOptions, SamplingOptions
+from videopainter.runs.processes import Shard, resolve_precision
 from videopainter.segmentation.choosing import SegmenterOptions
 from videopainter.segmentation.making import MaskRequest, make_masks, mask_request
 from videopainter.segmentation.prompts import FrameRange, ObjectOptions, parse_objects, parse_range
@@ -199,7 +200,7 @@ class PromptedMasks:
                 try:
                     session = make_masks(
                         *(request, folder, frames, video),
-                        device=self.device,
+                        device=self._device(request),
                         patience=float("inf"),
                         anew=True,
                         progress=show,
@@ -211,6 +212,12 @@ class PromptedMasks:
             del session
             request.choice.unload()
         return self._made
+
+    def _device(self, request: MaskRequest) -> str | None:
+        """Where models run: as all of a run's, which several processes share out."""
+        if request.choice.segmenter is None and request.choice.finder is None:
+            return None
+        return resolve_precision(ModelOptions(device=self.device), Shard.from_env()).device
 
 
 def _digest(request: MaskRequest, video: Path) -> str:
