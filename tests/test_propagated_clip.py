@@ -18,6 +18,7 @@ from videopainter.propagation import seam
 from videopainter.propagation.propagator import Filled
 from videopainter.propagation.seam import Copies, SpreadMasks, one_latent, propagated
 from videopainter.propagation.settings import PropagationSettings
+from videopainter.runs.propagation import removal_defaults
 
 SETTINGS = PropagationSettings(reach=12)
 LENGTH = 13
@@ -294,3 +295,16 @@ def test_a_proposal_begins_anew_and_leaves_an_unfinished_result_alone(tmp_path, 
             propose("large")
     assert propose("small") == 0 and len(open_video(tmp_path / "p.mp4")) == 3
     assert [path.name for path in window.parents[1].iterdir()] == ["windows"] and window.exists()
+
+
+def test_flags_of_ones_own_win_over_the_preset(tmp_path):
+    own = ["--match_edges", "false", "--feather", "0", "--propagate", "off", "--prompt", "x"]
+    for more, wanted in (
+        ([], (True, 3, "only", removal_defaults({"remove": True})["prompt"])),
+        (["--model_path", str(tmp_path)], (True, 3, "all", removal_defaults({"remove": True})["prompt"])),
+        (own, (False, 0, "off", "x")),
+    ):
+        options = read_options(["--remove", *more])
+        sampling, propagation = options.sampling, options.propagation
+        got = (sampling.match_edges, sampling.feather, propagation.propagate, options.prompts.prompt)
+        assert got == wanted

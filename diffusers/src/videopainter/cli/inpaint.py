@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from videopainter.cli.door import parse_options
 from videopainter.runs.first_frames import captioned
@@ -12,7 +13,7 @@ from videopainter.runs.options import INPAINT_COMMON, INPAINT_OPTIONS, InpaintOp
 from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.plan import Job, openable_jobs, plan_jobs
 from videopainter.runs.processes import Shard
-from videopainter.runs.propagation import copy_only, propose_affected, removal_preset
+from videopainter.runs.propagation import copy_only, propose_affected, removal_defaults
 from videopainter.runs.weights import checkpoint_defaults
 
 # Of the jobs of a run by their ids: who has the captions written that are missing.
@@ -25,10 +26,12 @@ _DESCRIPTION = (
 
 def read_options(argv: Sequence[str] | None = None) -> InpaintOptions:
     """The flags of `infer/inpaint.py`, from `argv` or the command line."""
-    found = parse_options(
-        INPAINT_OPTIONS, argv, description=_DESCRIPTION, common=INPAINT_COMMON, defaults=checkpoint_defaults
-    )
-    return removal_preset(InpaintOptions.of(found))
+    found = parse_options(INPAINT_OPTIONS, argv, description=_DESCRIPTION, common=INPAINT_COMMON, defaults=_defaults)
+    return InpaintOptions.of(found)
+
+
+def _defaults(given: Mapping[str, Any]) -> Mapping[str, str]:
+    return {**checkpoint_defaults(given), **removal_defaults(given)}
 
 
 def inpaint(options: InpaintOptions) -> int:

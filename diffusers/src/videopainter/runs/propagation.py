@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,8 +37,20 @@ _REMOVAL_PROMPT = "The empty background of the scene, with nothing in front of i
 _LATENT = 8 / 480  # of the shorter side: what a model's hole is wider than the rest
 
 
+def removal_defaults(given: Mapping[str, Any]) -> dict[str, str]:
+    """What `--remove` makes of other flags' defaults, as text; `given`: the flags of the command line."""
+    if not given.get("remove"):
+        return {}
+    return {
+        "propagate": "only" if given.get("model_path") is None else "all",
+        "match_edges": "true",
+        "feather": str(_REMOVAL_FEATHER),
+        "prompt": _REMOVAL_PROMPT,
+    }
+
+
 def removal_preset(options: InpaintOptions) -> InpaintOptions:
-    """What `--remove` stands for; flags that say otherwise than by default win."""
+    """As `removal_defaults`, for a removal that no flag asked for; other values than the defaults stay."""
     propagation = options.propagation
     if not propagation.remove:
         return options
