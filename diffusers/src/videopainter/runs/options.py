@@ -82,7 +82,8 @@ class PromptOptions:
     _argument_group_name: ClassVar[str] = "prompts and first frame"
 
     prompt: str | None = flag(
-        None, "Describes the whole resulting video. Default: the row's video_inpainting_prompt or caption."
+        None,
+        "Describes the whole resulting video. Default: the row's, or --llm_model's to edit.",
     )
     negative_prompt: str = flag("", "What the result should not show.")
     prompt_at: list[str] | None = flag(  # noqa: RUF009
@@ -97,9 +98,9 @@ class PromptOptions:
     )
     llm_model: str | None = flag(
         None,
-        "Who writes an image prompt that is missing, where --img_inpainting_model reads one: a model of an "
-        "OpenAI-compatible server (gpt-4o; OPENAI_API_KEY, OPENAI_BASE_URL), a folder or transformers:ID of a "
-        "vision-language model, replay:RESULT.json, template (rules), or none (the video prompt is taken).",
+        "Who writes captions that are missing (to edit, all; to inpaint, the image prompt where --img_inpainting_model "
+        "reads one): a model of an OpenAI-compatible server (gpt-4o; OPENAI_API_KEY, OPENAI_BASE_URL), a folder or "
+        "transformers:ID of a vision-language model, replay:RESULT.json, template (rules), or none.",
     )
     img_inpainting_model: str = flag(
         "opencv",
