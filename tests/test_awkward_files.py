@@ -199,7 +199,7 @@ def test_a_kind_of_hdr_is_worked_out_once_whatever_the_size(
 ) -> None:
     """And each colour is what the table says: pictures of one colour lose nothing on the way."""
     expected = wide["hlg.mkv"].read(0, 1)[0]
-    monkeypatch.setattr(tone_table, "_mapped", None)
+    monkeypatch.setattr(tone_table, "_kept", None)
     small = opened(wide_file(tmp_path / "small.mkv", transfer=18, height=32, width=48)).read(0, 1)[0]
     assert small.shape == (32, 48, 3)
     assert np.abs(small[::16, 2::4].astype(int) - expected[8::32, 4::8]).max() <= 1

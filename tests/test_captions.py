@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -528,6 +529,9 @@ def test_a_run_has_its_image_prompt_written_once(server, run, tmp_path):
     assert (code, len(server.requests)) == (0, 1)
     assert "finished already" in told
     code, told = run("--llm_model", "replay:out/result.json")
+    assert code == 2, "a result of these answers would replace them"
+    shutil.copy(tmp_path / "out/result.json", tmp_path / "answers.json")
+    code, told = run("--llm_model", "replay:answers.json")
     assert (code, len(server.requests)) == (0, 1)
     assert "finished already" in told, "who wrote the prompt does not change a pixel"
     assert not files_with(KEY, tmp_path)

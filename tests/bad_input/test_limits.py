@@ -5,6 +5,7 @@ import os
 import pytest
 from bad_input.harness import limited
 from bad_input.wrong_files import empty_png
+from PIL import Image
 
 from videopainter.data.images import image_size, load_image
 from videopainter.data.rates import parse_fps
@@ -37,3 +38,11 @@ def test_sizes():
 def test_a_rate_is_not_computed_to_its_last_digit():
     with limited(), pytest.raises(InputError, match="fps: expected frames per second"):
         parse_fps("1e999999999", "fps")
+
+
+def test_a_picture_of_few_pixels_is_still_too_wide(tmp_path):
+    """Longer than any side may be, though small; Pillow does not mind."""
+    file = tmp_path / "wide.png"
+    Image.new("L", (MAX_SIDE + 1, 2)).save(file)
+    with pytest.raises(InputError, match=r"wide\.png"):
+        load_image(file)
