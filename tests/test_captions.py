@@ -353,6 +353,7 @@ def test_a_replay_repeats_what_was_recorded(server, captioner, tmp_path):
         ("add a kite", "The sea is calm. There is a kite.", "a kite"),
         ("turn the lamp into a tree", "There is a tree.", "a tree"),
         ("let it rain", "Let it rain.", "let it rain"),
+        ("remove the dog and put a cat there", "put a cat there", "remove the dog and put a cat there"),
     ],
 )
 def test_rules_carry_out_an_instruction(instruction, caption, patch):

@@ -51,8 +51,8 @@ class TemplateBackend:
 def kind_of(instruction: str) -> str | None:
     """What an instruction asks for: add, remove, or exchange one thing (or property) for another; None if unclear."""
     instruction = _bare_words(instruction)
-    if match := _REMOVE.match(instruction):
-        return None if _NOT_ONLY_REMOVED.search(match["old"]) else "remove"
+    if _REMOVE.match(instruction):
+        return "remove" if _removed(instruction) else None
     if _ADD.match(instruction):
         return "add"
     return "exchange" if _SWAP.match(instruction) or _COLOUR.match(instruction) else None
@@ -61,8 +61,8 @@ def kind_of(instruction: str) -> str | None:
 def rewritten(caption: str, instruction: str) -> str:
     """The caption with an instruction carried out; the instruction is added where it does not name what is there."""
     caption, instruction = caption.strip(), _bare_words(instruction)
-    if match := _REMOVE.match(instruction):
-        return _without(caption, match["old"])
+    if old := _removed(instruction):
+        return _without(caption, old)
     if match := _SWAP.match(instruction):
         return _exchanged(caption, match["old"], match["new"])
     if match := _COLOUR.match(instruction):
@@ -75,7 +75,7 @@ def rewritten(caption: str, instruction: str) -> str:
 def region(instruction: str) -> str:
     """What is seen where the instruction was carried out."""
     instruction = _bare_words(instruction)
-    if _REMOVE.match(instruction):
+    if _removed(instruction):
         return _REMAINS
     if match := _SWAP.match(instruction):
         return _with_article(match["new"])
@@ -96,6 +96,12 @@ def _recoloured(old: str, new: str) -> str:
     """`blue coat` of `the red coat`; a property that is no colour stands before what there is."""
     kept = [word for word in _noun(old).split() if new.lower() not in _COLOURS or word.lower() not in _COLOURS]
     return " ".join([new, *kept])
+
+
+def _removed(instruction: str) -> str | None:
+    """What a removal takes away; None for what is none, or paints something new as well."""
+    match = _REMOVE.match(instruction)
+    return None if match is None or _NOT_ONLY_REMOVED.search(match["old"]) else match["old"]
 
 
 def _noun(phrase: str) -> str:
