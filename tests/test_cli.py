@@ -15,7 +15,11 @@ from videopainter.cli.inpaint import read_options
 from videopainter.cli.running import run_door
 from videopainter.errors import InputError
 from videopainter.files import fingerprint, write_json
-from videopainter.runs.manifest import (
+from videopainter.runs.options import INPAINT_OPTIONS
+from videopainter.runs.outcomes import Outcomes
+from videopainter.runs.plan import build_settings, parse_prompts_at, plan_jobs
+from videopainter.runs.processes import Shard
+from videopainter.runs.results.manifest import (
     WINDOWS_FOLDER,
     Hasher,
     begin,
@@ -23,11 +27,7 @@ from videopainter.runs.manifest import (
     manifest_path,
     work_dir,
 )
-from videopainter.runs.options import INPAINT_OPTIONS
-from videopainter.runs.outcomes import Outcomes
-from videopainter.runs.outputs import output_paths
-from videopainter.runs.plan import build_settings, parse_prompts_at, plan_jobs
-from videopainter.runs.processes import Shard
+from videopainter.runs.results.outputs import output_paths
 from videopainter.runs.weights import lora_ranks, resolve_weights
 
 # ---- flags

@@ -33,7 +33,7 @@ from videopainter.pipelines.memory import (
     tensor_bytes,
 )
 from videopainter.pipelines.step_cache import THRESHOLDS, StepCache, enable_step_cache
-from videopainter.runs.manifest import Hasher
+from videopainter.runs.results.manifest import Hasher
 
 SIZES = ModelSizes(text_encoder=0, transformer=0, vae=0)
 
@@ -320,7 +320,7 @@ def test_one_process_hashes_for_all(tmp_path, monkeypatch):
 def _hash(file, cache, read):
     import time
 
-    from videopainter.runs import manifest
+    from videopainter.runs.results import manifest
 
     plain = manifest.sha256_file
 

@@ -20,7 +20,7 @@ from videopainter.data.video.pictures import (
 )
 from videopainter.data.video.reader import open_video
 from videopainter.errors import InputError
-from videopainter.runs.outputs import output_paths
+from videopainter.runs.results.outputs import output_paths
 
 ROOT = Path(__file__).parents[1]
 FRAMES = np.random.default_rng(0).integers(0, 256, (7, 16, 24, 3), np.uint8)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from videopainter.cli.door import parse_options
-from videopainter.cli.inpaint import make_results
 from videopainter.editing.jobs import plan_edits, with_captions
 from videopainter.editing.options import EDIT_COMMON, EDIT_OPTIONS, EditingOptions, EditOptions
+from videopainter.runs.making import make_results
 from videopainter.runs.options import InpaintOptions
 from videopainter.runs.weights import checkpoint_defaults
 

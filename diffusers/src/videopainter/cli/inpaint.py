@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from videopainter.cli.door import parse_options
 from videopainter.runs.first_frames import captioned
+from videopainter.runs.making import make_results
 from videopainter.runs.options import INPAINT_COMMON, INPAINT_OPTIONS, InpaintOptions
-from videopainter.runs.outcomes import Outcomes
-from videopainter.runs.plan import Job, openable_jobs, plan_jobs
-from videopainter.runs.processes import Shard
-from videopainter.runs.propagation import copy_only, propose_affected, removal_defaults
+from videopainter.runs.plan import plan_jobs
+from videopainter.runs.propagation import removal_defaults
 from videopainter.runs.weights import checkpoint_defaults
 
-# Of the jobs of a run by their ids: who has the captions written that are missing.
-WithCaptions = Callable[[Sequence[Job], Outcomes, str | None], dict[int, Job]]
 _DESCRIPTION = (
     "Inpaint videos: your own (--video with --mask, --box, --point or --text), or rows of a benchmark CSV "
     "(--inpainting_mask_meta)."
@@ -41,28 +36,3 @@ def inpaint(options: InpaintOptions) -> int:
         InputError, ValueError: nothing could start, or the only job failed.
     """
     return make_results(lambda: plan_jobs(options), options, captioned)
-
-
-def make_results(plan: Callable[[], list[Job]], options: InpaintOptions, with_captions: WithCaptions) -> int:
-    """Plan, check, have the captions written that are missing, and make every result; returns the exit code."""
-    started = time.perf_counter()
-    jobs, shard = plan(), Shard.from_env()
-    outcomes = Outcomes(several=len(jobs) > 1)
-    checked = openable_jobs(shard.own(jobs), outcomes)
-    if options.propagation.propose_affected is None:  # which paints nothing, and needs no words
-        checked = list(with_captions(checked, outcomes, options.model.device).values())
-    seconds = {"check": time.perf_counter() - started}
-    if checked and options.propagation.propose_affected is not None:
-        propose_affected(checked[0], Path(options.propagation.propose_affected))
-        outcomes.done.append(checked[0].label)
-    elif checked and options.propagation.propagate == "only":
-        copy_only(checked, outcomes, seconds)
-    elif checked:
-        # Only now: these import torch, which takes seconds.
-        from videopainter.runs.processes import resolve_precision
-        from videopainter.runs.studio import Studio
-
-        precision = resolve_precision(options.model, shard)
-        studio = Studio(precision=precision, position=shard.local_rank, seconds=seconds)
-        studio.make(checked, outcomes)
-    return outcomes.exit_code(shard)

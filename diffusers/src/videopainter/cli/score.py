@@ -13,8 +13,8 @@ from videopainter.evaluation.scoring import Entry, Scoring, find_ckpt, score_ent
 from videopainter.locks import held, sweep
 from videopainter.runs.options import ModelOptions
 from videopainter.runs.outcomes import Outcomes
-from videopainter.runs.outputs import check_writable
 from videopainter.runs.processes import Shard
+from videopainter.runs.results.outputs import check_writable
 
 _DESCRIPTION = "Score results of any method against originals and masks."
 

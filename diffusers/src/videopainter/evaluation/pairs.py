@@ -17,7 +17,7 @@ from videopainter.data.video.reader import FolderFrames, open_video
 from videopainter.errors import InputError
 from videopainter.files import read_json
 from videopainter.pipelines.windows import plan_windows
-from videopainter.runs.manifest import manifest_path
+from videopainter.runs.results.manifest import manifest_path
 
 READABLE_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v")
 _PROMPT_COLUMNS = ("Masked_Target_Caption", "image_inpainting_prompt", "Edited_image_caption")

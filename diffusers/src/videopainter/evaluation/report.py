@@ -24,7 +24,7 @@ from videopainter.metrics.report.published import PUBLISHED
 from videopainter.metrics.report.summary import MISSING, SUMMARY_FILE, save_summary, summarise
 from videopainter.metrics.report.tables import label_text, markdown, markdown_table, number_text, write_csv
 from videopainter.metrics.scores import VideoScores
-from videopainter.runs.manifest import Hasher, versions
+from videopainter.runs.results.manifest import Hasher, versions
 from videopainter.runs.weights import weight_digests
 
 CSV, MARKDOWN, PAGE = "metrics.csv", "metrics.md", "report"

@@ -18,9 +18,9 @@ from videopainter.files import fingerprint, sha256_text
 from videopainter.metrics.catalog import LPIPS, METRICS
 from videopainter.metrics.networks.downloads import WEIGHTS, absent, weightings_file
 from videopainter.metrics.scores import VideoScores
-from videopainter.runs.manifest import Hasher, model_files
 from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.record import ROW_KEYS
+from videopainter.runs.results.manifest import Hasher, model_files
 from videopainter.runs.weights import upwards
 
 # Raised when the same videos would score otherwise than before.

@@ -15,11 +15,11 @@ from videopainter.data.clip import Clip
 from videopainter.data.images import read_image, write_image
 from videopainter.errors import complain
 from videopainter.pipelines.first_frame import make_filler
-from videopainter.runs.manifest import work_dir
 from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.plan import Job, fitting_image, has_first_frame, needs_image_prompt
 from videopainter.runs.processes import Precision, torch_dtype
 from videopainter.runs.record import image_prompt
+from videopainter.runs.results.manifest import work_dir
 from videopainter.runs.samples import Sample
 
 

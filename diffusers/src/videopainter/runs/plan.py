@@ -24,7 +24,7 @@ from videopainter.pipelines.settings import InpaintSettings, SamplingSettings
 from videopainter.pipelines.step_cache import THRESHOLDS, StepCache, read_ratios
 from videopainter.runs.options import InpaintOptions, PromptOptions
 from videopainter.runs.outcomes import Outcomes
-from videopainter.runs.outputs import check_no_input, check_writable, output_paths
+from videopainter.runs.results.outputs import check_no_input, check_writable, output_paths
 from videopainter.runs.samples import PromptedMasks, Sample, list_samples, silent, source_notes
 from videopainter.runs.weights import Weights, check_lora_fits, resolve_weights
 from videopainter.segmentation.choosing import BUILTIN

@@ -20,13 +20,13 @@ from videopainter.locks import held
 from videopainter.propagation.affected import AROUND, AffectedMasks
 from videopainter.propagation.seam import Copies, SpreadMasks, one_latent, propagated
 from videopainter.propagation.settings import QUALITIES, PropagationSettings
-from videopainter.runs.manifest import Hasher, begin, is_finished, manifest_path, work_dir
 from videopainter.runs.options import InpaintOptions, PropagationOptions
 from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.plan import Job
 from videopainter.runs.processes import Precision
 from videopainter.runs.record import make_record, make_stamp
-from videopainter.runs.writers import ResultWriter, missing_beside, write_missing_beside
+from videopainter.runs.results.manifest import Hasher, begin, is_finished, manifest_path, work_dir
+from videopainter.runs.results.writers import ResultWriter, missing_beside, write_missing_beside
 
 COPIES_FOLDER = "copied"  # in a work folder
 _PROPOSAL_FOLDER = "proposal"  # there, too

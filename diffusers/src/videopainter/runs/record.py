@@ -13,10 +13,10 @@ from videopainter.data.clip import Clip
 from videopainter.files import fingerprint, sha256_text
 from videopainter.flags import MAX_INT
 from videopainter.propagation.seam import SETTINGS_VERSION
-from videopainter.runs.manifest import Hasher, versions
 from videopainter.runs.options import InpaintOptions, PropagationOptions
 from videopainter.runs.plan import Job, Plan, has_first_frame, step_cache
 from videopainter.runs.processes import Precision
+from videopainter.runs.results.manifest import Hasher, versions
 from videopainter.runs.samples import source_notes
 from videopainter.runs.weights import file_digests, weight_digests
 from videopainter.segmentation.prompts import parse_range

@@ -20,9 +20,9 @@ from videopainter.data.video.pictures import check_gif, holds_sound
 from videopainter.data.video.sound import plan_sound
 from videopainter.errors import InputError
 from videopainter.files import fingerprint
-from videopainter.runs.manifest import Hasher
 from videopainter.runs.options import ClipOptions, ModelOptions, PromptOptions, PropagationOptions, SamplingOptions
 from videopainter.runs.processes import Shard, resolve_precision
+from videopainter.runs.results.manifest import Hasher
 from videopainter.segmentation.choosing import SegmenterOptions
 from videopainter.segmentation.making import MaskRequest, make_masks, mask_request
 from videopainter.segmentation.prompts import FrameRange, ObjectOptions, parse_objects, parse_range

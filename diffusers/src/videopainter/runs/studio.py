@@ -23,14 +23,14 @@ from videopainter.pipelines.memory import Workload
 from videopainter.pipelines.placement import choose_memory
 from videopainter.pipelines.streaming import inpaint_stream
 from videopainter.runs.first_frames import fill_first_frames, load_first_frame
-from videopainter.runs.manifest import WINDOWS_FOLDER, Hasher, begin, is_finished, manifest_path, work_dir
 from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.plan import Job, step_cache
 from videopainter.runs.processes import Precision, torch_dtype
 from videopainter.runs.propagation import copied, facts, painted_masks, write_beside_finished
 from videopainter.runs.record import Stamp, make_record, make_stamp, reset_peak_memory
+from videopainter.runs.results.manifest import WINDOWS_FOLDER, Hasher, begin, is_finished, manifest_path, work_dir
+from videopainter.runs.results.writers import ResultWriter
 from videopainter.runs.workload import workloads
-from videopainter.runs.writers import ResultWriter
 
 LORA_NAME = "extra"
 

@@ -12,8 +12,8 @@ from videopainter.errors import InputError
 from videopainter.files import read_json, sha256_text
 from videopainter.models.backbones.registry import facts_of
 from videopainter.models.checkpoint_files import adapter_file, read_config, read_safetensors_header
-from videopainter.runs.manifest import Hasher, model_files
 from videopainter.runs.options import ModelOptions, SamplingOptions
+from videopainter.runs.results.manifest import Hasher, model_files
 
 _TINY = Path("ckpt/tiny")
 BACKBONE = "CogVideoX-5b-I2V"

@@ -15,7 +15,7 @@ from videopainter.data.panels import contact_sheet, side_by_side, tinted
 from videopainter.data.video.pictures import image_name_of, open_writer
 from videopainter.data.video.reader import VideoWriter, open_video
 from videopainter.runs.options import OutputOptions
-from videopainter.runs.outputs import companion
+from videopainter.runs.results.outputs import companion
 
 _CHUNK = 16  # frames of a finished result that are read at once
 SHEET_ROWS = 6

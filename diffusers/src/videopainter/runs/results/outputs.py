@@ -12,7 +12,7 @@ from videopainter.data.video.pictures import GIF, check_image_folder, image_name
 from videopainter.errors import InputError
 from videopainter.files import make_folder
 from videopainter.locks import sweep
-from videopainter.runs.manifest import manifest_path
+from videopainter.runs.results.manifest import manifest_path
 
 RESULT_SUFFIXES = (".mp4", ".mov", ".mkv", GIF)
 FIELDS = {"name", "id", "seed"}
