@@ -93,9 +93,12 @@ class Studio:
         return missing
 
     def _copy(self, missing: Sequence[tuple[Job, Stamp]], outcomes: Outcomes) -> list[tuple[Job, Stamp]]:
-        """What other frames show is copied first; from here on a job's sample is the clip with that in it."""
+        """What other frames show is copied first; from here on such a job's sample is the clip with that in it."""
         done = []
         for job, stamp in missing:
+            if job.options.propagation.propagate == "off":  # among edits some remove and others do not
+                done.append((job, stamp))
+                continue
             with outcomes.attempt(job.label), held(job.output):
                 copied(job)
                 sample = replace(job.sample, open=partial(copied, job))
