@@ -248,13 +248,23 @@ def _preparation(clips: ClipOptions, sampling: SamplingOptions, *, grown: bool) 
             clip = clip.cut(0, most)
         if to_size is not None:
             clip = resized(clip, *to_size)
-        shaped = clip.masks if clips.mask_shape == "exact" else ShapedMasks(clip.masks, clips.mask_shape)
-        masks = InvertedMasks(shaped) if sampling.mask_background else shaped
+        masks = shaped_hole(clip.masks, shape=clips.mask_shape, inverted=sampling.mask_background)
         check_not_empty(masks, clip.name)
-        size = clips.dilate_size or (round(min(masks.height, masks.width) * _REMOVAL_GROWTH) if grown else 0)
+        size = clips.dilate_size or (removal_growth(masks.height, masks.width) if grown else 0)
         return clip.with_masks(DilatedMasks(masks, size) if size > 1 else masks)
 
     return prepare
+
+
+def shaped_hole(masks: MaskSource, *, shape: str, inverted: bool) -> MaskSource:
+    """The hole before it is grown: `shape` as --mask_shape, `inverted` as --mask_background."""
+    shaped = masks if shape == "exact" else ShapedMasks(masks, shape)
+    return InvertedMasks(shaped) if inverted else shaped
+
+
+def removal_growth(height: int, width: int) -> int:
+    """Pixels by which a removal grows the hole of a video of that size where nobody says otherwise."""
+    return round(min(height, width) * _REMOVAL_GROWTH)
 
 
 def source_notes(clip: Clip, result: Path) -> list[str]:

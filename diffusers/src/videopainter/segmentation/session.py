@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from videopainter.data.clip import FrameSource
 from videopainter.errors import InputError
 from videopainter.files import write_json
 from videopainter.segmentation.builtin import BuiltinSegmenter
+from videopainter.segmentation.legs import Anchor, Leg, anchor_order, leg_between, plan_legs
 from videopainter.segmentation.masks import SessionMasks
 from videopainter.segmentation.prompts import (
     BoxPrompt,
@@ -48,15 +49,6 @@ _CHUNK = 16  # frames read at once where a video is followed backwards
 
 # (frames done, frames to do, the frame's number): called after every frame. Returning False stops.
 OnTracked = Callable[[int, int, int], bool | None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Leg:
-    """Frames `frames` (in the order they are tracked), from an anchor whose digest is in `key`."""
-
-    anchor: int
-    frames: range
-    key: str
 
 
 class Session:
@@ -203,6 +195,35 @@ class Session:
         if thing.frames:
             self._solve_anchors(thing, self.store(number), first_only=True)
 
+    def answer(self, number: int, frame: int) -> np.ndarray:
+        """The mask of a frame that has prompts, bool (H, W), at once: nothing is tracked for it.
+
+        On what is tracked there, where that is; else from the frame's own prompts alone, until `track` is called.
+        InputError where they point at nothing.
+        """
+        thing, store = self.object(number), self.store(number)
+        anchors = self._anchors(thing)
+        anchor, name = anchors[frame], f"answer_{anchors[frame].digest}"
+        kept = store.load(name)
+        if kept is None:
+            solved = store.load(f"anchor_{anchor.digest}")
+            found = self._solve_at_once(thing, store, anchors, anchor) if solved is None else solved["anchor"]
+            mask = self.segmenter.follower().start(self._read(frame), found).mask
+            store.save(name, {"mask": np.packbits(mask)})
+            return mask
+        size = self.frames.height, self.frames.width
+        return np.unpackbits(kept["mask"], count=size[0] * size[1]).reshape(size).astype(bool)
+
+    def _solve_at_once(
+        self, thing: TrackedObject, store: MaskStore, anchors: Mapping[int, Anchor], anchor: Anchor
+    ) -> np.ndarray:
+        if anchor.near is None:
+            return self._solve(thing, store, anchor, None)
+        near, leg = anchors[anchor.near], leg_between(anchors[anchor.near], anchor.frame)
+        if all(store.has(frame, leg.key) for frame in leg.frames):
+            return self._solve(thing, store, anchor, self._reach(thing, store, near, anchor.frame))
+        return self._solve(thing, store, anchor, None, keep=False)
+
     def track(self, number: int, *, progress: OnTracked | None = None) -> bool:
         """Makes the masks of an object that are not there yet; False where `progress` stopped it.
 
@@ -227,33 +248,40 @@ class Session:
 
         The first frame that says where the object is comes first. Every other one is solved on what was tracked there.
         """
-        anchors = self._solve_anchors(thing, store)
-        order = sorted(anchors)
-        for k, anchor in enumerate(order):
-            low = self.span.start if k == 0 else (order[k - 1] + anchor) // 2 + 1
-            high = self.span.stop - 1 if k == len(order) - 1 else (anchor + order[k + 1]) // 2
-            yield Leg(anchor=anchor, frames=range(anchor, high + 1), key=f"{anchors[anchor]}+")
-            if low < anchor:
-                yield Leg(anchor=anchor, frames=range(anchor - 1, low - 1, -1), key=f"{anchors[anchor]}-")
+        yield from plan_legs(self._solve_anchors(thing, store), self.span)
 
-    def _solve_anchors(self, thing: TrackedObject, store: MaskStore, *, first_only: bool = False) -> dict[int, str]:
-        """{frame: digest} of all frames with prompts, whose masks are solved and kept in the store."""
-        first = next((f for f in thing.frames if _locates(thing.at(f))), thing.frames[0])
-        rest = [frame for frame in thing.frames if frame != first and not first_only]
-        anchors: dict[int, str] = {}
-        for frame in [first, *rest]:
+    def _solve_anchors(self, thing: TrackedObject, store: MaskStore, *, first_only: bool = False) -> dict[int, Anchor]:
+        """All frames with prompts, whose masks are solved and kept in the store."""
+        anchors = self._anchors(thing)
+        for anchor in [*anchors.values()][: 1 if first_only else None]:
+            if store.load(f"anchor_{anchor.digest}") is None:
+                near = None if anchor.near is None else anchors[anchor.near]
+                tracked = None if near is None else self._reach(thing, store, near, anchor.frame)
+                self._solve(thing, store, anchor, tracked)
+        return anchors
+
+    def _anchors(self, thing: TrackedObject) -> dict[int, Anchor]:
+        """All frames with prompts in the order in which they are solved; nothing is."""
+        anchors: dict[int, Anchor] = {}
+        chosen = self.candidate.get(thing.id, 1)
+        for frame in anchor_order(thing):
             near = min(anchors, key=lambda a: abs(a - frame)) if anchors else None
             told = json.dumps([prompt_to_json(prompt) for prompt in thing.at(frame)])
-            before = "" if near is None else anchors[near]
-            chosen = self.candidate.get(thing.id, 1)
-            digest = hashlib.sha256(f"{self._maker(thing, frame)} {told} {chosen} {before}".encode()).hexdigest()[:12]
-            if store.load(f"anchor_{digest}") is None:
-                tracked = None if near is None else self._reach(thing, store, near, anchors[near], frame)
-                prompts = self._resolved(thing.at(frame))
-                solved = self.segmenter.solve(self._view(frame), prompts, tracked=tracked, candidate=chosen)
-                store.save(f"anchor_{digest}", {"anchor": solved.astype(np.float32)})
-            anchors[frame] = digest
+            before = "" if near is None else anchors[near].digest
+            words = f"{self._maker(thing, frame)} {told} {chosen} {before}"
+            digest = hashlib.sha256(words.encode()).hexdigest()[:12]
+            anchors[frame] = Anchor(frame=frame, digest=digest, near=near)
         return anchors
+
+    def _solve(
+        self, thing: TrackedObject, store: MaskStore, anchor: Anchor, tracked: np.ndarray | None, *, keep: bool = True
+    ) -> np.ndarray:
+        view, prompts = self._view(anchor.frame), self._resolved(thing.at(anchor.frame))
+        chosen = self.candidate.get(thing.id, 1)
+        solved = self.segmenter.solve(view, prompts, tracked=tracked, candidate=chosen).astype(np.float32)
+        if keep:
+            store.save(f"anchor_{anchor.digest}", {"anchor": solved})
+        return solved
 
     def _maker(self, thing: TrackedObject, frame: int) -> str:
         """Who makes the mask of a frame with prompts."""
@@ -268,15 +296,9 @@ class Session:
         finder = [self._find_text.identity] if words and self._find_text is not None else []
         return ", ".join([self.segmenter.identity, *finder])
 
-    def _reach(self, thing: TrackedObject, store: MaskStore, anchor: int, digest: str, frame: int) -> np.ndarray:
+    def _reach(self, thing: TrackedObject, store: MaskStore, anchor: Anchor, frame: int) -> np.ndarray:
         """What is tracked in `frame` from an anchor, bool (H, W)."""
-        step = 1 if frame > anchor else -1
-        leg = Leg(
-            anchor=anchor,
-            frames=range(anchor if step > 0 else anchor - 1, frame + step, step),
-            key=digest + "+-"[step < 0],
-        )
-        for _ in self._follow(thing, store, leg):
+        for _ in self._follow(thing, store, leg_between(anchor, frame)):
             pass
         return store.read(frame)
 
@@ -353,6 +375,22 @@ class Session:
         stores = {number: self.store(number) for number in wanted}
         return SessionMasks(dict(wanted), stores, self.span, self.frames.height, self.frames.width)
 
+    def made(self, number: int) -> dict[int, FrameRecord]:
+        """The frames of the span whose masks are those that the prompts ask for, and how they were made."""
+        records = self.store(number).records
+        legs = plan_legs(self._anchors(self.object(number)), self.span)
+        frames = {frame: leg.key for leg in legs for frame in leg.frames if self.span.start <= frame < self.span.stop}
+        return {k: records[k] for k, key in sorted(frames.items()) if k in records and records[k].key == key}
+
+    def seen(self, number: int, frame: int) -> np.ndarray | None:
+        """An object in a frame as far as it is known, bool (H, W): as tracked, else what the frame's prompts say, else
+        as tracked before they changed; None where there is nothing."""
+        thing = self.object(number)
+        if frame in thing.frames and frame not in self.made(number):
+            return self.answer(number, frame)
+        known = bool(thing.bands) or frame in self.store(number).records
+        return self.masks([number]).ids(frame) > 0 if known else None
+
     def flagged(self, number: int) -> list[FrameRecord]:
         """Frames to look at: unsure ones, in order."""
         records = self.store(number).records
@@ -365,15 +403,16 @@ class Session:
         pixels = self._read(frame).copy()
         for k in self.objects if number is None else [number]:
             mask = self.masks([k]).ids(frame) > 0
-            colour = np.array(_COLOURS[(k - 1) % len(_COLOURS)], np.uint8)
+            colour = np.array(colour_of(k), np.uint8)
             pixels[mask] = (pixels[mask] // 2) + colour // 2
             outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
             cv2.drawContours(pixels, outlines, -1, tuple(int(c) for c in colour), 1)
         return pixels
 
 
+def colour_of(number: int) -> tuple[int, int, int]:
+    """The colour in which an object is shown, RGB."""
+    return _COLOURS[(number - 1) % len(_COLOURS)]
+
+
 _COLOURS = [(255, 64, 64), (64, 160, 255), (80, 220, 80), (255, 190, 40), (200, 90, 255), (60, 220, 220)]
-
-
-def _locates(prompts: Sequence[Prompt]) -> bool:
-    return any(not hasattr(prompt, "positive") or prompt.positive for prompt in prompts)  # type: ignore[union-attr]

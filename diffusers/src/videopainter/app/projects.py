@@ -1,0 +1,90 @@
+"""All projects: folders below one root, by ids that nobody guesses."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from pathlib import Path
+
+from videopainter.app.limits import Limits
+from videopainter.app.makers import MaskMakers
+from videopainter.app.options import AppOptions
+from videopainter.app.project import Project
+from videopainter.app.video import FrameCache
+from videopainter.errors import InputError
+from videopainter.files import make_folder, remove_folder, user_cache
+
+_ID = re.compile(r"[a-z0-9]{24}")
+_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
+_OPEN = 24  # projects whose files are held open
+
+
+class Projects:
+    """New and known projects; of an id that is open there is one `Project` for all who ask.
+
+    Args:
+        root: Folder of all projects (default: --work_dir, or below the user's cache).
+    """
+
+    def __init__(self, root: Path | None = None, options: AppOptions | None = None) -> None:
+        self.options = options or AppOptions()
+        self.root = Path(root or self.options.work_dir or user_cache() / "app")
+        self.folder = self.root / "projects"
+        make_folder(self.folder)
+        self.makers, self._cache = MaskMakers(self.options), FrameCache()
+        self._open: OrderedDict[str, Project] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def new(self) -> Project:
+        """An empty project."""
+        name = "".join(secrets.choice(_LETTERS) for _ in range(24))
+        make_folder(self.folder / name)
+        return self.open(name)
+
+    def open(self, name: str) -> Project:
+        """The project of an id. InputError for what is none; ids come from browsers."""
+        if not isinstance(name, str) or not _ID.fullmatch(name):
+            raise InputError("project: expected an id that this app gave, got another text")
+        folder = self.folder / name
+        with self._lock:
+            project = self._open.get(name)
+            if not folder.is_dir():
+                self._open.pop(name, None)
+                raise InputError("project: expected one that is there, got the id of one that is gone or never was")
+            if project is None:
+                project = self._open[name] = Project(folder, Limits.of(self.options), self._cache, self.makers)
+                project.options = self.options
+            self._open.move_to_end(name)
+            idle = [self._open.popitem(last=False)[1] for _ in range(len(self._open) - _OPEN)]
+        for one in idle:
+            one.close()
+        os.utime(folder)
+        return project
+
+    def ids(self) -> list[str]:
+        """All projects there are."""
+        return sorted(path.name for path in self.folder.iterdir() if _ID.fullmatch(path.name) and path.is_dir())
+
+    def clean(self, idle_seconds: float) -> list[str]:
+        """Removes projects that nobody used for so long, but none with a job that waits or runs; their ids."""
+        removed = []
+        for name in self.ids():
+            folder = self.folder / name
+            with self._lock:
+                if time.time() - folder.stat().st_mtime < idle_seconds:
+                    continue
+                project = self._open.pop(name, None) or Project(
+                    folder, Limits.of(self.options), self._cache, self.makers
+                )
+            try:
+                project.check_idle()
+            except InputError:
+                continue
+            project.close()
+            remove_folder(folder)
+            removed.append(name)
+        return removed

@@ -1,0 +1,225 @@
+"""Projects of the app: uploads, what is said about objects and answered at once, uploaded masks, the hole."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from videopainter.app.masking import MaskShape
+from videopainter.app.options import AppOptions
+from videopainter.app.projects import Projects
+from videopainter.data.images import write_image
+from videopainter.data.synthetic.scenes import render_clip
+from videopainter.data.video.writer import VideoWriter
+from videopainter.errors import InputError
+
+LENGTH, HEIGHT, WIDTH = 8, 96, 160
+
+
+def overlap(a, b):
+    return (a & b).sum() / max(1, (a | b).sum())
+
+
+def box_of(mask):
+    rows, columns = np.nonzero(mask)
+    return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
+
+
+def write_video(path, frames):
+    with VideoWriter(path, fps=Fraction(8)) as writer:
+        writer.write(frames)
+    return path
+
+
+@pytest.fixture(scope="module")
+def scene():
+    clip = render_clip(102, num_frames=LENGTH, height=HEIGHT, width=WIDTH)
+    largest = np.bincount(clip.masks[0].ravel())[1:].argmax() + 1
+    return clip.frames, clip.masks == largest
+
+
+@pytest.fixture(scope="module")
+def video(scene, tmp_path_factory):
+    return write_video(tmp_path_factory.mktemp("video") / "scene.mp4", scene[0])
+
+
+@pytest.fixture
+def projects(tmp_path):
+    return Projects(tmp_path / "app", AppOptions(max_frames=40, max_side=512))
+
+
+@pytest.fixture
+def project(projects, video):
+    project = projects.new()
+    project.set_video(video, "my scene.mp4")
+    return project
+
+
+def test_a_box_is_answered_for_its_frame_at_once_and_nothing_tracked(project, scene):
+    project.shape(MaskShape(grow=0))
+    mask = project.box(1, 3, *box_of(scene[1][3]))
+    assert overlap(mask, scene[1][3]) > 0.9
+    (thing,) = project.objects
+    assert (thing.id, thing.tracked, thing.unsure) == (1, 0, [])
+    assert [state.state for state in project.timeline()] == ["none"] * LENGTH
+    assert not project.hole(5).any(), "nothing is known of another frame"
+    project.session.track(1)
+    assert project.objects[0].tracked == LENGTH
+    assert overlap(project.hole(5), scene[1][5]) > 0.9
+    assert {state.state for state in project.timeline()} <= {"sure", "unsure"}
+
+
+def test_a_correction_is_answered_and_its_surroundings_are_to_be_tracked_again(project, scene):
+    project.box(1, 0, *box_of(scene[1][0]))
+    project.session.track(1)
+    before = project.hole(6)
+    x, y = (int(v) for v in np.argwhere(before).mean(0)[::-1])
+    project.stroke(1, 6, [(x - 6, y), (x + 6, y)], positive=False)
+    assert not project.hole(6)[y, x] and before[y, x]
+    assert project.objects[0].tracked == 4, "frames nearer to the correction than to the first prompt"
+    project.undo(1)
+    assert project.objects[0].tracked == LENGTH
+    np.testing.assert_array_equal(project.hole(6), before)
+    project.undo(1)
+    assert not project.objects
+
+
+def test_what_points_at_nothing_leaves_everything_as_it_was(project, scene):
+    project.box(1, 0, *box_of(scene[1][0]))
+    for wrong in (
+        lambda: project.point(1, 0, 400, 10),
+        lambda: project.point(1, LENGTH, 4, 4),
+        lambda: project.point(1, 5, 4, 4, positive=False),
+        lambda: project.point(0, 0, 4, 4),
+        lambda: project.box(1, 0, 5, 5, 5, 5),
+        lambda: project.stroke(1, 0, []),
+        lambda: project.point(1, 0, float("nan"), 4),
+        lambda: project.words(2, 0, "a ball"),
+        lambda: project.paint(2, 0, np.zeros((HEIGHT, WIDTH), bool)),
+    ):
+        with pytest.raises(InputError) as error:
+            wrong()
+        assert "\n" not in str(error.value) and str(project.folder) not in str(error.value)
+        (thing,) = project.objects
+        assert len(thing.prompts) == 1
+
+
+def test_all_is_there_again_when_a_project_is_opened_anew(project, projects, scene):
+    project.box(1, 0, *box_of(scene[1][0]))
+    project.rename(1, "<b>ball</b>")
+    project.shape(MaskShape(grow=4, shape="box"))
+    project.set_range(0, 6)
+    again = Projects(projects.root, projects.options).open(project.id)
+    assert again.video == project.video and again.video.name == "my scene.mp4"
+    assert again.objects == project.objects and again.mask_shape == project.mask_shape
+    assert (again.range.start, again.range.stop) == (0, 6)
+    np.testing.assert_array_equal(again.hole(0), project.hole(0))
+    assert project.preview(0, 80).shape == (48, 80, 3)
+
+
+def test_the_hole_is_shaped_as_a_run_shapes_it(project, scene):
+    project.paint(1, 0, scene[1][0])
+    exact = project.hole(0) if project.shape(MaskShape(grow=0)) is None else None
+    assert overlap(exact, scene[1][0]) > 0.95
+    project.shape(MaskShape(grow=0, shape="box"))
+    x0, y0, x1, y1 = box_of(exact)
+    box = project.hole(0)
+    assert box.sum() == (x1 - x0) * (y1 - y0)
+    project.shape(MaskShape(grow=0, shape="box", invert=True))
+    np.testing.assert_array_equal(project.hole(0), ~box)
+    project.shape(MaskShape(grow=5))
+    assert project.hole(0).sum() > exact.sum()
+    with pytest.raises(InputError, match="grow: expected"):
+        MaskShape(grow=-1)
+
+
+def test_another_video_forgets_masks_the_same_one_does_not(project, scene, tmp_path, video):
+    project.box(1, 0, *box_of(scene[1][0]))
+    project.set_video(video, "again.mp4")
+    assert len(project.objects) == 1
+    project.set_video(write_video(tmp_path / "other.mkv", scene[0][:5, ::-1]))
+    assert not project.objects and project.video.frames == 5 and project.range.stop == 5
+
+
+def test_an_uploaded_mask_counts_in_place_of_objects(project, scene, tmp_path):
+    project.shape(MaskShape(grow=0))
+    write_image(tmp_path / "mask.png", scene[1][0].astype(np.uint8) * 255)
+    project.set_mask(tmp_path / "mask.png", "../../mask.png")
+    np.testing.assert_array_equal(project.hole(5), scene[1][0])
+    assert {state.state for state in project.timeline()} == {"sure"}
+    np.savez(tmp_path / "ids.npz", scene[1].astype(np.uint8))
+    project.set_mask(tmp_path / "ids.npz")
+    np.testing.assert_array_equal(project.hole(5), scene[1][5])
+    project.set_range(2, 5)
+    np.savez(tmp_path / "part.npz", scene[1][2:5].astype(np.uint8))
+    project.set_mask(tmp_path / "part.npz")
+    np.testing.assert_array_equal(project.hole(4), scene[1][4])
+    with pytest.raises(InputError, match="masks: expected 4"):
+        project.set_range(1, 5)
+    wrong = {"size.png": np.full((90, 90), 255, np.uint8), "empty.png": np.zeros((HEIGHT, WIDTH), np.uint8)}
+    for name, pixels in wrong.items():
+        write_image(tmp_path / name, pixels)
+        with pytest.raises(InputError, match=r"frames' shape|empty mask"):
+            project.set_mask(tmp_path / name)
+    np.testing.assert_array_equal(project.hole(4), scene[1][4], "the mask before is kept")
+    project.set_mask(None)
+    assert not project.hole(4).any()
+
+
+def bad_uploads(folder, scene):
+    text = folder / "text.mp4"
+    text.write_text("no video at all\n" * 40)
+    empty = folder / "empty.mp4"
+    empty.write_bytes(b"")
+    playlist = folder / "list.mp4"
+    playlist.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n/etc/hostname\n#EXT-X-ENDLIST\n")
+    concat = folder / "concat.mp4"
+    concat.write_text(f"ffconcat version 1.0\nfile '{folder / 'long.mp4'}'\n")
+    long = write_video(folder / "long.mp4", np.repeat(scene[0], 6, axis=0))
+    wide = write_video(folder / "wide.mkv", np.zeros((1, 16, 600, 3), np.uint8))
+    cut = folder / "cut.mp4"
+    cut.write_bytes(long.read_bytes()[:3000])
+    huge = folder / "huge.png"
+    write_image(huge, np.zeros((10_000, 10_000), np.uint8))
+    return {
+        text: "no video",
+        empty: "an empty file",
+        playlist: "no video",
+        concat: "no video",
+        long: "at most 40 frames, got 48",
+        wide: "at most 512 pixels, got 600x16",
+        cut: "cut off",
+        huge: "got ",
+        folder / "none.mp4": "expected a file, got none",
+    }
+
+
+def test_bad_uploads_are_told_in_a_line_and_leave_nothing(projects, scene, tmp_path):
+    project = projects.new()
+    for path, said in bad_uploads(tmp_path, scene).items():
+        with pytest.raises(InputError, match=said) as error:
+            project.set_video(path, f"../../{path.name}")
+        assert "\n" not in str(error.value) and str(tmp_path) not in str(error.value), path.name
+        assert path.name in str(error.value)
+        assert project.video is None and not list(project.folder.iterdir())
+    with pytest.raises(InputError, match="expected one to be uploaded first"):
+        project.point(1, 0, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "..", "../x", "a" * 23, "A" * 24, "a" * 24, "/etc/passwd", "a" * 23 + "/", "a" * 24 + "\n", None, 7]
+)
+def test_ids_that_this_app_did_not_give_are_refused(name, projects):
+    with pytest.raises(InputError, match="project: expected"):
+        projects.open(name)
+
+
+def test_projects_do_not_see_each_other_and_idle_ones_go(projects, video, scene):
+    one, other = projects.new(), projects.new()
+    one.set_video(video)
+    assert one.id != other.id and other.video is None
+    assert projects.open(one.id) is one
+    assert set(projects.clean(1000)) == set()
+    assert set(projects.clean(-1)) == {one.id, other.id}
+    with pytest.raises(InputError, match="gone or never was"):
+        projects.open(one.id)
