@@ -9,8 +9,8 @@ from diffusers import FasterCacheConfig, TaylorSeerCacheConfig
 
 from videopainter.cli.inpaint import read_options
 from videopainter.data.clip import ArrayFrames, ArrayMasks
+from videopainter.errors import Interrupted
 from videopainter.models.id_resample import IDResample
-from videopainter.pipelines.denoise import Interrupted
 from videopainter.pipelines.placement import place
 from videopainter.pipelines.prompts import PromptTrack
 from videopainter.pipelines.settings import InpaintSettings

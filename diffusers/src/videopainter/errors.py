@@ -1,4 +1,4 @@
-"""The error class for what a user can put right, that for a training that ends, and the way to tell it in a line."""
+"""The error class for what a user can put right, those for what ends otherwise, and the way to tell it in a line."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ class InputError(ValueError):
 
 class TrainingFailed(RuntimeError):
     """Training cannot go on: the loss is no longer a number, or processes are no longer in step."""
+
+
+class Interrupted(Exception):
+    """The caller asked to stop; what was finished before is kept, and the same call goes on there."""
 
 
 def one_line(error: object) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 
+from videopainter.errors import Interrupted
 from videopainter.models.backbones.denoiser import Denoiser
 from videopainter.models.backbones.noise import pad_front
 from videopainter.models.backbones.protocol import Process, Steps
@@ -30,10 +31,6 @@ class WindowRun:
     remember: bool = False
     on_step: Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor] | None = None  # (step, t, latents) -> latents
     interrupted: Callable[[], bool] = lambda: False
-
-
-class Interrupted(Exception):
-    """The caller asked to stop; windows that were finished before are kept."""
 
 
 @torch.no_grad()

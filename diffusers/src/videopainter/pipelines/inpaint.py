@@ -13,12 +13,12 @@ from diffusers.pipelines.cogvideo.pipeline_output import CogVideoXPipelineOutput
 from PIL import Image
 
 from videopainter.data.clip import ArrayFrames, ArrayMasks
+from videopainter.errors import Interrupted
 from videopainter.models.backbones.protocol import Backbone, Codec
 from videopainter.models.backbones.registry import backbone_of, codec_of
 from videopainter.models.context_branch import CogvideoXBranchModel
 from videopainter.models.id_adapter import IDAdapter
 from videopainter.models.transformer import VideoPainterTransformer3DModel
-from videopainter.pipelines.denoise import Interrupted
 from videopainter.pipelines.prompts import PromptTrack
 from videopainter.pipelines.settings import InpaintSettings
 from videopainter.pipelines.store import WindowStore

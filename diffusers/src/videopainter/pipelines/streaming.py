@@ -264,7 +264,9 @@ def inpaint_stream(
     paste_masks: MaskSource | None = None,
     work_dir: Path | None = None,
     fingerprint: str = "",
-    on_window: Callable[[Window, WindowPlan], None] | None = None,
+    on_window: Callable[[torch.Tensor], None] | None = None,
+    on_steps: Callable[[int, int], None] | None = None,
+    interrupted: Callable[[], bool] | None = None,
 ) -> Iterator[np.ndarray]:
     """Inpaint a video of any length.
 
@@ -274,22 +276,38 @@ def inpaint_stream(
         paste_masks: Which of the painted pixels go into the video; None: all of the hole.
         work_dir: Keeps finished windows; the same call started again goes on with the first unfinished one.
         fingerprint: Names inputs and settings; a work folder with another one is refused.
-        on_window: Called after each finished window.
+        on_window: Called with the latents (1, T, C, h, w) of each window that was denoised.
+        on_steps: Called after each step with the number of steps behind it, and that of all windows together.
+        interrupted: Asked before each step.
 
     Yields:
         uint8 (t, H, W, 3), in order, together as many frames as came in.
 
     Raises:
         ValueError: see `make_job` and `WindowStore`.
+        Interrupted: `interrupted` said so; finished windows are in `work_dir`.
     """
     store = WindowStore(work_dir, fingerprint)
     prompts = PromptTrack.encode(pipe, prompt, negative_prompt, guidance=settings.guidance)
     job = make_job(
         pipe, frames, masks, settings=settings, prompts=prompts, first_frame=first_frame, paste_masks=paste_masks
     )
-    with pipe.denoising_progress(job, store) as progress:
+    job.interrupted = interrupted or job.interrupted
+    missing = {window.index for window in job.plan.windows if window.index not in store}
+    with pipe.denoising_progress(job, store, None if on_steps is None else _counting(job, on_steps)) as progress:
         job.on_step = progress
         for window in denoise_windows(pipe, job, store):
-            if on_window is not None:
-                on_window(window, job.plan)
+            if on_window is not None and window.index in missing:
+                on_window(store.latents(window.index))
     yield from finished_frames(pipe, job, store)
+
+
+def _counting(job: StreamJob, on_steps: Callable[[int, int], None]) -> Callable[..., dict]:
+    """A step's callback that tells its number among all steps."""
+    total = job.settings.num_denoising_steps * len(job.plan.windows)
+
+    def tell(pipe: Any, number: int, t: torch.Tensor, values: Mapping[str, Any]) -> dict:
+        on_steps(number + 1, total)
+        return {}
+
+    return tell

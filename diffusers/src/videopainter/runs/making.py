@@ -5,19 +5,38 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from videopainter.runs.options import InpaintOptions
 from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.plan import Job, openable_jobs
 from videopainter.runs.processes import Shard
 from videopainter.runs.propagation import copy_only, propose_affected
+from videopainter.runs.watch import Watch
+
+if TYPE_CHECKING:
+    from videopainter.runs.studio import LoadedPipeline
 
 # Of the jobs of a run by their ids: who has the captions written that are missing.
 WithCaptions = Callable[[Sequence[Job], Outcomes, str | None], dict[int, Job]]
 
 
-def make_results(plan: Callable[[], list[Job]], options: InpaintOptions, with_captions: WithCaptions) -> int:
-    """Plan, check, have the captions written that are missing, and make every result; returns the exit code."""
+def make_results(
+    plan: Callable[[], list[Job]],
+    options: InpaintOptions,
+    with_captions: WithCaptions,
+    *,
+    watch: Watch | None = None,
+    loaded: LoadedPipeline | None = None,
+) -> int:
+    """Plan, check, have the captions written that are missing, and make every result; returns the exit code.
+
+    Args:
+        watch: Who waits for it.
+        loaded: Keeps the models between calls of one process, as long as they are the same.
+    """
+    watch = watch or Watch()
+    watch.at("check")
     started = time.perf_counter()
     jobs, shard = plan(), Shard.from_env()
     outcomes = Outcomes(several=len(jobs) > 1)
@@ -29,13 +48,19 @@ def make_results(plan: Callable[[], list[Job]], options: InpaintOptions, with_ca
         propose_affected(checked[0], Path(options.propagation.propose_affected))
         outcomes.done.append(checked[0].label)
     elif checked and options.propagation.propagate == "only":
-        copy_only(checked, outcomes, seconds)
+        copy_only(checked, outcomes, seconds, watch)
     elif checked:
         # Only now: these import torch, which takes seconds.
         from videopainter.runs.processes import resolve_precision
-        from videopainter.runs.studio import Studio
+        from videopainter.runs.studio import LoadedPipeline, Studio
 
         precision = resolve_precision(options.model, shard)
-        studio = Studio(precision=precision, position=shard.local_rank, seconds=seconds)
+        studio = Studio(
+            precision=precision,
+            position=shard.local_rank,
+            seconds=seconds,
+            watch=watch,
+            loaded=loaded or LoadedPipeline(),
+        )
         studio.make(checked, outcomes)
     return outcomes.exit_code(shard)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from videopainter.errors import complain
+from videopainter.errors import Interrupted, complain
 from videopainter.runs.processes import Shard
 
 
@@ -29,6 +29,8 @@ class Outcomes:
         """Among several jobs, the failing one of that label is reported in one line and the others go on."""
         try:
             yield
+        except Interrupted:
+            raise
         except Exception as error:
             if not self.several:
                 raise

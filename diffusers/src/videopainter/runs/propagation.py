@@ -27,6 +27,7 @@ from videopainter.runs.processes import Precision
 from videopainter.runs.record import make_record, make_stamp
 from videopainter.runs.results.manifest import Hasher, begin, is_finished, manifest_path, work_dir
 from videopainter.runs.results.writers import ResultWriter, missing_beside, write_missing_beside
+from videopainter.runs.watch import Watch
 
 COPIES_FOLDER = "copied"  # in a work folder
 _PROPOSAL_FOLDER = "proposal"  # there, too
@@ -76,19 +77,20 @@ def copies_of(job: Job) -> Copies:
     return Copies(work_dir(job.output) / COPIES_FOLDER)
 
 
-def copied(job: Job) -> Clip:
+def copied(job: Job, watch: Watch | None = None) -> Clip:
     """The job's clip with copied pixels in its frames, and masks of the rest; done once, kept in the work folder."""
     options, clip = job.options.propagation, job.sample.open()
     if options.propagate == "off":
         return clip
+    most = 1 if options.propagate == "first_frame" else None
     progress = _Progress(job.label, len(clip), quiet=job.options.output.quiet)
-    return propagated(
-        clip,
-        copies_of(job).folder,
-        propagation_settings(options),
-        most=1 if options.propagate == "first_frame" else None,
-        on_frames=progress,
-    )
+
+    def tell(done: int) -> None:
+        progress(done)
+        if watch is not None:
+            watch.at("propagate", done, most or len(clip))
+
+    return propagated(clip, copies_of(job).folder, propagation_settings(options), most=most, on_frames=tell)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,17 +116,17 @@ def painted_masks(options: PropagationOptions, whole: Clip, clip: Clip) -> Paint
     )
 
 
-def copy_only(jobs: Sequence[Job], outcomes: Outcomes, seconds: dict[str, float]) -> None:
+def copy_only(jobs: Sequence[Job], outcomes: Outcomes, seconds: dict[str, float], watch: Watch | None = None) -> None:
     """Results without a model: copied where another frame shows it, else closed from around it."""
     hasher, precision = Hasher(), Precision(device="cpu", dtype="none")
     for job in jobs:
         with outcomes.attempt(job.label), held(job.output):
             outcomes.started = True
-            _copy_one(job, hasher, precision, dict(seconds))
+            _copy_one(job, hasher, precision, dict(seconds), watch or Watch())
             outcomes.done.append(job.label)
 
 
-def _copy_one(job: Job, hasher: Hasher, precision: Precision, seconds: dict[str, float]) -> None:
+def _copy_one(job: Job, hasher: Hasher, precision: Precision, seconds: dict[str, float], watch: Watch) -> None:
     output, whole = job.options.output, job.sample.open()
     stamp = make_stamp(job, whole, precision, hasher)
     if is_finished(job.output, stamp.fingerprint, overwrite=output.overwrite):
@@ -133,11 +135,12 @@ def _copy_one(job: Job, hasher: Hasher, precision: Precision, seconds: dict[str,
         return
     begin(job.output, stamp.fingerprint)
     resumed, started = any(copies_of(job).folder.glob("*.npz")), time.perf_counter()
-    clip = copied(job)
+    clip = copied(job, watch)
     seconds["propagate"] = time.perf_counter() - started
     at_once = max(1, min(_WRITTEN, _WRITTEN_BYTES // (3 * clip.frames.height * clip.frames.width)))
     with ResultWriter(job.output, whole, output, clip.masks) as writer:
         for start in range(0, len(clip), at_once):
+            watch.at("write", start, len(clip))
             writer.write(clip.frames.read(start, min(start + at_once, len(clip))))
     seconds["write"] = time.perf_counter() - started - seconds["propagate"]
     record = make_record(job, whole, stamp, precision, seconds, hasher)

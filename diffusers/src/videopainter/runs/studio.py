@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from videopainter.errors import complain
-from videopainter.files import remove_folder, write_json
+from videopainter.files import fingerprint, remove_folder, write_json
 from videopainter.locks import held
+from videopainter.pipelines.conditioning import to_uint8_frames
+from videopainter.pipelines.first_frame import reads_prompts
 from videopainter.pipelines.loading import load_pipeline
 from videopainter.pipelines.memory import Workload
 from videopainter.pipelines.placement import choose_memory
@@ -30,9 +33,26 @@ from videopainter.runs.propagation import copied, facts, painted_masks, write_be
 from videopainter.runs.record import Stamp, make_record, make_stamp, reset_peak_memory
 from videopainter.runs.results.manifest import WINDOWS_FOLDER, Hasher, begin, is_finished, manifest_path, work_dir
 from videopainter.runs.results.writers import ResultWriter
+from videopainter.runs.watch import RunStage, Watch
+from videopainter.runs.weights import weight_digests
 from videopainter.runs.workload import workloads
 
 LORA_NAME = "extra"
+
+
+@dataclass
+class LoadedPipeline:
+    """The pipeline that was loaded last; a later run of the process that asks for just that one takes it over."""
+
+    key: str = ""
+    pipe: Any = None
+
+    def release(self) -> None:
+        """Lets it go, and a GPU's memory with it."""
+        if self.pipe is not None:
+            self.key, self.pipe = "", None
+            gc.collect()
+            torch.cuda.empty_cache()
 
 
 @dataclass(kw_only=True)
@@ -40,13 +60,15 @@ class Studio:
     """Makes the results of one process, with one filler and then one pipeline for all of them.
 
     The jobs' plans name the same models. `position` is the line of its progress bar among those of other processes,
-    `seconds` the time taken by stage.
+    `seconds` the time taken by stage; `watch` is who waits for it, `loaded` keeps the pipeline between runs.
     """
 
     precision: Precision
     position: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     hasher: Hasher = field(default_factory=Hasher)
+    watch: Watch = field(default_factory=Watch)
+    loaded: LoadedPipeline = field(default_factory=LoadedPipeline)
 
     def make(self, jobs: Sequence[Job], outcomes: Outcomes) -> None:
         """Make every result that is not there; failures go to `outcomes`."""
@@ -60,6 +82,8 @@ class Studio:
                 missing = self._copy(missing, outcomes)
         works, missing = self._counted(missing, outcomes)
         with self._timed("first_frame"):
+            if any(reads_prompts(job.options.prompts.img_inpainting_model) for job, _ in missing):
+                self.loaded.release()  # there may not be room for both
             failed = fill_first_frames([job for job, _ in missing], self.precision, outcomes)
             missing = [(job, stamp) for job, stamp in missing if job not in failed]
         if not missing:
@@ -100,7 +124,7 @@ class Studio:
                 done.append((job, stamp))
                 continue
             with outcomes.attempt(job.label), held(job.output):
-                copied(job)
+                copied(job, self.watch)
                 sample = replace(job.sample, open=partial(copied, job))
                 done.append((replace(job, sample=sample, whole=job.sample), stamp))
         return done
@@ -117,7 +141,9 @@ class Studio:
             return [], [*missing]
         works, failed = workloads([job for job, _ in missing], outcomes)
         counted = [(job, stamp) for job, stamp in missing if job not in failed]
-        if counted and counted[0][0].options.model.memory == "auto":
+        if counted and self.loaded.key != self._key([job for job, _ in counted], works):
+            self.loaded.release()
+        if counted and self.loaded.pipe is None and counted[0][0].options.model.memory == "auto":
             weights, model = counted[0][0].plan.weights, counted[0][0].options.model
             choose_memory(
                 Path(weights.model_path),
@@ -132,7 +158,10 @@ class Studio:
 
     def _load(self, jobs: Sequence[Job], works: Sequence[Workload]) -> Any:
         options, weights = jobs[0].options, jobs[0].plan.weights
-        model = options.model
+        model, key = options.model, self._key(jobs, works)
+        if self.loaded.key == key:
+            return self.loaded.pipe
+        self.loaded.release()
         transformers_logging.disable_progress_bar()  # of loading weights: gone before it is read
         if options.output.quiet:
             diffusers_logging.disable_progress_bar()
@@ -152,7 +181,22 @@ class Studio:
         )
         if weights.lora is not None:
             add_lora(pipe, weights.lora)
+        self.loaded.key, self.loaded.pipe = key, pipe
         return pipe
+
+    def _key(self, jobs: Sequence[Job], works: Sequence[Workload]) -> str:
+        """What a loaded pipeline depends on. On a GPU that is also what it will do, by which memory is shared out."""
+        options, weights = jobs[0].options, jobs[0].plan.weights
+        cache = step_cache(options)
+        facts = {
+            "weights": weight_digests(weights.roles(), self.hasher),
+            "model": asdict(options.model),
+            "precision": asdict(self.precision),
+            "scheduler": options.sampling.scheduler,
+            "cache": None if cache is None else asdict(cache),
+            "works": sorted(map(repr, works)),
+        }
+        return fingerprint(facts)
 
     def _make_one(self, pipe: Any, job: Job, stamp: Stamp) -> None:
         """Inpaint one clip; the JSON and then the end of the work folder tell that all of it is there."""
@@ -179,10 +223,14 @@ class Studio:
                 paste_masks=None if masks is None else masks.pasted,
                 work_dir=work_dir(job.output) / WINDOWS_FOLDER,
                 fingerprint=stamp.fingerprint,
+                on_steps=partial(self.watch.at, "inpaint"),
+                on_window=None if self.watch.on_preview is None else partial(self._preview, pipe),
+                interrupted=self.watch.interrupted,
             )
             with ResultWriter(job.output, whole, options.output, None if masks is None else clip.masks) as writer:
                 for chunk in chunks:
                     writer.write(chunk)
+                    self.watch.at("write", writer.beside.done, len(clip))
         pipe.maybe_free_model_hooks()
         record = make_record(job, clip, stamp, self.precision, self.seconds, self.hasher)
         # The time of a resumed result is that of its last part only.
@@ -192,8 +240,17 @@ class Studio:
             size = f"{len(clip)} frames of {clip.frames.width}x{clip.frames.height}"
             complain(f"written: {job.output} ({size}, {self.seconds['inpaint']:.0f} s)")
 
+    def _preview(self, pipe: Any, latents: torch.Tensor) -> None:
+        """Shows the middle of a window: one latent decoded on its own, a little softer than in the result."""
+        assert self.watch.on_preview is not None
+        middle = latents.shape[1] // 2
+        piece = latents[:, middle : middle + 1].to(self.precision.device)
+        for video in pipe.codec.decode_stream([piece], 1):
+            self.watch.on_preview(to_uint8_frames(video)[0])
+
     @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
+    def _timed(self, stage: RunStage) -> Iterator[None]:
+        self.watch.at(stage)
         start = time.perf_counter()
         yield
         self.seconds[stage] = time.perf_counter() - start
