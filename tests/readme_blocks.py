@@ -11,6 +11,7 @@ DOCUMENTS = [
     "train/README.md",
     "evaluate/README.md",
     "ckpt/README.md",
+    "comfyui/README.md",
     "data/README.md",
     "data_utils/README.md",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 
 from videopainter.errors import Interrupted
 
-RunStage = Literal["check", "hash", "propagate", "first_frame", "load", "inpaint", "write"]
+RunStage = Literal["masks", "check", "hash", "propagate", "first_frame", "load", "inpaint", "write"]
 
 
 @dataclass(frozen=True, kw_only=True)
