@@ -19,7 +19,7 @@ export inpainting_sample_id="${inpainting_sample_id:-79}"
 export output_path="${output_path:-../outputs/edit}"
 export dilate_size="${dilate_size:-48}"
 export llm_model="${llm_model:-gpt-4o}"
-export door=edit.py
+export door="${door:-edit.py}"
 
 arguments=()
 if [[ -n "$video_editing_instruction" ]]; then

@@ -72,6 +72,28 @@ def completion(text):
     }
 
 
+# An instruction of each kind, by what the question says of it.
+INSTRUCTIONS = {
+    "that adds one": "Add a red kite.",
+    "that removes": "Remove the red ball.",
+    "that replaces": "Replace the red ball with a blue star.",
+    "that changes one property": "Change the red ball to a green ball.",
+}
+
+
+def by_question(body):
+    """Answers of a model that sees a red ball on grass, by what it is asked."""
+    text = json.dumps(body["messages"])
+    if "Invent one instruction" in text:
+        return next(answer for words, answer in INSTRUCTIONS.items() if words in text)
+    if "Does the edited video show" in text:
+        return "Yes."
+    if "fewer than 20 words" in text:
+        return "A blue star."
+    edited = "Write the description of the edited video" in text
+    return "A blue star on grass." if edited else "A red ball on grass."
+
+
 class CaptionServer(ThreadingHTTPServer):
     daemon_threads = True
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from caption_server import serving
+from caption_server import by_question, serving
 from conftest import moving_mask, noise_video
 from shells import command_of
 
@@ -64,16 +64,8 @@ def record_of(file: str) -> dict:
     return json.loads(Path(file).with_suffix(".json").read_text())
 
 
-def recording(body: dict) -> str:
-    """Answers by what is asked."""
-    text = json.dumps(body["messages"])
-    if "fewer than 20 words" in text:
-        return "A blue star."
-    return "A blue star on grass." if "Write the description of the edited video" in text else "A red ball on grass."
-
-
 def test_an_instruction_becomes_captions_and_a_video(server, run):
-    server.otherwise = recording
+    server.otherwise = by_question
     run(*OWN.split(), "--video_editing_instruction", "change the ball to a blue star", "--llm_model", "some")
     record = record_of("out/result.mkv")
     assert [record[key] for key in KEYS] == [

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from videopainter.captions.questions import WORDING_VERSION, Question
-from videopainter.errors import one_line
+from videopainter.captions.template import kind_of
+from videopainter.errors import InputError, one_line
 
 # How models decline, and how they speak of themselves; at the start of an answer only, as captions may hold such words.
 _REFUSAL = re.compile(
@@ -23,7 +24,12 @@ _REFUSAL = re.compile(
 _LEAD = re.compile(
     r"^(sure|certainly|of course|here (is|are)|caption|description|answer)\b[^:\n]{0,60}:\s*", re.IGNORECASE
 )
+_VERDICT = re.compile(r"(?P<word>yes|no)\b[\s,.:;–—-]*(?P<reason>.*)", re.IGNORECASE)
 _KEY = "answer"
+
+
+class NobodyAnswers(InputError):
+    """Why no question at all will be answered: no network, no key, no such model. Told once, not for every sample."""
 
 
 class UnusableAnswer(ValueError):
@@ -62,7 +68,8 @@ def plain(text: str) -> str:
 
 
 def check_answer(question: Question, text: str) -> None:
-    """Raises UnusableAnswer for what no caption is: empty, a refusal, too long, another script, a list or markup."""
+    """Raises UnusableAnswer for what no caption is: empty, a refusal, too long, another script, a list or markup; for
+    a verdict that is neither yes nor no, and for a removal that was not asked for, or is none."""
     words = text.split()
     if not words:
         raise UnusableAnswer("it is empty")
@@ -76,6 +83,20 @@ def check_answer(question: Question, text: str) -> None:
         raise UnusableAnswer(f"it is not in English ({_short(text)})")
     if re.search(r"[{}<>|*]|https?://|^[-•#] ", text):
         raise UnusableAnswer(f"it is no plain text ({_short(text)})")
+    if question.kind == "verdict" and not _VERDICT.fullmatch(text):
+        raise UnusableAnswer("it begins with neither yes nor no")
+    if question.kind == "instruction" and (kind_of(text) == "remove") != (question.facts.get("kind") == "remove"):
+        wanted = "none (it says `remove`, alone, for removals)"
+        if question.facts.get("kind") == "remove":
+            wanted = 'one: "Remove ..." and what is outlined, nothing else'
+        raise UnusableAnswer(f"of removals, it was to be {wanted}")
+
+
+def verdict_of(text: str) -> tuple[bool, str]:
+    """What a usable answer to `verdict` says: whether the edit was carried out, and why not."""
+    found = _VERDICT.fullmatch(text)
+    assert found is not None
+    return found["word"].lower() == "yes", found["reason"]
 
 
 def _short(text: str) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from videopainter.captions.answers import NobodyAnswers
 from videopainter.captions.questions import Question
 from videopainter.errors import InputError
 
@@ -21,7 +23,8 @@ class CaptionBackend(Protocol):
         """The answer as it came. `complaint` says why the last one could not be used.
 
         Raises:
-            InputError: in one line, where there will be none: no network, no key, no such model.
+            InputError: in one line, where there will be none. NobodyAnswers: nor to any other question, as there is no
+                network, no key or no such model.
             UnusableAnswer: there is none this time, and asking again may help.
         """
         ...
@@ -37,7 +40,24 @@ def asks_somebody(llm_model: str | None) -> bool:
 
 
 def check_backend(llm_model: str) -> None:
-    """InputError, in one line, for what `make_backend` would need and lacks. Loads no model, sends nothing."""
+    """NobodyAnswers, in one line, for what `make_backend` would need and lacks. Loads no model, sends nothing."""
+    try:
+        _check(llm_model)
+    except InputError as error:
+        raise NobodyAnswers(str(error)) from None
+
+
+def check_inventor(llm_model: str | None, flag: str) -> None:
+    """InputError where `--llm_model` names nobody who sees pictures, which `flag` needs."""
+    if not asks_somebody(llm_model) or llm_model == _TEMPLATE:
+        raise InputError(
+            f"{flag}: expected an --llm_model that sees pictures (a server's model, a folder, transformers:ID or "
+            f"replay:FILE), got {llm_model or 'none'}"
+        )
+    check_backend(llm_model or "")
+
+
+def _check(llm_model: str) -> None:
     if llm_model.startswith(_REPLAY):
         from videopainter.captions.replay import read_replay
 
@@ -52,7 +72,7 @@ def check_backend(llm_model: str) -> None:
         check_endpoint(llm_model)
 
 
-def make_backend(llm_model: str, *, device: str | None = None) -> CaptionBackend:
+def make_backend(llm_model: str, *, device: Callable[[], str] | None = None) -> CaptionBackend:
     """A back end by name:
 
     - `template`: rules, no model; knows what caption and instruction say, and sees nothing;
@@ -60,8 +80,10 @@ def make_backend(llm_model: str, *, device: str | None = None) -> CaptionBackend
     - a folder, or `transformers:ID`: a vision-language model through transformers, loaded by the first question;
     - else a model of an OpenAI-compatible server (`OPENAI_API_KEY`, `OPENAI_BASE_URL`).
 
+    `device` says where a model here computes, once one is loaded (None: on a CPU).
+
     Raises:
-        InputError: as `check_backend`.
+        NobodyAnswers: as `check_backend`.
     """
     check_backend(llm_model)
     if llm_model == _TEMPLATE:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from videopainter.captions.answers import Answer, UnusableAnswer, check_answer, plain
+from videopainter.captions.answers import Answer, NobodyAnswers, UnusableAnswer, check_answer, plain
 from videopainter.captions.backends import CaptionBackend
 from videopainter.captions.questions import (
     WORDING_VERSION,
@@ -21,6 +21,7 @@ from videopainter.captions.questions import (
     ask_for_instruction,
     ask_for_region,
     ask_for_rewrite,
+    ask_for_verdict,
     ask_for_video,
 )
 from videopainter.errors import InputError
@@ -39,13 +40,20 @@ class Captioner:
         cache: Folder of the answers; by default `videopainter/captions` in the user's cache.
 
     Raises (all questions):
-        InputError: in one line, where no usable answer came.
+        InputError: in one line, where no usable answer came. NobodyAnswers: to this and any other question, without
+            asking again.
     """
 
     def __init__(self, backend: CaptionBackend, cache: Path | None = None) -> None:
         root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         self._backend, self._cache = backend, cache or root / "videopainter" / "captions"
         self._recalled: Sequence[Mapping[str, Any]] = ()
+        self._gone: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Who answers, as it stands in answers."""
+        return self._backend.name
 
     def recall(self, result: Path) -> None:
         """Take what a result's JSON says was answered for it, where the same is asked now; nothing where there is none.
@@ -78,12 +86,18 @@ class Captioner:
         """An instruction of a kind (add, remove, swap, change) for what is outlined."""
         return self.answer(ask_for_instruction(pictures, caption, kind))
 
+    def verdict(self, before: Sequence[np.ndarray], after: Sequence[np.ndarray], instruction: str) -> Answer:
+        """Whether the frames after an edit show what the instruction asks for; see `answers.verdict_of`."""
+        return self.answer(ask_for_verdict(before, after, instruction))
+
     def answer(self, question: Question) -> Answer:
         """A usable answer, from the disk or from the back end."""
         file = self._file(question)
         known = self._known(file, question)
         if known is not None:
             return known
+        if self._gone is not None:
+            raise NobodyAnswers(self._gone)
         with self._turn(file):
             known = self._known(file, question)
             if known is not None:
@@ -116,6 +130,9 @@ class Captioner:
                 return text
             except UnusableAnswer as error:
                 complaint = str(error)
+            except NobodyAnswers as error:
+                self._gone = str(error)
+                raise
         raise InputError(
             f"{self._backend.name}: expected a usable answer to `{question.kind}`, got {_TRIES} of which none was; "
             f"of the last, {complaint}"

@@ -17,13 +17,15 @@ from urllib.parse import urlsplit
 import numpy as np
 from PIL import Image
 
-from videopainter.captions.answers import UnusableAnswer
+from videopainter.captions.answers import NobodyAnswers, UnusableAnswer
 from videopainter.captions.questions import Question
 from videopainter.errors import InputError, one_line
 
 _HOME = "https://api.openai.com/v1"
 _RETRIES = 5
 _SECONDS = 120.0
+# No such key, model or quota (the client has waited for that already): whatever is asked.
+_FOR_ALL = (401, 402, 403, 404, 429)
 _FEWEST_PIXELS = 128  # of the longer side: smaller pictures say nothing
 _SCHEMA = {
     "type": "json_schema",
@@ -80,7 +82,8 @@ class EndpointBackend:
                 return self._send(question, complaint)
             except openai.APIStatusError as error:
                 if not self._can_do_without(question, error):
-                    raise self._failure(error, f"{error.status_code}") from None
+                    kind = NobodyAnswers if error.status_code in _FOR_ALL else InputError
+                    raise self._failure(error, f"{error.status_code}", kind) from None
             except openai.APIResponseValidationError:
                 raise UnusableAnswer("the server's answer is not in the protocol") from None
             except openai.APITimeoutError as error:
@@ -154,11 +157,11 @@ class EndpointBackend:
             return True
         return False
 
-    def _failure(self, error: Any, got: str) -> InputError:
+    def _failure(self, error: Any, got: str, kind: type[InputError] = NobodyAnswers) -> InputError:
         said = one_line(getattr(error, "message", "") or str(error))
         if self._key:
             said = said.replace(self._key, "***")
-        return InputError(
+        return kind(
             f"--llm_model {self._model}: expected an answer, got {got} ({said[:200]}), from {_address(self._url)}"
         )
 

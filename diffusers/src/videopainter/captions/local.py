@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from videopainter.captions.answers import NobodyAnswers
 from videopainter.captions.questions import Question
 from videopainter.errors import InputError, one_line
 from videopainter.files import sha256_text
@@ -38,10 +39,10 @@ class LocalBackend:
 
     Args:
         name: Folder or hub id.
-        device: Where it computes; None: a GPU if there is one.
+        device: Says where it computes, when it is loaded; None: on a CPU.
     """
 
-    def __init__(self, name: str, *, device: str | None = None) -> None:
+    def __init__(self, name: str, *, device: Callable[[], str] | None = None) -> None:
         self.name = f"transformers {_label(name)}"
         self._path, self._device = name, device
         self._model: Any = None
@@ -81,24 +82,16 @@ class LocalBackend:
         import torch
         from transformers import AutoModelForImageTextToText
 
-        device = self._device or _own_gpu() or "cpu"
+        device = "cpu" if self._device is None else self._device()
         dtype = torch.float32 if device == "cpu" else torch.bfloat16
         try:
             self._processor = _load_processor(self._path)
             model: Any = AutoModelForImageTextToText.from_pretrained(self._path, dtype=dtype, trust_remote_code=False)
         except Exception as error:  # wrong weights, too, break in many ways
-            raise InputError(
+            raise NobodyAnswers(
                 f"--llm_model: expected a vision-language model, got {one_line(error)[:300]}, in {self._path}"
             ) from None
         self._model = model.to(device).eval()
-
-
-def _own_gpu() -> str | None:
-    """This process's: those that a launcher starts have one each."""
-    import torch
-
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % count}" if count else None
 
 
 def _load_processor(path: str) -> Any:

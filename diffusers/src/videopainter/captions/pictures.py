@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import cv2
 import numpy as np
 
@@ -23,19 +25,27 @@ def shown_regions(clip: Clip, count: int = 4) -> list[np.ndarray]:
 
 
 def _frames(clip: Clip, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Frames and masks, evenly from the first on; only those with a hole where any of those looked at has one."""
-    looked_at = np.unique(np.linspace(0, len(clip) - 1, 4 * count).astype(int))
-    masks = {int(index): clip.masks.read(int(index), int(index) + 1)[0] for index in looked_at}
-    seen = [index for index, mask in masks.items() if mask.any()] or list(masks)
+    """Frames and masks, evenly from those with a hole; of a clip without any, from all."""
+    evenly = np.unique(np.linspace(0, len(clip) - 1, 4 * count).astype(int)).tolist()
+    # A hole may come and go between those.
+    seen = _with_hole(clip, evenly) or _with_hole(clip, range(len(clip))) or evenly
     chosen = [seen[i] for i in np.unique(np.linspace(0, len(seen) - 1, count).astype(int))]
-    return [(clip.frames.read(index, index + 1)[0], masks[index]) for index in chosen]
+    return [(clip.frames.read(k, k + 1)[0], clip.masks.read(k, k + 1)[0]) for k in chosen]
+
+
+def _with_hole(clip: Clip, indices: Iterable[int]) -> list[int]:
+    return [index for index in indices if clip.masks.read(index, index + 1).any()]
 
 
 def _outlined(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
     width = max(1, round(max(frame.shape[:2]) / 240))
-    grown = cv2.dilate(mask.astype(np.uint8), np.ones((2 * width + 1, 2 * width + 1), np.uint8))
+    square = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
+    outline = (cv2.dilate(mask.astype(np.uint8), square) > 0) & ~mask
+    if not outline.any():  # a hole as large as the picture: along its inside
+        inner = cv2.erode(mask.astype(np.uint8), square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        outline = mask & (inner == 0)
     picture = frame.copy()
-    picture[(grown > 0) & ~mask] = _RED
+    picture[outline] = _RED
     return picture
 
 

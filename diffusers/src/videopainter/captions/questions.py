@@ -1,4 +1,4 @@
-"""What a language model is asked: the five questions, their words, and what an answer must look like.
+"""What a language model is asked: the questions, their words, and what an answer must look like.
 
 A back end sees a question as text and pictures; `facts` say the same to those that read no prose (`template`,
 `replay`). The words of a kind carry a version, which is recorded with every answer.
@@ -15,7 +15,7 @@ import numpy as np
 
 from videopainter.errors import InputError
 
-QuestionKind = Literal["hole", "video", "rewrite", "region", "instruction"]
+QuestionKind = Literal["hole", "video", "rewrite", "region", "instruction", "verdict"]
 INSTRUCTION_KINDS = ("add", "remove", "swap", "change")
 # Of the wording of all questions: raised when one changes, so that old answers are not taken for its own.
 WORDING_VERSION = 1
@@ -23,6 +23,7 @@ _SYSTEM = (
     "You write captions for a video editing tool. Write plain English in the present tense. Describe only what can be "
     "seen. Do not speak of masks, outlines, grey areas, frames or of the tool. Give the caption alone."
 )
+_JUDGE = "You judge edited videos for a data set. Be strict, and answer in plain English."
 _OUTLINED = "The pictures are frames of one video, in order; the region in question is outlined in red."
 
 
@@ -128,8 +129,32 @@ def ask_for_instruction(pictures: Sequence[np.ndarray], caption: str, kind: str)
     )
 
 
+def ask_for_verdict(before: Sequence[np.ndarray], after: Sequence[np.ndarray], instruction: str) -> Question:
+    """Whether an edit shows: the same frames `before` and `after` it, with the region outlined."""
+    return _question(
+        "verdict",
+        f"""
+        The first {len(before)} pictures are frames of a video, the other {len(after)} the same frames after an edit.
+        The edited region is outlined in red.
+        The instruction was: "{instruction}"
+        Does the edited video show what the instruction asks for, without remains of what was there? Answer "yes", or
+        "no:" and what is wrong, in at most 15 words.
+        """,
+        facts={"instruction": instruction},
+        pictures=(*before, *after),
+        most_words=24,
+        system=_JUDGE,
+    )
+
+
 def _question(
-    kind: QuestionKind, text: str, *, facts: Mapping[str, str], pictures: Sequence[np.ndarray], most_words: int
+    kind: QuestionKind,
+    text: str,
+    *,
+    facts: Mapping[str, str],
+    pictures: Sequence[np.ndarray],
+    most_words: int,
+    system: str = _SYSTEM,
 ) -> Question:
-    lines = (line.strip() for line in textwrap.dedent(text).strip().splitlines())
-    return Question(kind=kind, facts=facts, text="\n".join(lines), pictures=tuple(pictures), most_words=most_words)
+    lines = "\n".join(line.strip() for line in textwrap.dedent(text).strip().splitlines())
+    return Question(kind=kind, facts=facts, text=lines, pictures=tuple(pictures), most_words=most_words, system=system)

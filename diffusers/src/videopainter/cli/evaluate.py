@@ -5,19 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from videopainter.cli.door import parse_options
 from videopainter.errors import InputError
 from videopainter.evaluation.benchmark import BenchmarkRun, entry_of, jobs_of, make_runs
 from videopainter.evaluation.options import EVALUATE_COMMON, EVALUATE_OPTIONS, EvaluateOptions
-from videopainter.evaluation.scoring import Scoring, find_ckpt, score_entries, tell_absent, wanted_weights
+from videopainter.evaluation.scoring import Scoring, score_entries, tell_absent, wanted_weights
 from videopainter.locks import held, sweep
 from videopainter.runs.first_frames import captioned
 from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.plan import Job, openable_jobs
-from videopainter.runs.processes import Shard
-from videopainter.runs.weights import checkpoint_defaults
+from videopainter.runs.processes import Shard, device_of, resolve_precision
+from videopainter.runs.weights import checkpoint_defaults, find_ckpt
 
 _DESCRIPTION = "Evaluate on VPBench or DAVIS: inpaint every row, score the results, write CSV, JSON, Markdown and HTML."
 
@@ -57,7 +58,7 @@ def _evaluate(options: EvaluateOptions, runs: list[BenchmarkRun], shard: Shard, 
     if benchmark.generate:
         work = _generate(options, work, shard, outcomes, started)
     if benchmark.score:
-        _score(options, work, shard, ckpt, outcomes)
+        _score(options, work, ckpt, outcomes)
     code = outcomes.exit_code(shard)
     # Behind exit_code: by now every process has written its scores.
     if benchmark.score and shard.rank == 0 and code != 2:
@@ -75,12 +76,12 @@ def _generate(
     started: float,
 ) -> list[tuple[BenchmarkRun, Job]]:
     """Inpaint what is missing; the jobs that have a result now."""
-    ready = captioned(openable_jobs([job for _, job in work], outcomes), outcomes, options.model.device)
+    jobs = openable_jobs([job for _, job in work], outcomes)
+    ready = captioned(jobs, outcomes, partial(device_of, options.model))
     work = [(run, ready[id(job)]) for run, job in work if id(job) in ready]
     if not work:
         return []
-    # Only now: these import torch, which takes seconds.
-    from videopainter.runs.processes import resolve_precision
+    # Only now: it imports torch, which takes seconds.
     from videopainter.runs.studio import Studio
 
     studio = Studio(
@@ -92,14 +93,9 @@ def _generate(
     return [(run, job) for run, job in work if job.label not in outcomes.failed]
 
 
-def _score(
-    options: EvaluateOptions, work: list[tuple[BenchmarkRun, Job]], shard: Shard, ckpt: Path, outcomes: Outcomes
-) -> None:
+def _score(options: EvaluateOptions, work: list[tuple[BenchmarkRun, Job]], ckpt: Path, outcomes: Outcomes) -> None:
     if not work:
         return
-    from videopainter.runs.processes import resolve_precision
-
-    device = resolve_precision(options.model, shard).device
-    scoring = Scoring(options=options.scoring, device=device, ckpt=ckpt)
+    scoring = Scoring(options=options.scoring, device=device_of(options.model), ckpt=ckpt)
     entries = [entry_of(options, run, job) for run, job in work]
     score_entries(entries, scoring, outcomes, quiet=options.benchmark.quiet)

@@ -9,12 +9,13 @@ from pathlib import Path
 from videopainter.cli.door import parse_options
 from videopainter.evaluation.finding import entries_of, output_folder
 from videopainter.evaluation.options import SCORE_OPTIONS, ResultsOptions, ScoringOptions
-from videopainter.evaluation.scoring import Entry, Scoring, find_ckpt, score_entries, tell_absent, wanted_weights
+from videopainter.evaluation.scoring import Entry, Scoring, score_entries, tell_absent, wanted_weights
 from videopainter.locks import held, sweep
 from videopainter.runs.options import ModelOptions
 from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.processes import Shard
 from videopainter.runs.results.outputs import check_writable
+from videopainter.runs.weights import find_ckpt
 
 _DESCRIPTION = "Score results of any method against originals and masks."
 

@@ -1,13 +1,15 @@
-"""CSV files: read as text, cell by cell, and refused where they are not what they look like."""
+"""CSV files: read as text, cell by cell, and refused where they are not what they look like; written whole."""
 
 from __future__ import annotations
 
+import csv as csv_files
 import mmap
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from videopainter.errors import InputError, one_line
+from videopainter.files import replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +48,14 @@ def read_table(csv: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
     if not isinstance(table.index, pd.RangeIndex):
         raise InputError(f"CSV: expected {len(names)} cells in a row, got more (a comma without quotes?), in {csv}")
     return table
+
+
+def write_table(csv: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a CSV, whole or not at all; cells of other names than `columns` are left out. WriteError: it cannot be."""
+    with replacing(csv) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv_files.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _holds_nul(path: Path) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from videopainter.captions.answers import Answer
+from videopainter.captions.answers import Answer, NobodyAnswers
 from videopainter.captions.captioner import Captioner
 from videopainter.captions.pictures import shown_frames, shown_regions
 from videopainter.captions.template import kind_of
@@ -15,6 +15,7 @@ from videopainter.errors import InputError
 
 INSTRUCTION = "Editing_instruction"
 _CAPTIONS = ("Original_video_caption", "caption", "Video_Caption")
+NO_WRITER = "expected a caption of the edited video (--prompt), or somebody who writes it (--llm_model), got neither"
 # Of a removal that nobody worded.
 _EMPTY = "The empty background of the scene, with nothing in front of it."
 
@@ -61,6 +62,24 @@ def instruction_of(clip: Clip, given: str | None) -> str:
     return instruction
 
 
+def invented_edit(clip: Clip, kind: str, captioner: Captioner) -> Edit:
+    """An edit of a kind (add, remove, swap, change) that a language model thinks of; see `read_edit`."""
+    original, answers = original_caption(clip), []
+    if not original:
+        answers.append(captioner.video(shown_frames(clip, outlined=False)))
+        original = answers[-1].text
+    answers.append(captioner.instruction(shown_frames(clip), original, kind))
+    # A removal, too, is described here: the pair's captions are to say what each of its videos shows.
+    described = replace(clip, details={"caption": original})
+    edit = read_edit(described, answers[-1].text, lambda: captioner)
+    return replace(edit, answers=(*answers, *edit.answers))
+
+
+def original_caption(clip: Clip) -> str:
+    """What the clip's row says of the video as it is; empty where it says nothing."""
+    return next((clip.details[key] for key in _CAPTIONS if clip.details.get(key)), "")
+
+
 def read_edit(
     clip: Clip,
     instruction: str,
@@ -76,13 +95,13 @@ def read_edit(
         ask: Gives the one to ask; called only where something is missing. None: nobody is asked.
 
     Raises:
-        InputError: something is missing and nobody is asked, or no usable answer came.
+        InputError: something is missing and no usable answer came. NobodyAnswers: and nobody is asked.
     """
     is_rows = instruction == " ".join(clip.details.get(INSTRUCTION, "").split())
     if is_rows:
         video = video or clip.details.get("Edited_video_caption")
         region = region or clip.details.get("Edited_image_caption")
-    original = next((clip.details[key] for key in _CAPTIONS if clip.details.get(key)), "")
+    original = original_caption(clip)
     if not (video or original) and kind_of(instruction) == "remove":
         video = _EMPTY  # what is behind it needs no words
         region = region or _EMPTY
@@ -102,8 +121,5 @@ def read_edit(
     if not video and kind_of(instruction) == "remove":
         video = _EMPTY  # nobody is asked
     if not video:
-        raise InputError(
-            f"{clip.name}: expected a caption of the edited video (--prompt), or somebody who writes it (--llm_model), "
-            f"got neither, for {instruction!r}"
-        )
+        raise NobodyAnswers(NO_WRITER)
     return Edit(instruction=instruction, original=original, video=video, region=region or video, answers=tuple(answers))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from videopainter.captions.answers import NobodyAnswers
 from videopainter.captions.backends import asks_somebody, check_backend, make_backend
 from videopainter.captions.captioner import Captioner
+from videopainter.captions.template import kind_of
 from videopainter.data.clip import Clip
-from videopainter.editing.captions import Edit, instruction_of, read_edit
+from videopainter.editing.captions import NO_WRITER, Edit, instruction_of, invented_edit, read_edit
 from videopainter.editing.options import EditOptions
 from videopainter.errors import InputError, complain
 from videopainter.runs.options import InpaintOptions
@@ -17,14 +19,17 @@ from videopainter.runs.plan import Job, plan_jobs, samples_of
 from videopainter.runs.propagation import removal_preset
 from videopainter.runs.samples import Sample
 
+AUTO = "auto"  # an instruction that is to be invented
+
 
 @dataclass(frozen=True, kw_only=True)
 class EditedSample(Sample):
-    """A sample and what is to be changed in it (None: what its row says). `removal` opens it for an edit that takes
-    something away: with the mask grown over the object's edge."""
+    """A sample and what is to be changed in it (None: what its row says, or something of a `kind`, to be invented).
+    `removal` opens it for an edit that takes something away: with the mask grown over the object's edge."""
 
     instruction: str | None
     removal: Callable[[], Clip]
+    kind: str | None = None
 
 
 def plan_edits(options: EditOptions) -> list[Job]:
@@ -33,12 +38,14 @@ def plan_edits(options: EditOptions) -> list[Job]:
     Raises:
         InputError, ValueError: in one line, for the first thing that does not fit.
     """
-    run = options.run
-    _check_instructions(options)
-    return plan_jobs(run, lambda run: _edited_samples(run, options.editing.video_editing_instruction or [None]))
+    if AUTO in (options.editing.video_editing_instruction or ()):
+        raise InputError("--video_editing_instruction auto: expected it with infer/edit_bench.py, got infer/edit.py")
+    check_instructions(options)
+    wanted = options.editing.video_editing_instruction or [None]
+    return plan_jobs(options.run, lambda run: edited_samples(run, wanted))
 
 
-def _edited_samples(run: InpaintOptions, wanted: Sequence[str | None]) -> list[Sample]:
+def edited_samples(run: InpaintOptions, wanted: Sequence[str | None]) -> list[EditedSample]:
     """Each sample with each instruction; several instructions number the samples' names."""
     plain = samples_of(run)
     grown = samples_of(replace(run, propagation=replace(run.propagation, remove=True)))
@@ -55,7 +62,8 @@ def _edited_samples(run: InpaintOptions, wanted: Sequence[str | None]) -> list[S
     ]
 
 
-def _check_instructions(options: EditOptions) -> None:
+def check_instructions(options: EditOptions) -> None:
+    """InputError, of the flags, for edits that cannot be made, or whose captions nobody could write."""
     wanted = options.editing.video_editing_instruction
     if wanted is not None and not all(text.strip() for text in wanted):
         raise InputError("--video_editing_instruction: expected what to change, got an empty text")
@@ -75,10 +83,14 @@ def _check_instructions(options: EditOptions) -> None:
     prompts = options.run.prompts
     if asks_somebody(prompts.llm_model) and not (prompts.prompt and prompts.image_prompt) and wanted is not None:
         check_backend(prompts.llm_model or "")
+    painted = [text for text in wanted or () if kind_of(text) != "remove"]
+    if options.run.clip.video is not None and painted and not (prompts.prompt or asks_somebody(prompts.llm_model)):
+        raise NobodyAnswers(NO_WRITER)  # before a mask is tracked for minutes
 
 
-def with_captions(jobs: Sequence[Job], outcomes: Outcomes, device: str | None = None) -> dict[int, Job]:
-    """The jobs with captions of what they make, by the id of what they were; without those that failed."""
+def with_captions(jobs: Sequence[Job], outcomes: Outcomes, device: Callable[[], str]) -> dict[int, Job]:
+    """The jobs with captions of what they make, by the id of what they were; without those that failed. `device` says
+    where a model runs that writes them here."""
     done: dict[int, Job] = {}
     edits: dict[int, tuple[Edit, Sample]] = {}  # the seeds of a sample share its captions and its first frame
     captioners: dict[str, Captioner] = {}
@@ -107,13 +119,16 @@ def _edit_of(job: Job, asking: Callable[[str], Captioner]) -> Edit:
     assert isinstance(sample, EditedSample)
     clip = sample.open()
     name = prompts.llm_model or ""
-    edit = read_edit(
-        clip,
-        instruction_of(clip, sample.instruction),
-        (lambda: _recalling(asking(name), job)) if asks_somebody(name) else None,
-        video=prompts.prompt,
-        region=prompts.image_prompt,
-    )
+    if sample.kind is not None:
+        edit = invented_edit(clip, sample.kind, _recalling(asking(name), job))
+    else:
+        edit = read_edit(
+            clip,
+            instruction_of(clip, sample.instruction),
+            (lambda: _recalling(asking(name), job)) if asks_somebody(name) else None,
+            video=prompts.prompt,
+            region=prompts.image_prompt,
+        )
     if edit.answers and not job.options.output.quiet:
         complain(f"{sample.label}: {edit.instruction} -> {edit.region} ({edit.answers[-1].model})")
     return edit

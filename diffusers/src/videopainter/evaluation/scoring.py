@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import videopainter
 from videopainter.data.clip import Clip
 from videopainter.errors import InputError, complain
 from videopainter.evaluation.options import ScoringOptions
@@ -21,7 +20,6 @@ from videopainter.metrics.scores import VideoScores
 from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.record import ROW_KEYS
 from videopainter.runs.results.manifest import Hasher, model_files
-from videopainter.runs.weights import upwards
 
 # Raised when the same videos would score otherwise than before.
 SCORE_VERSION = 1
@@ -56,16 +54,6 @@ def score_entries(entries: Sequence[Entry], scoring: Scoring, outcomes: Outcomes
                 outcomes.done.append(entry.label)
             if not quiet:
                 complain(f"scored: {entry.result}")
-
-
-def find_ckpt(given: str | None) -> Path:
-    """The folder of the metrics' weights: as given, or `ckpt` of the repository; it need not hold any."""
-    if given is not None:
-        if not Path(given).is_dir():
-            raise InputError(f"--ckpt: expected a folder, got none at {given}")
-        return Path(given)
-    places = [*upwards(Path(videopainter.__file__).resolve().parent), *upwards(Path.cwd())]
-    return next((place / "ckpt" for place in places if (place / "ckpt").is_dir()), Path("ckpt"))
 
 
 def wanted_weights(options: ScoringOptions) -> list[str]:

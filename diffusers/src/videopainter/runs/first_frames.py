@@ -23,8 +23,9 @@ from videopainter.runs.results.manifest import work_dir
 from videopainter.runs.samples import Sample
 
 
-def captioned(jobs: Sequence[Job], outcomes: Outcomes, device: str | None = None) -> dict[int, Job]:
+def captioned(jobs: Sequence[Job], outcomes: Outcomes, device: Callable[[], str]) -> dict[int, Job]:
     """The jobs with the image prompts that were missing, by the id of what they were; without those that failed.
+    `device` says where a model runs that writes them here.
 
     Answers are remembered: a run that is started again makes the same results and asks nobody.
     """
@@ -45,7 +46,7 @@ def captioned(jobs: Sequence[Job], outcomes: Outcomes, device: str | None = None
     return done
 
 
-def _with_prompt(job: Job, captioners: dict[str, Captioner], device: str | None) -> tuple[Sample, list[dict]]:
+def _with_prompt(job: Job, captioners: dict[str, Captioner], device: Callable[[], str]) -> tuple[Sample, list[dict]]:
     prompts, sample = job.options.prompts, job.sample
     clip = sample.open()
     if not needs_image_prompt(prompts, clip):

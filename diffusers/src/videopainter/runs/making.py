@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from videopainter.runs.options import InpaintOptions
 from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.plan import Job, openable_jobs
-from videopainter.runs.processes import Shard
+from videopainter.runs.processes import Shard, device_of, resolve_precision
 from videopainter.runs.propagation import copy_only, propose_affected
 from videopainter.runs.watch import Watch
 
 if TYPE_CHECKING:
     from videopainter.runs.studio import LoadedPipeline
 
-# Of the jobs of a run by their ids: who has the captions written that are missing.
-WithCaptions = Callable[[Sequence[Job], Outcomes, str | None], dict[int, Job]]
+# The jobs of a run with the captions that were missing, by their ids; the last argument says where models run.
+WithCaptions = Callable[[Sequence[Job], Outcomes, Callable[[], str]], dict[int, Job]]
+# What is done with the results of this process: its jobs, and those among them that have a result, with captions.
+Finish = Callable[[Sequence[Job], Sequence[Job], Outcomes], None]
 
 
 def make_results(
     plan: Callable[[], list[Job]],
     options: InpaintOptions,
     with_captions: WithCaptions,
+    finish: Finish | None = None,
     *,
     watch: Watch | None = None,
     loaded: LoadedPipeline | None = None,
@@ -32,6 +36,7 @@ def make_results(
     """Plan, check, have the captions written that are missing, and make every result; returns the exit code.
 
     Args:
+        finish: What is done with this process's results before its end is agreed on with the others.
         watch: Who waits for it.
         loaded: Keeps the models between calls of one process, as long as they are the same.
     """
@@ -40,9 +45,10 @@ def make_results(
     started = time.perf_counter()
     jobs, shard = plan(), Shard.from_env()
     outcomes = Outcomes(several=len(jobs) > 1)
-    checked = openable_jobs(shard.own(jobs), outcomes)
+    own = shard.own(jobs)
+    checked = openable_jobs(own, outcomes)
     if options.propagation.propose_affected is None:  # which paints nothing, and needs no words
-        checked = list(with_captions(checked, outcomes, options.model.device).values())
+        checked = list(with_captions(checked, outcomes, partial(device_of, options.model)).values())
     seconds = {"check": time.perf_counter() - started}
     if checked and options.propagation.propose_affected is not None:
         propose_affected(checked[0], Path(options.propagation.propose_affected))
@@ -51,7 +57,6 @@ def make_results(
         copy_only(checked, outcomes, seconds, watch)
     elif checked:
         # Only now: these import torch, which takes seconds.
-        from videopainter.runs.processes import resolve_precision
         from videopainter.runs.studio import LoadedPipeline, Studio
 
         precision = resolve_precision(options.model, shard)
@@ -63,4 +68,8 @@ def make_results(
             loaded=loaded or LoadedPipeline(),
         )
         studio.make(checked, outcomes)
+        if loaded is None and finish is not None:
+            studio.loaded.release()  # for models that look at results
+    if finish is not None:
+        finish(own, [job for job in checked if job.label in outcomes.done], outcomes)
     return outcomes.exit_code(shard)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from videopainter.captions.answers import NobodyAnswers
 from videopainter.errors import Interrupted, complain
 from videopainter.runs.processes import Shard
 
@@ -36,7 +37,10 @@ class Outcomes:
                 raise
             if not isinstance(error, ValueError | OSError):
                 traceback.print_exc()
+            told = isinstance(error, NobodyAnswers) and str(error) in self.failed.values()
             self.failed[label] = str(error) or type(error).__name__
+            if told:  # what is so for all is said of the first
+                return
             complain(f"failed: {label}: {self.failed[label]}")
 
     def exit_code(self, shard: Shard) -> int:
@@ -46,7 +50,8 @@ class Outcomes:
         self.failed_anywhere = failed
         if not failed:
             return 0
-        total = len(failed) + sum(len(one.done) for one in everywhere)
+        # What was made, and failed in what came after, counts once.
+        total = len({*failed, *(label for one in everywhere for label in one.done)})
         if shard.rank == 0:
             complain(f"error: {len(failed)} of {total} failed: {', '.join(failed)}")
         return 1 if any(one.started for one in everywhere) else 2

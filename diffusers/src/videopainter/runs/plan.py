@@ -24,7 +24,9 @@ from videopainter.pipelines.settings import InpaintSettings, SamplingSettings
 from videopainter.pipelines.step_cache import THRESHOLDS, StepCache, read_ratios
 from videopainter.runs.options import InpaintOptions, PromptOptions
 from videopainter.runs.outcomes import Outcomes
+from videopainter.runs.processes import check_device
 from videopainter.runs.results.outputs import check_no_input, check_writable, output_paths
+from videopainter.runs.results.writers import beside_paths
 from videopainter.runs.samples import PromptedMasks, Sample, list_samples, silent, source_notes
 from videopainter.runs.weights import Weights, check_lora_fits, resolve_weights
 from videopainter.segmentation.choosing import BUILTIN
@@ -63,13 +65,16 @@ class Job:
         return build_settings(self.plan.options, self.seed)
 
 
-def plan_jobs(options: InpaintOptions, listing: Callable[[InpaintOptions], list[Sample]] | None = None) -> list[Job]:
+def plan_jobs(
+    options: InpaintOptions, listing: Callable[[InpaintOptions], Sequence[Sample]] | None = None
+) -> list[Job]:
     """Check all flags and name every result. Its samples are those of `samples_of`, or of another such function.
 
     Raises:
         InputError, ValueError: in one line, for the first thing that does not fit. No video has been opened then.
     """
     build_settings(options, options.sampling.seed)
+    check_device(options.model.device)
     _check_counts(options)
     check_quantization(options.model.quantization)
     step_cache(options)
@@ -250,7 +255,7 @@ def parse_prompts_at(texts: list[str]) -> dict[int, str]:
     return prompts
 
 
-def _jobs(samples: list[Sample], plan: Plan) -> list[Job]:
+def _jobs(samples: Sequence[Sample], plan: Plan) -> list[Job]:
     options, sampling = plan.options, plan.options.sampling
     seeds = [sampling.seed + i for i in range(sampling.num_videos_per_prompt)]
     names = [(sample.row, sample.name) for sample in samples]
@@ -259,7 +264,8 @@ def _jobs(samples: list[Sample], plan: Plan) -> list[Job]:
     inputs = _input_files(options)
     if options.propagation.propose_affected is not None:
         check_no_input(Path(options.propagation.propose_affected), inputs, "--propose_affected")
-    check_writable(list(paths.values()), inputs, images=images)
+    beside = [file for path in paths.values() for file in beside_paths(path, options.output).values()]
+    check_writable(list(paths.values()), inputs, beside, images=images)
     return [
         Job(
             plan=plan,

@@ -98,6 +98,17 @@ def resolve_precision(options: ModelOptions, shard: Shard) -> Precision:
     return Precision(device=device, dtype=options.dtype or ("float32" if kind == "cpu" else "bfloat16"))
 
 
+def device_of(options: ModelOptions) -> str:
+    """Where this process's models run; InputError as `resolve_precision`."""
+    return resolve_precision(options, Shard.from_env()).device
+
+
+def check_device(name: str | None) -> None:
+    """InputError for a `--device` that is none, or a GPU that this machine does not have; torch is asked for those."""
+    if name is not None and name != "cpu":
+        resolve_precision(ModelOptions(device=name), Shard())
+
+
 def _default_device(shard: Shard) -> str:
     import torch
 

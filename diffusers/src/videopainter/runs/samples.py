@@ -21,7 +21,7 @@ from videopainter.data.video.sound import plan_sound
 from videopainter.errors import InputError
 from videopainter.files import fingerprint
 from videopainter.runs.options import ClipOptions, ModelOptions, PromptOptions, PropagationOptions, SamplingOptions
-from videopainter.runs.processes import Shard, resolve_precision
+from videopainter.runs.processes import device_of
 from videopainter.runs.results.manifest import Hasher
 from videopainter.segmentation.choosing import SegmenterOptions
 from videopainter.segmentation.making import MaskRequest, make_masks, mask_request
@@ -217,7 +217,7 @@ class PromptedMasks:
         """Where models run: as all of a run's, which several processes share out."""
         if request.choice.segmenter is None and request.choice.finder is None:
             return None
-        return resolve_precision(ModelOptions(device=self.device), Shard.from_env()).device
+        return device_of(ModelOptions(device=self.device))
 
 
 def _digest(request: MaskRequest, video: Path) -> str:

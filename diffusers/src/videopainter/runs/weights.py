@@ -73,6 +73,16 @@ def find_tiny() -> Path:
     )
 
 
+def find_ckpt(given: str | None) -> Path:
+    """The folder of the metrics' weights: as given, or `ckpt` of the repository; it need not hold any."""
+    if given is not None:
+        if not Path(given).is_dir():
+            raise InputError(f"--ckpt: expected a folder, got none at {given}")
+        return Path(given)
+    places = [*upwards(Path(videopainter.__file__).resolve().parent), *upwards(Path.cwd())]
+    return next((place / "ckpt" for place in places if (place / "ckpt").is_dir()), Path("ckpt"))
+
+
 def upwards(folder: Path) -> list[Path]:
     return [folder, *folder.parents]
 

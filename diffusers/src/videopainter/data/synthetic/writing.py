@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,6 +22,7 @@ from videopainter.data.synthetic.dataset import (
     settings_of,
     write_clip,
 )
+from videopainter.data.tables import write_table
 from videopainter.data.workers import begin_worker
 from videopainter.errors import InputError
 from videopainter.files import (
@@ -30,7 +30,6 @@ from videopainter.files import (
     is_empty,
     make_folder,
     read_json,
-    replacing,
     write_errors,
     write_json,
     write_text,
@@ -235,11 +234,4 @@ def _write_tables(folder: Path, rows: Rows) -> None:
     for name, (part, columns) in TABLES.items():
         listed = [rows[key] for key in keys if key.part == part]
         if listed:
-            _replace_table(folder / name, columns, listed)
-
-
-def _replace_table(file: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
-    with replacing(file) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+            write_table(folder / name, columns, listed)

@@ -87,11 +87,14 @@ def _fill(pattern: str, **values: object) -> str:
         raise InputError(f"--output_path {pattern}: {error}") from None
 
 
-def check_writable(results: Sequence[Path], inputs: Sequence[Path], *, images: bool = False) -> None:
+def check_writable(
+    results: Sequence[Path], inputs: Sequence[Path], beside: Sequence[Path] = (), *, images: bool = False
+) -> None:
     """Make the folders of `results` (files, or folders of images), try to write there, remove what killed runs left.
 
     Raises:
-        InputError: a folder cannot be made or written, or a result or its JSON would replace one of the `inputs`.
+        InputError: a folder cannot be made or written, or a result, its JSON or one of the files `beside` results would
+            replace one of the `inputs`.
     """
     for result in results:
         if images:
@@ -104,6 +107,8 @@ def check_writable(results: Sequence[Path], inputs: Sequence[Path], *, images: b
                 f"--output_path: expected another name, the JSON beside {result} would replace the input "
                 f"{manifest_path(result)}"
             )
+    for file in beside:
+        check_no_input(file, inputs, "--save_comparison, --contact_sheet")
     for folder in sorted({result.parent for result in results}):
         make_folder(folder)
         sweep(folder)
