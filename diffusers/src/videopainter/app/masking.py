@@ -11,17 +11,18 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
+from videopainter.app.jobs import MASK_READERS
 from videopainter.app.limits import Limits, check_mask_upload, check_text, display_name, named, own_suffix
 from videopainter.app.makers import MaskMakers
 from videopainter.app.video import FrameCache, ProjectVideo
-from videopainter.data.clip import MaskSource, PickedFrames
+from videopainter.data.clip import MaskSource, PickedFrames, PickedMasks
 from videopainter.data.images import IMAGE_SUFFIXES, write_image
 from videopainter.data.masks.ids import ARRAY_SUFFIXES
 from videopainter.data.masks.opening import check_not_empty, open_masks
-from videopainter.data.masks.views import DilatedMasks, PlacedMasks
+from videopainter.data.masks.views import DilatedMasks, PlacedMasks, ResizedMasks
 from videopainter.data.reshape import resize_masks
 from videopainter.errors import InputError
-from videopainter.files import replacing
+from videopainter.files import fingerprint, replacing
 from videopainter.flags import MAX_DILATION, check_ranges, flag
 from videopainter.runs.samples import shaped_hole
 from videopainter.segmentation.prompts import (
@@ -95,6 +96,10 @@ class Masking(ProjectVideo):
                 self._opened["session"] = self._new_session(None)
             return self._opened["session"]
 
+    def part_session(self) -> Session:
+        """Prompts and masks, over the range: what is tracked."""
+        return self._new_session(self.range)
+
     def _new_session(self, span: FrameRange | None) -> Session:
         name = self._state["video"]["name"] if self._state.get("video") else ""
         return Session.open(
@@ -155,6 +160,7 @@ class Masking(ProjectVideo):
         if not 1 <= number <= MOST_OBJECTS:
             raise InputError(f"object: expected 1 to {MOST_OBJECTS}, got {number}")
         with self.lock, self.makers.turn():
+            self.check_idle(MASK_READERS)
             session = self.session
             before = session.objects.get(number)
             thing = before or TrackedObject(id=number, name=f"Object {number}")
@@ -177,6 +183,7 @@ class Masking(ProjectVideo):
     def undo(self, number: int) -> None:
         """Takes back what was said last of an object; one of which nothing is left goes."""
         with self.lock:
+            self.check_idle(MASK_READERS)
             thing = self.session.object(number)
             if len(thing.prompts) <= 1:
                 self.forget(number)
@@ -187,6 +194,7 @@ class Masking(ProjectVideo):
     def forget(self, number: int) -> None:
         """Takes an object out."""
         with self.lock:
+            self.check_idle(MASK_READERS)
             self.session.remove(number)
 
     def rename(self, number: int, name: str) -> None:
@@ -205,6 +213,7 @@ class Masking(ProjectVideo):
         if not 1 <= candidate <= 3:
             raise InputError(f"candidate: expected 1 to 3, got {candidate}")
         with self.lock:
+            self.check_idle(MASK_READERS)
             self.session.put(self.session.object(number), candidate=candidate)
 
     @property
@@ -213,7 +222,7 @@ class Masking(ProjectVideo):
         if not self._state.get("video"):
             return []
         with self.lock:
-            things, part = sorted(self.session.objects.items()), self._new_session(self.range)
+            things, part = sorted(self.session.objects.items()), self.part_session()
         out = []
         for number, thing in things:
             made = part.made(number)
@@ -237,6 +246,7 @@ class Masking(ProjectVideo):
         """Takes an uploaded mask (an image for all frames, a video, .npz or .npy) in place of the objects; None: the
         objects count again."""
         if path is None:
+            self.check_idle(MASK_READERS)
             self._remember(mask=None)
             return
         path = Path(path)
@@ -296,6 +306,7 @@ class Masking(ProjectVideo):
     def shape(self, shape: MaskShape) -> None:
         """What becomes of the masks."""
         with self.lock:
+            self.check_idle(MASK_READERS)
             self._remember(shape=asdict(shape))
 
     @property
@@ -306,10 +317,46 @@ class Masking(ProjectVideo):
     def hole(self, frame: int) -> np.ndarray:
         """What is painted in a frame as far as masks are known, after `shape`; bool (H, W)."""
         frame = self.check_frame(frame)
-        source = _OneMask(self._mask(frame))
+        return self.shaped(_OneMask(self._mask(frame))).read(0, 1)[0]
+
+    def shaped(self, masks: MaskSource) -> MaskSource:
+        """Masks after `shape`."""
         shape = self.mask_shape
-        shaped = shaped_hole(source, shape=shape.shape, inverted=shape.invert)
-        return (DilatedMasks(shaped, shape.grow) if shape.grow > 1 else shaped).read(0, 1)[0]
+        hole = shaped_hole(masks, shape=shape.shape, inverted=shape.invert)
+        return DilatedMasks(hole, shape.grow) if shape.grow > 1 else hole
+
+    def masks(self) -> MaskSource:
+        """The masks of the range's frames as far as they are made, before `shape`."""
+        part = self.range
+        if self.mask_file is not None:
+            return PickedMasks(self._open_mask(self.mask_file, self.mask_id), np.arange(part.start, part.stop))
+        made = self.part_session().masks()
+        size = self.frames.height, self.frames.width
+        return made if (made.height, made.width) == size else ResizedMasks(made, *size)
+
+    @property
+    def masks_digest(self) -> str:
+        """Names the masks of the range's frames, as far as they are made."""
+        if self.mask_file is not None:
+            return f"{self.mask_file.name} {self.mask_id}"
+        session = self.part_session()
+        made = {k: [(frame, record.key) for frame, record in session.made(k).items()] for k in sorted(session.objects)}
+        return fingerprint([made, {k: [asdict(band) for band in thing.bands] for k, thing in session.objects.items()}])
+
+    def check_masks(self) -> None:
+        """InputError where the range's frames have not all got masks, or none has a hole."""
+        if self.mask_file is not None:
+            return
+        if not self.objects:
+            raise InputError("mask: expected an object, or an uploaded mask, got neither")
+        for thing in self.objects:
+            if thing.tracked < len(self.range):
+                raise InputError(
+                    f"mask: expected {thing.name} to be tracked through {len(self.range)} frames, got {thing.tracked}: "
+                    "track it first"
+                )
+        if not self.mask_shape.invert and all(state.state == "absent" for state in self.timeline()):
+            raise InputError("mask: expected a hole in some frame, got objects that are in none")
 
     def _mask(self, frame: int) -> np.ndarray:
         with self.lock:
@@ -355,7 +402,7 @@ class Masking(ProjectVideo):
         if self.mask_file is not None:
             return [FrameState(frame=k, state="sure", confidence=1.0) for k in range(part.start, part.stop)]
         with self.lock:
-            session = self._new_session(part)
+            session = self.part_session()
         made = [session.made(k) for k, thing in session.objects.items() if thing.frames]
         bands = any(thing.bands for thing in session.objects.values())
         return [_state_of(k, [records.get(k) for records in made], bands) for k in range(part.start, part.stop)]

@@ -10,10 +10,10 @@ import time
 from collections import OrderedDict
 from pathlib import Path
 
-from videopainter.app.limits import Limits
 from videopainter.app.makers import MaskMakers
 from videopainter.app.options import AppOptions
 from videopainter.app.project import Project
+from videopainter.app.speeds import Speeds
 from videopainter.app.video import FrameCache
 from videopainter.errors import InputError
 from videopainter.files import make_folder, remove_folder, user_cache
@@ -35,7 +35,7 @@ class Projects:
         self.root = Path(root or self.options.work_dir or user_cache() / "app")
         self.folder = self.root / "projects"
         make_folder(self.folder)
-        self.makers, self._cache = MaskMakers(self.options), FrameCache()
+        self.makers, self._cache, self._speeds = MaskMakers(self.options), FrameCache(), Speeds(self.root)
         self._open: OrderedDict[str, Project] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -56,14 +56,23 @@ class Projects:
                 self._open.pop(name, None)
                 raise InputError("project: expected one that is there, got the id of one that is gone or never was")
             if project is None:
-                project = self._open[name] = Project(folder, Limits.of(self.options), self._cache, self.makers)
-                project.options = self.options
+                project = self._open[name] = self._project(folder)
             self._open.move_to_end(name)
             idle = [self._open.popitem(last=False)[1] for _ in range(len(self._open) - _OPEN)]
         for one in idle:
             one.close()
         os.utime(folder)
         return project
+
+    def _project(self, folder: Path) -> Project:
+        return Project(folder, self.options, self._cache, self.makers, self._speeds)
+
+    def release(self, name: str) -> None:
+        """Closes a project's files and forgets what was read of it."""
+        with self._lock:
+            project = self._open.pop(name, None)
+        if project is not None:
+            project.close()
 
     def ids(self) -> list[str]:
         """All projects there are."""
@@ -77,9 +86,7 @@ class Projects:
             with self._lock:
                 if time.time() - folder.stat().st_mtime < idle_seconds:
                     continue
-                project = self._open.pop(name, None) or Project(
-                    folder, Limits.of(self.options), self._cache, self.makers
-                )
+                project = self._open.pop(name, None) or self._project(folder)
             try:
                 project.check_idle()
             except InputError:

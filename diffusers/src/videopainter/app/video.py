@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,12 +14,13 @@ from typing import Any
 import cv2
 import numpy as np
 
+from videopainter.app.jobs import JOB_KINDS, load_jobs
 from videopainter.app.limits import Limits, check_video_upload, display_name, named, own_suffix
 from videopainter.data.clip import FrameSource, FramesView, duration_of, notes_of
 from videopainter.data.images import load_image
 from videopainter.data.video.reader import VideoFrames, open_video, sound_of
 from videopainter.errors import InputError
-from videopainter.files import read_json, remove_folder, replacing, sha256_file, write_bytes, write_json
+from videopainter.files import WriteError, read_json, remove_folder, replacing, sha256_file, write_bytes, write_json
 from videopainter.segmentation.prompts import FrameRange
 
 _STATE = "project.json"
@@ -136,8 +138,10 @@ class ProjectVideo:
             assert facts is not None
             return facts
 
-    def check_idle(self) -> None:
-        """InputError where a job works on the project."""
+    def check_idle(self, kinds: Sequence[str] = JOB_KINDS) -> None:
+        """InputError where a job (of some kinds) waits for the project or works on it."""
+        if any(job.is_open and job.kind in kinds for job in load_jobs(self.folder)):
+            raise InputError("a job of this project waits or runs: wait until it has ended, or cancel it")
 
     def _take(self, path: Path, shown: str, digest: str) -> None:
         file = self.folder / f"video_{digest[:8]}{own_suffix(path)}"
@@ -258,7 +262,8 @@ class ProjectVideo:
         if file.exists():
             return np.asarray(load_image(file).convert("RGB"))
         frame = resized_picture(self.work_frames.read(number, number + 1)[0], self._proxy_width)
-        write_bytes(file, encode_jpeg(frame, _PROXY_QUALITY))
+        with contextlib.suppress(WriteError):  # on a full disk it is made again
+            write_bytes(file, encode_jpeg(frame, _PROXY_QUALITY))
         return frame
 
 

@@ -33,7 +33,7 @@ from videopainter.runs.propagation import copied, facts, painted_masks, write_be
 from videopainter.runs.record import Stamp, make_record, make_stamp, reset_peak_memory
 from videopainter.runs.results.manifest import WINDOWS_FOLDER, Hasher, begin, is_finished, manifest_path, work_dir
 from videopainter.runs.results.writers import ResultWriter
-from videopainter.runs.watch import RunStage, Watch
+from videopainter.runs.watch import Watch
 from videopainter.runs.weights import weight_digests
 from videopainter.runs.workload import workloads
 
@@ -249,7 +249,7 @@ class Studio:
             self.watch.on_preview(to_uint8_frames(video)[0])
 
     @contextmanager
-    def _timed(self, stage: RunStage) -> Iterator[None]:
+    def _timed(self, stage: str) -> Iterator[None]:
         self.watch.at(stage)
         start = time.perf_counter()
         yield

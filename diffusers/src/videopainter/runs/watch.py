@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from videopainter.errors import Interrupted
-
-RunStage = Literal["masks", "check", "hash", "propagate", "first_frame", "load", "inpaint", "write"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,17 +15,17 @@ class Watch:
     """What is called while a run is at work, by the thread that does it.
 
     Args:
-        on_progress: (stage, done, of how many); 0 of 0 where a stage is not counted. `inpaint` counts steps of all
-            windows, `propagate` and `write` frames.
+        on_progress: (stage, done, of how many): masks, check, hash, propagate, first_frame, load, inpaint, write.
+            `inpaint` counts steps of all windows, `propagate` and `write` frames; 0 of 0 where nothing is counted.
         on_preview: One frame of each finished window, uint8 RGB (H, W, 3) at the model's working size.
         interrupted: Asked often; where it says so the run ends with `Interrupted`, and finished windows are kept.
     """
 
-    on_progress: Callable[[RunStage, int, int], None] | None = None
+    on_progress: Callable[[str, int, int], None] | None = None
     on_preview: Callable[[np.ndarray], None] | None = None
     interrupted: Callable[[], bool] = lambda: False
 
-    def at(self, stage: RunStage, done: int = 0, total: int = 0) -> None:
+    def at(self, stage: str, done: int = 0, total: int = 0) -> None:
         """Says how far the run is. Interrupted where it is to stop."""
         if self.interrupted():
             raise Interrupted

@@ -1,0 +1,233 @@
+"""The app's queue, with real worker processes and the tiny checkpoint: progress, cancel and go on, kills, restarts."""
+
+import multiprocessing
+import os
+import signal
+import time
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from conftest import DOORS
+
+from videopainter.app.desk import Desk
+from videopainter.app.filling import FillSettings
+from videopainter.app.jobs import load_jobs
+from videopainter.app.masking import MaskShape
+from videopainter.app.options import AppOptions
+from videopainter.app.projects import Projects
+from videopainter.data.synthetic.scenes import render_clip
+from videopainter.data.video.reader import open_video
+from videopainter.data.video.writer import VideoWriter
+from videopainter.errors import InputError
+
+FRAMES, HEIGHT, WIDTH = 21, 48, 64
+PAINTED = {"task": "inpaint", "prompt": "a wall", "steps": 2, "size": [32, 48], "window": 9, "seed": 3}
+
+
+def wait(desk, job, seconds=60.0, until=lambda status: not status.is_open):
+    deadline = time.monotonic() + seconds
+    while not until(status := desk.status(job)):
+        assert time.monotonic() < deadline, status
+        time.sleep(0.02)
+    return status
+
+
+@pytest.fixture(scope="module")
+def scene():
+    clip = render_clip(102, num_frames=FRAMES, height=HEIGHT, width=WIDTH)
+    largest = np.bincount(clip.masks[0].ravel())[1:].argmax() + 1
+    return clip.frames, clip.masks == largest
+
+
+@pytest.fixture(scope="module")
+def video(scene, tmp_path_factory):
+    path = tmp_path_factory.mktemp("video") / "scene.mp4"
+    with VideoWriter(path, fps=Fraction(8)) as writer:
+        writer.write(scene[0])
+    return path
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory):
+    projects = Projects(tmp_path_factory.mktemp("app"), AppOptions(device="cpu", queue_size=3, llm_model="template"))
+    multiprocessing.get_context("forkserver").set_forkserver_preload(DOORS)  # torch, once
+    desk = Desk(projects)
+    desk.start()
+    yield projects, desk
+    desk.stop()
+
+
+def project_with(projects, video, scene, *, tracked=True):
+    """One whose object is a painted mask in every frame, which counts as tracked, or waits to be."""
+    project = projects.new()
+    project.set_video(video)
+    project.shape(MaskShape(grow=5))
+    if tracked:
+        np.savez(project.folder / "given.npz", scene[1].astype(np.uint8))
+        project.set_mask(project.folder / "given.npz")
+    else:
+        rows, columns = np.nonzero(scene[1][0])
+        project.box(1, 0, columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    return project
+
+
+def test_tracking_is_told_stopped_and_gone_on_with(room, video, scene):
+    projects, desk = room
+    project = project_with(projects, video, scene, tracked=False)
+    with pytest.raises(InputError, match="expected Object 1 to be tracked through 21 frames, got 0"):
+        project.check_fill(FillSettings())
+    job = desk.submit(project.id, "track")
+    status = wait(desk, job, until=lambda status: status.done > 2)
+    assert (status.state, status.stage, status.total) == ("running", "track", FRAMES)
+    with pytest.raises(InputError, match="waits or runs already"):
+        desk.submit(project.id, "track")
+    with pytest.raises(InputError, match="a job of this project waits or runs"):
+        project.set_range(0, 5)
+    assert projects.clean(-1) == [] or project.id not in projects.clean(-1)
+    desk.cancel(job)
+    assert wait(desk, job).state == "cancelled"
+    before = project.objects[0].tracked
+    assert 2 < before < FRAMES
+    again = desk.submit(project.id, "track")
+    assert wait(desk, again, until=lambda status: status.done > 0).done >= before
+    assert wait(desk, again).answer["objects"]["1"]["tracked"] == FRAMES
+    assert project.objects[0].tracked == FRAMES
+    assert {state.state for state in project.timeline()} <= {"sure", "unsure", "absent"}
+    assert desk.speeds.get(f"track builtin {WIDTH}x{HEIGHT}") > 0
+
+
+def test_a_cancelled_fill_goes_on_to_the_file_of_one_that_was_not(room, video, scene):
+    projects, desk = room
+    whole, stopped = (project_with(projects, video, scene) for _ in range(2))
+    first = desk.submit(whole.id, "fill", PAINTED)
+    job = desk.submit(stopped.id, "fill", PAINTED)
+    waiting = desk.status(job)
+    assert (waiting.state, waiting.place) == ("waiting", 1)
+    assert wait(desk, first).state == "done", desk.status(first).message
+    status = wait(desk, job, until=lambda status: status.preview is not None)
+    assert open_video(status.preview).read(0, 1).shape == (1, 32, 48, 3)
+    desk.cancel(job)
+    status = wait(desk, job)
+    assert status.state == "cancelled" and not stopped.results
+    kept = list(stopped.folder.rglob("window_*.safetensors"))
+    assert 1 <= len(kept) <= 3
+    again = desk.submit(stopped.id, "fill", status.settings)
+    assert wait(desk, again).state == "done"
+    (one,), (other,) = whole.results, stopped.results
+    assert one.video.read_bytes() == other.video.read_bytes()
+    assert (one.settings, one.id) == (other.settings, one.id) and one.settings["prompt"] == "a wall"
+    hole = open_video(one.mask).read(9, 10)[0, ..., 0] > 127
+    np.testing.assert_array_equal(hole, whole.hole(9))
+    original, result = open_video(whole.video_file).read(9, 10)[0], open_video(one.video).read(9, 10)[0]
+    assert np.abs(original.astype(int) - result)[hole].mean() > 5 > np.abs(original.astype(int) - result)[~hole].mean()
+    assert open_video(one.comparison).width == 4 * WIDTH
+    plan = whole.check_fill(FillSettings.from_json(PAINTED))
+    assert (plan.windows, plan.steps, plan.width) == (3, 2, 48) and plan.seconds > 0
+    assert "21 frames, 3 windows of 2 unguided steps at 48x32, about" in plan.summary
+
+
+def test_a_killed_worker_fails_its_job_and_the_next_one_goes_on(room, video, scene):
+    projects, desk = room
+    project = project_with(projects, video, scene)
+    job = desk.submit(project.id, "fill", PAINTED | {"seed": 4})
+    wait(desk, job, until=lambda status: status.preview is not None)
+    os.kill(desk.pids[0], signal.SIGKILL)
+    status = wait(desk, job)
+    assert status.state == "failed" and "go on" in status.message
+    kept = {file: file.stat().st_mtime_ns for file in project.folder.rglob("window_*.safetensors")}
+    assert kept
+    again = desk.submit(project.id, "fill", status.settings)
+    assert wait(desk, again, until=lambda status: status.stage == "inpaint" and status.done > 0).done > 2
+    assert wait(desk, again).state == "done"
+
+
+def test_a_restarted_server_queues_what_waited_and_says_what_ran(room, video, scene, tmp_path):
+    projects = Projects(tmp_path, AppOptions(device="cpu", queue_size=3))
+    desk = Desk(projects)
+    desk.start()
+    running, waiting = (project_with(projects, video, scene, tracked=False) for _ in range(2))
+    first, second = (desk.submit(project.id, "track") for project in (running, waiting))
+    wait(desk, first, until=lambda status: status.done > 0)
+    (worker,) = desk.pids
+    desk.stop()
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)
+    again = Desk(Projects(tmp_path, projects.options))
+    again.start()
+    try:
+        (stopped,) = again.jobs(running.id)
+        assert stopped.state == "cancelled" and "go on" in stopped.message and stopped.id == first
+        assert wait(again, second).state == "done"
+        assert waiting.objects[0].tracked == FRAMES
+    finally:
+        again.stop()
+
+
+def test_words_are_proposed_pictures_kept_and_edits_made(room, video, scene):
+    projects, desk = room
+    project = project_with(projects, video, scene)
+    project.set_range(0, 9)
+    asked = {"question": "region", "caption": "A ball.", "instruction": "change the red ball to a blue star"}
+    assert wait(desk, desk.submit(project.id, "captions", asked)).answer["text"] == "a blue star"
+    swap = PAINTED | {"task": "swap", "instruction": "change the ball to a star", "prompt": "A star."}
+    made = wait(desk, desk.submit(project.id, "first_frames", swap))
+    (name,) = made.answer["names"]
+    assert open_video(made.answer["pictures"][0]).width == WIDTH
+    job = desk.submit(project.id, "fill", swap | {"first_frame": name})
+    status = wait(desk, job)
+    assert status.state == "done", status.message
+    (result,) = project.results
+    assert result.settings["seed"] == 3 and result.settings["first_frame"] == name
+    assert len(open_video(result.video)) == 9
+    removed = wait(desk, desk.submit(project.id, "fill", {"task": "remove"}))
+    assert removed.state == "done", removed.message
+    shown = wait(desk, desk.submit(project.id, "mask_video")).answer
+    assert len(open_video(shown["mask"])) == len(open_video(shown["preview"])) == 9
+
+
+def test_what_does_not_fit_is_told_before_anything_waits(room, video, scene, tmp_path):
+    projects, desk = room
+    project, bare = project_with(projects, video, scene), projects.new()
+    wrong = [
+        (bare.id, "fill", {}, "expected one to be uploaded first"),
+        (bare.id, "track", {}, "expected an object first|uploaded first"),
+        (project.id, "dance", {}, "job: expected track"),
+        (project.id, "track", {"a": 1}, "expected no settings"),
+        (project.id, "fill", {"task": "explode"}, "task: expected remove"),
+        (project.id, "fill", {"steps": "9"}, "steps: expected int"),
+        (project.id, "fill", {"steps": 0}, "steps: expected a number from 1 to 1000"),
+        (project.id, "fill", {"colour": 1}, "settings: expected task"),
+        (project.id, "fill", {"task": "swap"}, "instruction: expected what to swap"),
+        (project.id, "fill", {"task": "inpaint"}, "prompt: expected"),
+        (project.id, "fill", {"task": "inpaint", "prompt": "x" * 10_000}, "at most 4000 characters, got 10000"),
+        (project.id, "fill", PAINTED | {"size": [65, 96]}, "a multiple of 16"),
+        (project.id, "fill", PAINTED | {"overlap": 3}, "overlap_frames: expected"),
+        (project.id, "fill", PAINTED | {"first_frame": "../../given"}, "name of a picture"),
+        (project.id, "fill", PAINTED | {"prev_clip_weight": 1.0}, "needs ID resampling"),
+        (project.id, "captions", {"question": "why"}, "question: expected"),
+        ("../" + project.id, "fill", {}, "project: expected an id"),
+    ]
+    for name, kind, settings, said in wrong:
+        with pytest.raises(InputError, match=said) as error:
+            desk.submit(name, kind, settings)
+        assert "\n" not in str(error.value) and str(projects.root) not in str(error.value)
+    assert not load_jobs(project.folder) and not list((project.folder / "results").glob("*"))
+    for name in ("x" * 24, "", None, "../x"):
+        with pytest.raises(InputError, match="job: expected an id"):
+            desk.status(name)
+    assert "off: nobody writes captions" in Projects(tmp_path, AppOptions()).new().captions_state
+
+
+def test_a_full_queue_is_told_and_what_waits_is_cancelled_at_once(room, video, scene):
+    projects, desk = room
+    waiting = [project_with(projects, video, scene) for _ in range(4)]
+    jobs = [desk.submit(project.id, "fill", PAINTED | {"seed": 9}) for project in waiting[:3]]
+    with pytest.raises(InputError, match="the queue is full"):
+        desk.submit(waiting[3].id, "fill", PAINTED)
+    assert [desk.status(job).place for job in jobs[1:]] == [1, 2]
+    assert desk.status(jobs[2]).expected_wait is None or desk.status(jobs[2]).expected_wait > 0
+    for job in reversed(jobs):
+        desk.cancel(job)
+    assert {wait(desk, job).state for job in jobs} == {"cancelled"}
+    assert not waiting[2].results and waiting[0].id not in {job.project for job in desk.jobs(waiting[1].id)}
