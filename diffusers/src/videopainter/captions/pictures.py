@@ -16,12 +16,12 @@ _MARGIN = 0.4  # of the region's size, around a crop
 
 def shown_frames(clip: Clip, count: int = 4, *, outlined: bool = True) -> list[np.ndarray]:
     """`count` frames or fewer, uint8 RGB, evenly from those in which the region is seen; the first of them first."""
-    return [_small(_outlined(frame, mask) if outlined else frame) for frame, mask in _frames(clip, count)]
+    return [_small(outlined_frame(frame, mask) if outlined else frame) for frame, mask in _frames(clip, count)]
 
 
 def shown_regions(clip: Clip, count: int = 4) -> list[np.ndarray]:
     """The same frames, cut around the region, which is outlined."""
-    return [_small(_cropped(_outlined(frame, mask), mask)) for frame, mask in _frames(clip, count)]
+    return [_small(_cropped(outlined_frame(frame, mask), mask)) for frame, mask in _frames(clip, count)]
 
 
 def _frames(clip: Clip, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -37,7 +37,8 @@ def _with_hole(clip: Clip, indices: Iterable[int]) -> list[int]:
     return [index for index in indices if clip.masks.read(index, index + 1).any()]
 
 
-def _outlined(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def outlined_frame(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """A copy of a frame, uint8 (H, W, 3), with a red line around the mask, bool (H, W)."""
     width = max(1, round(max(frame.shape[:2]) / 240))
     square = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
     outline = (cv2.dilate(mask.astype(np.uint8), square) > 0) & ~mask

@@ -38,6 +38,20 @@ class Box(NamedTuple):
         return Box(self.top - outer.top, self.bottom - outer.top, self.left - outer.left, self.right - outer.left)
 
 
+def box_around(mask: np.ndarray) -> Box:
+    """A square around what is True of a mask (H, W), and twice as large; at most the frame. Something must be True."""
+    lines = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    side = 2 * max(int(line[-1] - line[0]) + 1 for line in lines)
+    spans = [_span(int(line[0] + line[-1] + 1) // 2, side, length) for line, length in zip(lines, mask.shape)]
+    return Box(*spans[0], *spans[1])
+
+
+def _span(centre: int, side: int, length: int) -> tuple[int, int]:
+    side = min(side, length)
+    start = min(max(centre - side // 2, 0), length - side)
+    return start, start + side
+
+
 def is_same_shape(height: int, width: int, other_height: int, other_width: int) -> bool:
     """Whether two sizes differ by scale and rounding only: in aspect, by 2 % at most."""
     return abs(width * other_height / (height * other_width) - 1) <= 0.02

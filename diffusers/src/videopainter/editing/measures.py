@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from videopainter.data.clip import Clip, FrameSource
+from videopainter.data.reshape import box_around
 from videopainter.editing.options import PairOptions
 
 _CHUNK = 8
@@ -68,23 +69,12 @@ class ClipDirection:
 
 
 def _crops(before: FrameSource, after: FrameSource, clip: Clip) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Frames with a hole, evenly, cut to a square twice as large as that, or as the frame allows."""
+    """Frames with a hole, evenly, cut to what is around it."""
     for index in np.unique(np.linspace(0, len(clip) - 1, _LOOKED_AT).astype(int)).tolist():
         hole = clip.masks.read(index, index + 1)[0]
-        rows, columns = np.flatnonzero(hole.any(1)), np.flatnonzero(hole.any(0))
-        if not len(rows):
-            continue
-        side = 2 * max(rows[-1] - rows[0], columns[-1] - columns[0]) + 2
-        part = tuple(
-            _span((line[0] + line[-1]) // 2, side, length) for line, length in zip((rows, columns), hole.shape)
-        )
-        yield before.read(index, index + 1)[0][part], after.read(index, index + 1)[0][part]
-
-
-def _span(centre: int, side: int, length: int) -> slice:
-    side = min(side, length)
-    start = int(np.clip(centre - side // 2, 0, length - side))
-    return slice(start, start + side)
+        if hole.any():
+            part = box_around(hole).slices
+            yield before.read(index, index + 1)[0][part], after.read(index, index + 1)[0][part]
 
 
 def faults(measures: Mapping[str, Any], options: PairOptions) -> list[str]:

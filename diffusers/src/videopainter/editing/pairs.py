@@ -31,10 +31,10 @@ from videopainter.errors import InputError
 from videopainter.files import make_folder, read_json, write_json
 from videopainter.locks import sweep
 from videopainter.metrics.catalog import CLIP_SCORE
-from videopainter.metrics.networks.downloads import WEIGHTS, absent
+from videopainter.metrics.networks.downloads import absent, clip_folder
 from videopainter.runs.options import InpaintOptions
 from videopainter.runs.outcomes import Outcomes
-from videopainter.runs.plan import Job, plan_jobs
+from videopainter.runs.plan import Job, check_one_frame, plan_jobs
 from videopainter.runs.results.manifest import manifest_path
 from videopainter.runs.results.outputs import RESULT_SUFFIXES
 from videopainter.runs.weights import find_ckpt
@@ -98,6 +98,7 @@ def plan_pairs(options: EditBenchOptions) -> list[Job]:
     if asks_somebody(pairs.judge_model):
         check_inventor(pairs.judge_model, "--judge_model")
     find_ckpt(pairs.ckpt)
+    check_one_frame(run.prompts)
     several = "_seed{seed}" if run.sampling.num_videos_per_prompt > 1 else ""
     pattern = f"{folder / _EDITED}/{{id:012d}}_{{name}}{several}.mp4"
     run = replace(run, output=replace(run.output, output_path=pattern))
@@ -217,7 +218,7 @@ class PairWriter:
         ckpt = find_ckpt(self.options.ckpt)
         if absent(CLIP_SCORE, ckpt) is not None:
             return None
-        return ClipDirection((ckpt / WEIGHTS[CLIP_SCORE].paths[0]).parent, self.device())
+        return ClipDirection(clip_folder(ckpt), self.device())
 
     @cached_property
     def _judge(self) -> Captioner | None:

@@ -11,7 +11,7 @@ from videopainter.evaluation.pairs import Pair, borders_of, open_result, read_re
 from videopainter.evaluation.scoring import Entry
 from videopainter.metrics.report.published import PUBLISHED
 from videopainter.runs.options import ClipOptions, InpaintOptions, OutputOptions
-from videopainter.runs.plan import Job, plan_jobs
+from videopainter.runs.plan import Job, check_one_frame, plan_jobs
 
 VIDEOS = "videos"  # in a run's folder: results and the JSON of how each was made
 TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
@@ -51,6 +51,7 @@ def make_runs(options: EvaluateOptions) -> list[BenchmarkRun]:
         unknown = [name for name in names if name not in {*sets, *PUBLISHED, "none"}]
         if unknown:
             raise InputError(f"--{flag}: expected sets out of {', '.join(sets)}, got {', '.join(unknown)}")
+    check_one_frame(options.prompts)
     runs = []
     for name, csv in sets.items():
         for dilate_size in dict.fromkeys(benchmark.dilate_sizes):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,13 +15,15 @@ from videopainter.captions.pictures import shown_frames
 from videopainter.data.clip import Clip
 from videopainter.data.images import read_image, write_image
 from videopainter.errors import complain
+from videopainter.files import read_json, remove_folder
 from videopainter.pipelines.first_frame import make_filler
+from videopainter.runs.candidates import Candidates, ClipChoice, choice_file, filled_frame
 from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.plan import Job, fitting_image, has_first_frame, needs_image_prompt
 from videopainter.runs.processes import Precision, torch_dtype
-from videopainter.runs.record import image_prompt
 from videopainter.runs.results.manifest import work_dir
 from videopainter.runs.samples import Sample
+from videopainter.runs.weights import choosing_clip
 
 
 def captioned(jobs: Sequence[Job], outcomes: Outcomes, device: Callable[[], str]) -> dict[int, Job]:
@@ -71,43 +74,74 @@ def first_frame_file(job: Job) -> Path:
 
 
 def fill_first_frames(jobs: Sequence[Job], precision: Precision, outcomes: Outcomes) -> list[Job]:
-    """Fill what is not filled yet, with one filler for all (their plans name the same); the jobs where that failed."""
+    """Fill what is not filled yet, with one filler for all (their plans name the same).
+
+    Returns the jobs that cannot go on: where it failed, and those whose candidates wait for somebody to choose.
+    """
     missing = [job for job in jobs if _needs_filling(job)]
     if not missing:
         return []
-    failed: list[Job] = []
-    filled: dict[int, Path] = {}  # the seeds (and sweeps) of a sample share its first frame
+    stopped: list[Job] = []
+    shared: dict[int, Job] = {}  # the seeds (and sweeps) of a sample share its first frame
+    several = missing[0].options.prompts.first_frame_candidates > 1
     model = missing[0].options.prompts.img_inpainting_model
     filler = make_filler(model, dtype=torch_dtype(precision.dtype), device=precision.device)
     try:
         for job in missing:
-            failed.append(job)
+            stopped.append(job)
             with outcomes.attempt(job.label):
-                file, known = first_frame_file(job), filled.get(id(job.sample))
-                seed = job.options.sampling.seed
-                write_image(file, read_image(known) if known else _fill(filler, job.sample.open(), seed))
-                filled[id(job.sample)] = file
-                failed.pop()
+                if id(job.sample) not in shared:
+                    if several:
+                        Candidates(job=job).paint(filler)
+                    else:
+                        frame = filled_frame(filler, job.sample.open(), job.options.sampling.seed)
+                        write_image(first_frame_file(job), frame)
+                    shared[id(job.sample)] = job
+                elif not several:
+                    write_image(first_frame_file(job), read_image(first_frame_file(shared[id(job.sample)])))
+                stopped.pop()
     finally:
         filler.close()
-    return failed
+    painted = [job for job in missing if job not in stopped]
+    return stopped + _choose(painted, shared, precision, outcomes) if several else stopped
+
+
+def _choose(jobs: Sequence[Job], shared: Mapping[int, Job], precision: Precision, outcomes: Outcomes) -> list[Job]:
+    """Take a candidate for each of these jobs; returns those for which nobody has chosen, or where it failed."""
+    stopped: list[Job] = []
+    by_clip: ClipChoice | None = None
+    for job in jobs:
+        candidates, file = Candidates(job=shared[id(job.sample)]), first_frame_file(job)
+        stopped.append(job)
+        with outcomes.attempt(job.label):
+            if candidates.chosen is not None:
+                candidates.take(candidates.chosen, file)
+            else:
+                sheet = candidates.write_sheet()
+                folder = choosing_clip(job.options.prompts.choose_first_frame)
+                if folder is None:
+                    complain(
+                        f"{job.label}: look at {sheet}, and start again with --choose_first_frame NUMBER (or clip)"
+                    )
+                    remove_folder(work_dir(job.output))
+                    outcomes.done.append(job.label)
+                    continue
+                by_clip = by_clip or ClipChoice(folder, precision.device)
+                scores = by_clip.scores(candidates)
+                candidates.take(max(scores, key=lambda number: scores[number]), file, clip_scores=scores)
+            stopped.pop()
+    return stopped
+
+
+def choice_of(job: Job) -> dict[str, Any]:
+    """For the JSON beside a result: which candidate its first frame is, where there were several."""
+    file = choice_file(job)
+    return {"first_frame_choice": read_json(file)} if file.exists() else {}
 
 
 def _needs_filling(job: Job) -> bool:
     prompts = job.options.prompts
     return prompts.first_frame is None and has_first_frame(prompts) and not first_frame_file(job).exists()
-
-
-def _fill(filler, clip: Clip, seed: int) -> np.ndarray:
-    image, mask = clip.frames.read(0, 1)[0], clip.masks.read(0, 1)[0]
-    if not mask.any():
-        return image
-    filled = filler.fill(image, mask, prompt=image_prompt(clip), seed=seed)
-    if filled is None or filled.shape != image.shape:
-        raise RuntimeError(
-            f"the first-frame filler gave {None if filled is None else filled.shape}, expected {image.shape}"
-        )
-    return filled
 
 
 def load_first_frame(job: Job, clip: Clip) -> np.ndarray | None:

@@ -107,6 +107,18 @@ class PromptOptions:
         "Fills the hole of the first frame: a diffusers inpainting pipeline (folder or id, such as "
         "../ckpt/flux_inp), `opencv` (built in, no weights), or `none` (left to the video model).",
     )
+    first_frame_candidates: int = flag(
+        1,
+        "Fill the first frame so many times, with the seeds seed, seed+1, ..., and show them under their numbers in "
+        "RESULT_first_frames.png; the run ends there until one is chosen.",
+        least=1,
+        most=16,
+    )
+    choose_first_frame: str | None = flag(
+        None,
+        "Of those: the number of one, or `clip` (clip:FOLDER): the one most alike to the image prompt; its weights: "
+        "evaluate/README.md.",
+    )
     first_frame: str | None = flag(None, "Your own filled first frame (an image), taken as it is.")
     first_frame_gt: bool | None = switch(
         None,

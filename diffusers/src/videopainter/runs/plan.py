@@ -17,6 +17,8 @@ from videopainter.data.masks.looks import mask_notes
 from videopainter.data.reshape import is_same_shape
 from videopainter.data.video.pictures import image_name_of
 from videopainter.errors import InputError, complain
+from videopainter.metrics.catalog import CLIP_SCORE
+from videopainter.metrics.networks.downloads import absent
 from videopainter.models.checks import check_checkpoints
 from videopainter.pipelines.first_frame import check_filler, reads_prompts
 from videopainter.pipelines.quantization import check_quantization
@@ -25,10 +27,10 @@ from videopainter.pipelines.step_cache import THRESHOLDS, StepCache, read_ratios
 from videopainter.runs.options import InpaintOptions, PromptOptions
 from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.processes import check_device
-from videopainter.runs.results.outputs import check_no_input, check_writable, output_paths
+from videopainter.runs.results.outputs import check_no_input, check_writable, output_paths, sheet_of
 from videopainter.runs.results.writers import beside_paths
 from videopainter.runs.samples import PromptedMasks, Sample, list_samples, silent, source_notes
-from videopainter.runs.weights import Weights, check_lora_fits, resolve_weights
+from videopainter.runs.weights import Weights, check_lora_fits, choosing_clip, find_ckpt, resolve_weights
 from videopainter.segmentation.choosing import BUILTIN
 
 _REPLAY = "replay:"  # an --llm_model that is a file
@@ -79,6 +81,7 @@ def plan_jobs(
     check_quantization(options.model.quantization)
     step_cache(options)
     _check_prompts(options.prompts)
+    _check_candidates(options)
     prompts_at = parse_prompts_at(options.prompts.prompt_at or [])
     samples = (listing or samples_of)(options)
     return _jobs(samples, Plan(options=options, weights=_weights(options), prompts_at=prompts_at))
@@ -195,6 +198,35 @@ def _check_prompts(prompts: PromptOptions) -> None:
         )
 
 
+def _check_candidates(options: InpaintOptions) -> None:
+    prompts, choice = options.prompts, options.prompts.choose_first_frame
+    most = prompts.first_frame_candidates
+    if most == 1:
+        if choice is not None:
+            raise InputError(f"--choose_first_frame {choice}: expected --first_frame_candidates with it, got none")
+        return
+    if prompts.first_frame is not None or options.propagation.propagate == "only":
+        other = "--first_frame" if prompts.first_frame is not None else "--propagate only"
+        raise InputError(f"--first_frame_candidates: expected a frame to fill, got {other}")
+    if not reads_prompts(prompts.img_inpainting_model):
+        raise InputError(
+            "--first_frame_candidates: expected an --img_inpainting_model that paints otherwise with every seed (a "
+            f"diffusers pipeline), got {prompts.img_inpainting_model}"
+        )
+    if (folder := choosing_clip(choice)) is not None:
+        if not (folder / "config.json").is_file():
+            reason = absent(CLIP_SCORE, find_ckpt(None)) if choice == "clip" else f"none in {folder}"
+            raise InputError(f"--choose_first_frame: expected a CLIP model, got {reason}")
+    elif choice is not None and not (choice.isdecimal() and 1 <= int(choice) <= most):
+        raise InputError(f"--choose_first_frame: expected a number from 1 to {most}, clip or clip:FOLDER, got {choice}")
+
+
+def check_one_frame(prompts: PromptOptions) -> None:
+    """InputError where first frames would wait for somebody to choose among them."""
+    if prompts.first_frame_candidates > 1 and prompts.choose_first_frame is None:
+        raise InputError("--first_frame_candidates: expected --choose_first_frame with it here, got none")
+
+
 def openable_jobs(jobs: Sequence[Job], outcomes: Outcomes) -> list[Job]:
     """The jobs whose clip opens and has a hole; a clip is opened once, whatever the number of its seeds."""
     opens: dict[tuple[int, int], bool] = {}
@@ -265,6 +297,8 @@ def _jobs(samples: Sequence[Sample], plan: Plan) -> list[Job]:
     if options.propagation.propose_affected is not None:
         check_no_input(Path(options.propagation.propose_affected), inputs, "--propose_affected")
     beside = [file for path in paths.values() for file in beside_paths(path, options.output).values()]
+    if options.prompts.first_frame_candidates > 1:
+        beside += map(sheet_of, paths.values())
     check_writable(list(paths.values()), inputs, beside, images=images)
     return [
         Job(

@@ -18,7 +18,7 @@ from videopainter.runs.plan import Job, Plan, has_first_frame, step_cache
 from videopainter.runs.processes import Precision
 from videopainter.runs.results.manifest import Hasher, versions
 from videopainter.runs.samples import source_notes
-from videopainter.runs.weights import file_digests, weight_digests
+from videopainter.runs.weights import choosing_clip, file_digests, weight_digests
 from videopainter.segmentation.prompts import parse_range
 from videopainter.training.tracking.progress import peak_memory
 
@@ -133,8 +133,13 @@ def _first_frame_recipe(plan: Plan, hasher: Hasher) -> dict[str, Any]:
     prompts = plan.options.prompts
     if prompts.first_frame is not None or not has_first_frame(prompts):
         return {"filler": "none" if prompts.first_frame is None else "file"}
-    model = prompts.img_inpainting_model
-    return {"filler": weight_digests({"filler": model}, hasher)["filler"], "seed": plan.options.sampling.seed}
+    model, choice, seed = prompts.img_inpainting_model, prompts.choose_first_frame, plan.options.sampling.seed
+    filler = weight_digests({"filler": model}, hasher)["filler"]
+    if (folder := choosing_clip(choice)) is not None:
+        clip = weight_digests({"clip": str(folder)}, hasher)["clip"]
+        return {"filler": filler, "seed": seed, "candidates": prompts.first_frame_candidates, "clip": clip}
+    # A candidate is what its seed gives, whatever the number of the others.
+    return {"filler": filler, "seed": seed + (int(choice) - 1 if choice else 0)}
 
 
 def _joint_digest(digests: Mapping[str, str]) -> str:

@@ -25,7 +25,7 @@ from videopainter.pipelines.loading import load_pipeline
 from videopainter.pipelines.memory import Workload
 from videopainter.pipelines.placement import choose_memory
 from videopainter.pipelines.streaming import inpaint_stream
-from videopainter.runs.first_frames import fill_first_frames, load_first_frame
+from videopainter.runs.first_frames import choice_of, fill_first_frames, load_first_frame
 from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.plan import Job, step_cache
 from videopainter.runs.processes import Precision, torch_dtype
@@ -234,7 +234,7 @@ class Studio:
         pipe.maybe_free_model_hooks()
         record = make_record(job, clip, stamp, self.precision, self.seconds, self.hasher)
         # The time of a resumed result is that of its last part only.
-        write_json(manifest_path(job.output), record | {"resumed": resumed} | facts(job), indent=2)
+        write_json(manifest_path(job.output), record | {"resumed": resumed} | facts(job) | choice_of(job), indent=2)
         remove_folder(work_dir(job.output))
         if not options.output.quiet:
             size = f"{len(clip)} frames of {clip.frames.width}x{clip.frames.height}"

@@ -10,6 +10,7 @@ from typing import Any
 import videopainter
 from videopainter.errors import InputError
 from videopainter.files import read_json, sha256_text
+from videopainter.metrics.networks.downloads import clip_folder
 from videopainter.models.backbones.registry import facts_of
 from videopainter.models.checkpoint_files import adapter_file, read_config, read_safetensors_header
 from videopainter.runs.options import ModelOptions, SamplingOptions
@@ -81,6 +82,14 @@ def find_ckpt(given: str | None) -> Path:
         return Path(given)
     places = [*upwards(Path(videopainter.__file__).resolve().parent), *upwards(Path.cwd())]
     return next((place / "ckpt" for place in places if (place / "ckpt").is_dir()), Path("ckpt"))
+
+
+def choosing_clip(choice: str | None) -> Path | None:
+    """The folder of the CLIP model that `--choose_first_frame` names; None where that is a number, or nothing."""
+    name, colon, folder = (choice or "").partition(":")
+    if name != "clip":
+        return None
+    return Path(folder) if colon else clip_folder(find_ckpt(None))
 
 
 def upwards(folder: Path) -> list[Path]:

@@ -63,6 +63,11 @@ def absent(key: str, ckpt: Path) -> str | None:
     return f"{weights.name}: no {', '.join(str(ckpt / path) for path in missing)}; fetch: {weights.fetch}"
 
 
+def clip_folder(ckpt: Path) -> Path:
+    """Where the CLIP model lies that reads prompts."""
+    return (ckpt / WEIGHTS[CLIP_SCORE].paths[0]).parent
+
+
 def weightings_file() -> Path | None:
     """torchmetrics' file of LPIPS's channel weights; None where torchmetrics is not installed. Imports nothing."""
     package = find_spec("torchmetrics")

@@ -125,6 +125,11 @@ def companion(result: Path, kind: str, suffix: str | None = None) -> Path:
     return result.with_name(f"{result.stem}_{kind}{suffix or result.suffix}")
 
 
+def sheet_of(result: Path) -> Path:
+    """Where candidates of a result's first frame are shown."""
+    return companion(result, "first_frames", ".png")
+
+
 def _same(a: Path, b: Path) -> bool:
     return os.path.realpath(a) == os.path.realpath(b)  # Path.resolve raises where links go round
 

@@ -152,7 +152,7 @@ class Sheet:
                 pictures["copied"] = tinted(result, mask & ~rest[at - start], rest[at - start])
             for name, picture in pictures.items():
                 self.columns.setdefault(name, []).append(
-                    _small(picture.astype(np.uint8) * 255 if picture.dtype == np.bool_ else picture)
+                    sheet_picture(picture.astype(np.uint8) * 255 if picture.dtype == np.bool_ else picture)
                 )
 
     def __enter__(self) -> Sheet:
@@ -163,7 +163,7 @@ class Sheet:
             contact_sheet(self.columns, self.path)
 
 
-def _small(picture: np.ndarray) -> np.ndarray:
+def sheet_picture(picture: np.ndarray) -> np.ndarray:
     """A copy no higher than `SHEET_HEIGHT`."""
     height, width = picture.shape[:2]
     if height <= SHEET_HEIGHT:
