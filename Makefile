@@ -14,7 +14,7 @@ WITH_EXTRAS = $(if $(EXTRAS),[$(subst $(space),$(comma),$(EXTRAS))],)
 # Other extras, another stamp: what is asked for later is installed, too.
 INSTALLED = $(BIN)/.installed$(subst $(space),,$(patsubst %,-%,$(EXTRAS)))
 
-.PHONY: setup dev demo demo-edit weights test test-sizes test-kills test-docs test-launch check format
+.PHONY: setup dev demo demo-edit app weights test test-sizes test-kills test-docs test-launch check format
 
 setup: $(INSTALLED)
 
@@ -48,6 +48,12 @@ demo-edit: setup
 	$(BIN)/python infer/edit.py --video data/demo/video.mp4 --mask data/demo/mask.mp4 --mask_shape hull --dilate_size 5 \
 		--video_editing_instruction "change the red ball to a blue star" --llm_model replay:data/demo/edit.json \
 		--output_path outputs/demo-edit/result.mp4 --save_comparison --contact_sheet --overwrite
+
+# The app in the browser, on the tiny checkpoint and a CPU; flags of one's own: make app APP="--port 8000".
+APP ?= --open
+app: setup
+	$(BIN)/python -c 'import gradio' 2>/dev/null || $(BIN)/python -m pip install --quiet -e "diffusers[app,edit]"
+	$(BIN)/python app/app.py $(APP)
 
 # Published weights into ckpt/: make weights WEIGHTS="edit evaluate"; names: data_utils/download_weights.py --help.
 WEIGHTS ?= inpaint

@@ -1,0 +1,96 @@
+"""The page: one picture to work on, four steps beside it, and what each control calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+
+from videopainter.app.desk import Desk
+from videopainter.app.options import AppOptions
+from videopainter.app.projects import Projects
+from videopainter.app.ui import views
+from videopainter.app.ui.api import add_api
+from videopainter.app.ui.controls import mask_step, video_step
+from videopainter.app.ui.examples import find_examples, tiles
+from videopainter.app.ui.fill_controls import fill_step, result_step
+from videopainter.app.ui.parts import make_stage, make_status
+from videopainter.app.ui.served import Served
+from videopainter.app.ui.steps.fill import wire_fill
+from videopainter.app.ui.steps.jobs import wire_jobs
+from videopainter.app.ui.steps.mask import wire_mask
+from videopainter.app.ui.steps.result import wire_result
+from videopainter.app.ui.steps.video import wire_video
+from videopainter.app.ui.wiring import Page, Wiring
+from videopainter.errors import InputError
+from videopainter.pipelines.settings import SamplingSettings
+from videopainter.runs.weights import checkpoint_defaults
+
+_HEAD = '<header class="vp-head"><h1>VideoPainter</h1><p>Remove, change or add things in a video</p></header>'
+_POLL_SECONDS = 1.0
+# Not a secret: the browser keeps a project's id under it, and the id is what opens a project.
+_KEEP_AS = "videopainter-project"
+
+
+def build_page(projects: Projects, desk: Desk, served: Served, options: AppOptions) -> gr.Blocks:
+    """The whole page and the API."""
+    examples = find_examples()
+    with gr.Blocks(
+        title="VideoPainter", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86_400)
+    ) as blocks:
+        page = _layout(projects, options)
+        wiring = Wiring(blocks, page, projects, desk, options)
+        wire_video(wiring, examples)
+        wire_mask(wiring)
+        wire_fill(wiring)
+        wire_result(wiring, served)
+        wire_jobs(wiring, served, tiles(examples))
+        add_api(projects, desk, served)
+    return blocks
+
+
+def _layout(projects: Projects, options: AppOptions) -> Page:
+    here = gr.BrowserState("", storage_key=_KEEP_AS, secret=_KEEP_AS)
+    timer = gr.Timer(_POLL_SECONDS, active=False)
+    gr.HTML(_HEAD, apply_default_css=False, js_on_load=None)
+    with gr.Row(elem_classes="vp-page"):
+        with gr.Column(scale=7, min_width=340, elem_classes="vp-left"):
+            stage, status = make_stage(_pictures(projects)), make_status()
+        with (
+            gr.Column(scale=4, min_width=340, elem_classes="vp-right"),
+            gr.Tabs(selected="video", elem_classes="vp-steps") as tabs,
+        ):
+            with gr.Tab("1 Video", id="video"):
+                video = video_step()
+            with gr.Tab("2 Mask", id="mask"):
+                mask = mask_step()
+            with gr.Tab("3 Fill or edit", id="fill"):
+                fill = fill_step(*_sampling(options))
+            with gr.Tab("4 Result", id="result"):
+                result = result_step()
+    return Page(
+        here=here, stage=stage, status=status, timer=timer, tabs=tabs, video=video, mask=mask, fill=fill, result=result
+    )
+
+
+def _sampling(options: AppOptions) -> tuple[int, float]:
+    """Steps and guidance that the checkpoint asks for."""
+    known = checkpoint_defaults({"model_path": options.model_path})
+    usual = SamplingSettings()
+    steps = known.get("num_inference_steps", usual.num_inference_steps)
+    return int(steps), float(known.get("guidance_scale", usual.guidance_scale))
+
+
+def _pictures(projects: Projects) -> Any:
+    def frame_picture(asked: Any) -> dict[str, str]:
+        """What the stage shows of a frame: `src`, beside a result `after`, or `error`."""
+        asked = asked[0] if isinstance(asked, list) and asked else asked
+        try:
+            if not isinstance(asked, Mapping):
+                raise InputError("frame: expected a project and a number, got something else")
+            return views.frame_picture(projects.open(asked.get("project") or ""), asked)
+        except (ValueError, TypeError) as error:
+            return {"error": str(error)}
+
+    return frame_picture

@@ -1,0 +1,74 @@
+"""What runs on the desk: its progress on the page, cancel, go on, and what is shown once it is done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from videopainter.app.jobs import JobStatus
+from videopainter.app.ui import views
+from videopainter.app.ui.served import Served
+from videopainter.app.ui.steps.fill import ANSWERS
+from videopainter.app.ui.steps.result import show_result
+from videopainter.app.ui.steps.video import about
+from videopainter.app.ui.wiring import Visit, Wiring
+from videopainter.errors import InputError
+
+
+def wire_jobs(wiring: Wiring, served: Served, examples: dict[str, Any]) -> None:
+    """Ties the status, the timer, and the page's loading."""
+    page = wiring.page
+
+    def load(visit: Visit) -> dict[Any, Any]:
+        shown = {page.video.examples: examples, **about(visit, page)}
+        project = visit.project
+        if project is None or project.video is None:
+            return shown
+        shape = project.mask_shape
+        shaped = dict(zip(page.mask.shaping, (shape.grow, shape.feather, shape.shape, shape.invert), strict=True))
+        first_frames = {page.fill.first_frames: views.first_frame_pictures(project, visit.jobs, "")}
+        return {**shown, **shaped, **first_frames, **show_result(visit, page, served, None, turn=False)}
+
+    def tick(visit: Visit) -> dict[Any, Any]:
+        """While something runs, every second. The page knows which job it showed, and so what has just ended."""
+        job = visit.last_job
+        if job is None or job.state != "done" or not visit.shown.get("open"):
+            return {}
+        return ended(visit, job)
+
+    def ended(visit: Visit, job: JobStatus) -> dict[Any, Any]:
+        if job.kind == "mask_video":
+            return {page.mask.film: gr.Video(served.link(job.answer["preview"], "mask-preview.mp4"), visible=True)}
+        if job.kind == "captions":
+            return {getattr(page.fill, ANSWERS[job.settings["question"]]): job.answer["text"]}
+        if job.kind == "first_frames":
+            return {page.fill.first_frames: views.first_frame_pictures(visit.known, visit.jobs, "")}
+        if job.kind == "fill":
+            return {**show_result(visit, page, served, job.answer["result"]), page.tabs: gr.Tabs(selected="result")}
+        return {}
+
+    def cancel(visit: Visit) -> dict[Any, Any]:
+        wiring.desk.cancel(own_job(visit).id)
+        return {}
+
+    def go_on(visit: Visit) -> dict[Any, Any]:
+        job = own_job(visit)
+        wiring.desk.submit(job.project, job.kind, job.settings)
+        return {}
+
+    def own_job(visit: Visit) -> JobStatus:
+        """The job that a button means: of this project, whatever a browser sends."""
+        found = next((job for job in visit.jobs if job.id == visit.event.get("job")), None)
+        if found is None:
+            raise InputError("That job is not there any more.")
+        return found
+
+    def show(visit: Visit) -> dict[Any, Any]:
+        return {**show_result(visit, page, served, None), page.tabs: gr.Tabs(selected="result")}
+
+    wiring.on(wiring.blocks.load, load)
+    wiring.on(page.timer.tick, tick, follows=True)
+    wiring.on_part(page.status.cancel, cancel)
+    wiring.on_part(page.status.go_on, go_on)
+    wiring.on_part(page.status.show, show)

@@ -1,0 +1,69 @@
+"""Step 4: what came of it, to look at, to take home, and to begin again from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from videopainter.app.filling import FillSettings
+from videopainter.app.ui import views
+from videopainter.app.ui.served import Served
+from videopainter.app.ui.wiring import Page, Visit, Wiring
+from videopainter.errors import InputError
+
+
+def wire_result(wiring: Wiring, served: Served) -> None:
+    """Ties the controls of step 4."""
+    page, step = wiring.page, wiring.page.result
+
+    def choose(visit: Visit) -> dict[Any, Any]:
+        return show_result(visit, page, served, str(visit.event.get("key")))
+
+    def again(visit: Visit) -> dict[Any, Any]:
+        result = views.chosen_result(visit.known, visit.stage.get("result"))
+        if result is None:
+            raise InputError("There is no result yet.")
+        settings = FillSettings.from_json(result.settings)
+        values = {name: getattr(settings, name) for name in page.fill.settings if hasattr(settings, name)}
+        controls = {getattr(page.fill, name): value for name, value in values.items() if value is not None}
+        height, width = settings.size or (None, None)
+        return {
+            **page.fill.shows(settings.task),
+            **controls,
+            page.fill.instruction: gr.Textbox(settings.instruction, visible=settings.task != "inpaint"),
+            page.fill.height: height,
+            page.fill.width: width,
+            page.fill.first_frame: settings.first_frame or "",
+            page.fill.first_frames: views.first_frame_pictures(visit.known, visit.jobs, settings.first_frame or ""),
+            page.tabs: gr.Tabs(selected="fill"),
+        }
+
+    wiring.on_part(step.made.pick, choose)
+    wiring.on(step.again.click, again)
+
+
+def show_result(visit: Visit, page: Page, served: Served, key: str | None, *, turn: bool = True) -> dict[Any, Any]:
+    """A result (None: the last one) in step 4, and on the stage beside the original, which turns to it."""
+    step, project = page.result, visit.known
+    result = views.chosen_result(project, key)
+    if result is None:
+        return {}
+    visit.turn(result=result.id, **({"view": "result"} if turn else {}))
+    files = {
+        step.video: (result.video, f"result{result.video.suffix}"),
+        step.mask: (result.mask, f"mask{result.mask.suffix}"),
+        step.comparison: (result.comparison, f"comparison{result.comparison.suffix}"),
+        step.settings: (result.settings_file, "settings.json"),
+    }
+    downloads = {}
+    for button, (file, name) in files.items():
+        link = served.link(file, name)
+        downloads[button] = gr.DownloadButton(value=link, interactive=link is not None)
+    return {
+        **downloads,
+        step.film: gr.Video(served.link(result.video, f"result{result.video.suffix}"), visible=True),
+        step.facts: views.result_facts(result),
+        step.made: views.result_pictures(project, result.id),
+        step.again: gr.Button(interactive=True),
+    }

@@ -1,0 +1,123 @@
+"""Step 1: a video comes in, and the part of it that is worked on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from videopainter.app.ui import views
+from videopainter.app.ui.examples import Example
+from videopainter.app.ui.fill_controls import NO_RESULT
+from videopainter.app.ui.wiring import Page, Visit, Wiring
+from videopainter.errors import InputError
+
+
+def wire_video(wiring: Wiring, examples: Sequence[Example]) -> None:
+    """Ties the controls of step 1."""
+    page, step = wiring.page, wiring.page.video
+    known = {example.key: example for example in examples}
+
+    def upload(visit: Visit, file: str | None) -> dict[Any, Any]:
+        if not file:
+            return {}
+        visit.begun().set_video(Path(file), Path(file).name)
+        visit.turn(frame=0, object=1, view="mask")
+        return {**about(visit, page), page.tabs: gr.Tabs(selected="mask")}
+
+    def example(visit: Visit) -> dict[Any, Any]:
+        chosen = known.get(str(visit.event.get("key")))
+        if chosen is None:
+            raise InputError("That example is not there.")
+        project = visit.begun()
+        project.set_video(chosen.video, chosen.video.name)
+        if chosen.mask:
+            project.set_mask(chosen.mask, chosen.mask.name)
+        visit.turn(frame=0, object=1, view="mask")
+        settings = {getattr(page.fill, name): value for name, value in chosen.settings.items()}
+        settings |= page.fill.shows(chosen.settings.get("task", "remove"))
+        return {**about(visit, page), **settings, page.tabs: gr.Tabs(selected="fill" if chosen.mask else "mask")}
+
+    def span(visit: Visit, start: float | None, stop: float | None) -> dict[Any, Any]:
+        project = visit.known
+        if start is None or stop is None:
+            raise InputError("First and last frame: expected two numbers, got none.")
+        project.set_range(int(start) - 1, int(stop))
+        return about(visit, page)
+
+    def from_here(visit: Visit) -> dict[Any, Any]:
+        project = visit.known
+        project.set_range(visit.frame, max(visit.frame + 1, project.range.stop))
+        return about(visit, page)
+
+    def to_here(visit: Visit) -> dict[Any, Any]:
+        project = visit.known
+        project.set_range(min(project.range.start, visit.frame), visit.frame + 1)
+        return about(visit, page)
+
+    def whole(visit: Visit) -> dict[Any, Any]:
+        project = visit.known
+        assert project.video is not None
+        project.set_range(0, project.video.frames)
+        return about(visit, page)
+
+    def anew(visit: Visit) -> dict[Any, Any]:
+        visit.project = None
+        return empty(page)
+
+    # `input`, `upload` and `click` are what users do; nothing here listens for `change`, which outputs cause as well.
+    wiring.on(step.upload.upload, upload, [step.upload], always={step.upload: None})
+    wiring.on_part(step.examples.pick, example)
+    for number in (step.start, step.stop):
+        wiring.on(number.submit, span, [step.start, step.stop])
+        wiring.on(number.blur, span_where_changed(span), [step.start, step.stop])
+    wiring.on(step.from_here.click, from_here)
+    wiring.on(step.to_here.click, to_here)
+    wiring.on(step.whole.click, whole)
+    wiring.on(step.anew.click, anew)
+
+
+def span_where_changed(span: Any) -> Any:
+    """For `blur`, which also comes where nothing was typed."""
+
+    def changed(visit: Visit, start: float | None, stop: float | None) -> dict[Any, Any]:
+        project = visit.project
+        if project is None or project.video is None or (start, stop) == (project.range.start + 1, project.range.stop):
+            return {}
+        return span(visit, start, stop)
+
+    return changed
+
+
+def about(visit: Visit, page: Page) -> dict[Any, Any]:
+    """What step 1 tells of the project."""
+    project = visit.project
+    if project is None or project.video is None:
+        return empty(page)
+    last = project.video.frames
+    return {
+        page.video.facts: views.video_facts(project),
+        page.video.start: gr.Number(project.range.start + 1, maximum=last),
+        page.video.stop: gr.Number(project.range.stop, maximum=last),
+        page.mask.candidates: {"items": []},
+        page.mask.film: gr.Video(None, visible=False),
+    }
+
+
+def empty(page: Page) -> dict[Any, Any]:
+    """A page without a project."""
+    return {
+        page.video.facts: [],
+        page.video.start: gr.Number(1, maximum=1),
+        page.video.stop: gr.Number(1, maximum=1),
+        page.mask.candidates: {"items": []},
+        page.mask.film: gr.Video(None, visible=False),
+        page.fill.first_frames: {"items": []},
+        page.fill.plan: [],
+        page.result.film: gr.Video(None, visible=False),
+        page.result.made: {"items": []},
+        page.result.facts: NO_RESULT,
+        page.tabs: gr.Tabs(selected="video"),
+    }

@@ -1,0 +1,304 @@
+"""What the page shows of a project and of its jobs, as plain values. Texts are texts: nothing here makes HTML."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from videopainter.app.filling import FillPlan, shown_seconds
+from videopainter.app.jobs import JobStatus
+from videopainter.app.masking import ObjectView
+from videopainter.app.project import FillResult, Project
+from videopainter.app.video import encode_jpeg, resized_picture
+from videopainter.data.images import read_image
+from videopainter.data.reshape import resize_masks
+from videopainter.data.video.reader import open_video
+from videopainter.files import read_json
+from videopainter.segmentation.prompts import PointPrompt, prompt_to_json
+from videopainter.segmentation.session import colour_of
+
+_PICTURE_WIDTH = 960  # more than that a page does not need to draw on
+_TILE_WIDTH = 240
+_STATES = {"none": "n", "absent": "a", "unsure": "u", "sure": "s"}
+
+
+def data_url(picture: np.ndarray) -> str:
+    """A picture, uint8 RGB (H, W, 3), as an address that holds it: no file, nothing that others could ask for."""
+    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(picture, 88)).decode()
+
+
+def file_url(file: Path | str) -> str:
+    """A small picture file as an address that holds it."""
+    kind = "png" if str(file).endswith(".png") else "jpeg"
+    return f"data:image/{kind};base64," + base64.b64encode(Path(file).read_bytes()).decode()
+
+
+# ---- the stage
+
+
+def stage(project: Project | None, before: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
+    """The value of the stage: what may be drawn on, objects, time line. Frame, object and view stay what they were.
+
+    changes: `frame`, `object`, `view` that people are to see now; then `jump` says that it is new.
+    """
+    if project is None or project.video is None:
+        return {"project": project.id if project else None, "video": None}
+    video = project.video
+    chosen = {name: before.get(name) for name in ("frame", "object", "view", "jump", "result")}
+    if changes:
+        chosen |= {"jump": _now(), **changes}
+    return {
+        **chosen,
+        "project": project.id,
+        "video": {"frames": video.frames, "fps": video.fps, "width": video.width, "height": video.height},
+        "own_mask": project.mask_file is not None,
+        "range": [project.range.start, project.range.stop],
+        "objects": [_object(one, project.work_frames.scale) for one in project.objects],
+        "colours": [list(colour_of(number)) for number in range(1, 9)],
+        "timeline": timeline(project),
+        "version": _now(),
+    }
+
+
+def _now() -> int:
+    return time.time_ns() // 1000  # microseconds: a browser counts no further
+
+
+def timeline(project: Project) -> dict[str, str]:
+    """One letter and one digit of confidence for every frame of the range."""
+    found = project.timeline()
+    return {
+        "states": "".join(_STATES[one.state] for one in found),
+        "confidence": "".join(str(min(9, max(0, round(9 * one.confidence)))) for one in found),
+    }
+
+
+def _object(one: ObjectView, scale: float) -> dict[str, Any]:
+    told = f"{one.tracked} frames tracked" if one.tracked else "not tracked yet"
+    unsure = f", unsure in {len(one.unsure)}" if one.unsure else ""
+    prompts = [_placed(prompt_to_json(prompt), scale) for prompt in one.prompts]
+    return {"id": one.id, "name": one.name, "colour": list(one.colour), "note": told + unsure, "prompts": prompts}
+
+
+def _placed(prompt: dict[str, Any], scale: float) -> dict[str, Any]:
+    """A prompt in the video's pixels; a project keeps them in those of the frames that masks are made at."""
+    places = {name: prompt[name] / scale for name in ("x", "y", "x0", "y0", "x1", "y1") if name in prompt}
+    line = {"places": [[x / scale, y / scale] for x, y in prompt["places"]]} if "places" in prompt else {}
+    kept = {name: prompt[name] for name in ("kind", "frame", "positive") if name in prompt}
+    return {**kept, **places, **line}
+
+
+def candidate_pictures(project: Project, number: int) -> dict[str, Any]:
+    """The masks that an object's first click may mean, as pictures; none where there is no choice."""
+    prompts = next((one.prompts for one in project.objects if one.id == number), ())
+    only = prompts[0] if len(prompts) == 1 else None
+    masks = project.candidates(number) if isinstance(only, PointPrompt) else []
+    if len(masks) < 2 or only is None:
+        return {"items": []}
+    frame = only.frame or 0
+    chosen = project.session.candidate.get(number, 1)
+    items = [
+        {"key": str(k), "label": f"Choice {k}", "src": _tile(project, frame, mask), "chosen": k == chosen}
+        for k, mask in enumerate(masks, 1)
+    ]
+    return {"label": "Which of these is meant?", "items": items}
+
+
+def _tile(project: Project, frame: int, mask: np.ndarray) -> str:
+    picture = project.frame(frame, _TILE_WIDTH).copy()
+    small = resize_masks(mask[None], *picture.shape[:2])[0]
+    picture[~small] = picture[~small] // 3
+    return data_url(picture)
+
+
+def video_facts(project: Project | None) -> list[Any]:
+    """What is known of the video."""
+    video = project.video if project else None
+    if video is None:
+        return []
+    told = [
+        video.name,
+        f"{video.width}×{video.height}",
+        f"{video.frames} frame{'s' * (video.frames != 1)}",
+        f"{video.fps:.6g} fps",
+        f"{video.seconds:.1f} s" if video.seconds < 10 else shown_seconds(video.seconds),
+        "with sound" if video.sound else "no sound",
+    ]
+    return [*told, *({"text": note, "note": True} for note in video.notes)]
+
+
+# ---- jobs
+
+_DOING = {
+    "track": "Tracking",
+    "mask_video": "Making the mask video",
+    "captions": "Writing captions",
+    "first_frames": "Painting first frames",
+    "fill": "Painting the video",
+}
+_DONE = {
+    "track": "Tracked",
+    "mask_video": "The mask video is there",
+    "captions": "Captions are written",
+    "first_frames": "First frames are painted: choose one",
+    "fill": "The result is there",
+}
+
+
+def status(project: Project | None, job: JobStatus | None, problem: str = "") -> dict[str, Any]:
+    """The value of the status: of the project's last job, or what to do next."""
+    if job is None:
+        return {"kind": "idle", "say": _next_step(project), "problem": problem, "can": []}
+    return {"job": job.id, "open": job.is_open, "problem": problem, "what": job.kind, **_TELLERS[job.state](job)}
+
+
+def _next_step(project: Project | None) -> str:
+    if project is None or project.video is None:
+        return "Choose a video to begin."
+    if project.mask_file is None and not project.objects:
+        return "Mark what is to be painted: click on it, or drag a box round it."
+    if project.mask_file is None:
+        return "Track what you marked, then choose what is to happen."
+    return "Choose what is to happen in the hole, then start."
+
+
+_STAGES = {
+    "check": "checking",
+    "first_frame": "first frame",
+    "propagate": "copying what other frames show",
+    "inpaint": "steps",
+    "write": "frames written",
+    "track": "frames",
+    "mask_video": "frames",
+}
+
+
+def _waiting(job: JobStatus) -> dict[str, Any]:
+    ahead = f"{job.place} before you" if job.place else "you are next"
+    wait = f", about {shown_seconds(job.expected_wait)}" if job.expected_wait else ""
+    return {"kind": "busy", "say": f"Waiting: {_DOING[job.kind].lower()}", "more": ahead + wait, "can": ["cancel"]}
+
+
+def _running(job: JobStatus) -> dict[str, Any]:
+    stage = _STAGES.get(job.stage, job.stage)
+    count = f"{job.done} of {job.total} {stage}" if job.total else stage
+    left = f"about {shown_seconds(job.seconds_left)} left" if job.seconds_left is not None else ""
+    return {
+        "kind": "busy",
+        "say": _DOING[job.kind],
+        "more": " · ".join(filter(None, (count or "models are loaded", left))),
+        "share": job.done / job.total if job.total else 0.0,
+        "preview": file_url(job.preview) if job.preview else None,
+        "can": ["cancel"],
+    }
+
+
+def _done(job: JobStatus) -> dict[str, Any]:
+    return {"kind": "done", "say": _DONE[job.kind], "more": job.message, "can": ["show"] * (job.kind == "fill")}
+
+
+def _cancelled(job: JobStatus) -> dict[str, Any]:
+    return {"kind": "idle", "say": f"{_DOING[job.kind]}: stopped", "more": job.message, "can": ["go_on"]}
+
+
+def _failed(job: JobStatus) -> dict[str, Any]:
+    return {"kind": "error", "say": f"{_DOING[job.kind]}: did not work", "more": job.message, "can": ["go_on"]}
+
+
+_TELLERS = {"waiting": _waiting, "running": _running, "done": _done, "cancelled": _cancelled, "failed": _failed}
+
+
+# ---- why a button is off
+
+
+def reasons(project: Project | None, busy: bool) -> dict[str, str | None]:
+    """Of every button that may be off: why, in a line; None where it can be used."""
+    if project is None or project.video is None:
+        return dict.fromkeys(("track", "words", "film", "captions", "fill"), "Choose a video first.")
+    running = "Something is running: wait for it, or cancel it." if busy else None
+    objects, own = project.objects, project.mask_file is not None
+    unmarked = None if objects or own else "Mark something first: a click or a box in the picture."
+    missing = next((one for one in objects if one.tracked < len(project.range)), None)
+    untracked = None if own or missing is None else f"{missing.name} is not tracked through all frames yet (step 2)."
+    track = "Your own mask is used; a click in the picture takes it away." if own else unmarked
+    return {
+        "track": running or track,
+        "words": project.words_state,
+        "film": running or unmarked or untracked,
+        "captions": running or project.captions_state or unmarked,
+        "fill": running or unmarked or untracked,
+    }
+
+
+def frame_picture(project: Project, asked: Mapping[str, Any]) -> dict[str, str]:
+    """The picture of a frame: with its mask, as it is, or as it is and as a result has it (`after`)."""
+    number, view = int(asked.get("frame") or 0), asked.get("view")
+    if view == "mask":
+        return {"src": data_url(project.preview(number, _PICTURE_WIDTH))}
+    found = {"src": data_url(project.frame(number, _PICTURE_WIDTH))}
+    if view == "result":
+        found["after"] = data_url(result_frame(project, asked.get("result"), number))
+    return found
+
+
+# ---- fills
+
+
+def plan(found: FillPlan) -> list[str]:
+    """What a fill will compute, before it does."""
+    return [found.summary, *([] if found.seconds is not None else ["how long: known after a first run"])]
+
+
+def chosen_result(project: Project, key: Any) -> FillResult | None:
+    """A result by its id; the last one where there is none of that id."""
+    found = project.results
+    return next((one for one in found if one.id == key), found[-1] if found else None)
+
+
+def result_pictures(project: Project, chosen: str) -> dict[str, Any]:
+    """All results as pictures to choose from, where there are several."""
+    found = project.results if len(project.results) > 1 else []
+    items = []
+    for k, one in enumerate(found, 1):
+        tile = data_url(result_frame(project, one.id, project.range.start, _TILE_WIDTH))
+        note = result_facts(one)[0]
+        items.append({"key": one.id, "label": f"Result {k}", "note": note, "src": tile, "chosen": one.id == chosen})
+    return {"label": "Results", "items": items}
+
+
+def result_facts(result: FillResult) -> list[str]:
+    """What a result was made with."""
+    fill = result.settings
+    words = fill["instruction"] or fill["prompt"]
+    took = sum(seconds for seconds in result.seconds.values() if isinstance(seconds, int | float))
+    told = [fill["task"], words, f"seed {fill['seed']}", f"made in {shown_seconds(took)}" if took else ""]
+    return [text for text in told if text]
+
+
+def result_frame(project: Project, key: Any, number: int, width: int = _PICTURE_WIDTH) -> np.ndarray:
+    """A frame of a result, counted as in the video; the video's own outside of what was filled."""
+    result = chosen_result(project, key)
+    if result is not None:
+        start = read_json(result.settings_file)["range"][0]
+        frames = open_video(result.video)
+        if 0 <= number - start < len(frames):
+            return resized_picture(frames.read(number - start, number - start + 1)[0], width)
+    return project.frame(number, width)
+
+
+def first_frame_pictures(project: Project, jobs: Sequence[JobStatus], chosen: str) -> dict[str, Any]:
+    """First frames to choose from: what was painted last, and pictures of one's own."""
+    done = [job for job in jobs if job.kind == "first_frames" and job.answer]
+    painted = done[-1].answer["names"] if done else []
+    own = sorted(file.stem for file in (project.folder / "pictures").glob("own_*.png"))
+    items = []
+    for k, name in enumerate([*painted, *own], 1):
+        picture = resized_picture(read_image(project.picture(name)), _TILE_WIDTH)
+        label = "Your own" if name in own else f"Choice {k}"
+        items.append({"key": name, "label": label, "src": data_url(picture), "chosen": name == chosen})
+    return {"label": "First frames", "items": items}

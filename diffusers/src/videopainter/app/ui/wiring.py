@@ -1,0 +1,188 @@
+"""Between the controls and a project: opens it, calls a step, shows what came of it, tells mistakes in a line.
+
+A step is `step(visit, *values) -> dict of component -> value`; what every step may change (stage, status, buttons) is
+added here. Which project is meant comes from the browser, which keeps its id, and nothing is kept between two calls: a
+server that was started again goes on where the last one was.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+
+from videopainter.app.desk import Desk
+from videopainter.app.jobs import JobStatus
+from videopainter.app.options import AppOptions
+from videopainter.app.project import Project
+from videopainter.app.projects import Projects
+from videopainter.app.ui import views
+from videopainter.app.ui.controls import MaskStep, VideoStep
+from videopainter.app.ui.fill_controls import FillStep, ResultStep
+from videopainter.errors import InputError, one_line
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """Every control of the page."""
+
+    here: gr.BrowserState
+    stage: gr.HTML
+    status: gr.HTML
+    timer: gr.Timer
+    tabs: gr.Tabs
+    video: VideoStep
+    mask: MaskStep
+    fill: FillStep
+    result: ResultStep
+
+    @property
+    def changing(self) -> list[Any]:
+        """All that a step may change."""
+        parts = [self.here, self.stage, self.status, self.timer, self.tabs]
+        for step in (self.video, self.mask, self.fill, self.result):
+            parts += vars(step).values()
+        return parts
+
+
+@dataclass(kw_only=True)
+class Visit:
+    """One call: whose project it is, what the page shows, and what it is to show."""
+
+    projects: Projects
+    desk: Desk
+    project: Project | None
+    stage: Mapping[str, Any]
+    shown: Mapping[str, Any]  # the status, as the page has it
+    event: Mapping[str, Any] = field(default_factory=dict)
+    goto: dict[str, Any] = field(default_factory=dict)  # what the stage is to turn to
+
+    @property
+    def known(self) -> Project:
+        """The project. InputError where there is none yet."""
+        if self.project is None or self.project.video is None:
+            raise InputError("Choose a video first.")
+        return self.project
+
+    def begun(self) -> Project:
+        """The project, a new one where there is none."""
+        self.project = self.project or self.projects.new()
+        return self.project
+
+    @property
+    def frame(self) -> int:
+        return int(self.stage.get("frame") or 0)
+
+    @property
+    def object(self) -> int:
+        return int(self.stage.get("object") or 1)
+
+    @property
+    def jobs(self) -> list[JobStatus]:
+        return self.desk.jobs(self.project.id) if self.project else []
+
+    @property
+    def last_job(self) -> JobStatus | None:
+        return self.jobs[-1] if self.jobs else None
+
+    def turn(self, **goto: Any) -> None:
+        """What the stage is to show: `frame`, `object`, `view`, `result`."""
+        self.goto |= goto
+
+
+Step = Callable[..., dict[Any, Any]]
+
+
+class Wiring:
+    """Ties controls to steps."""
+
+    def __init__(self, blocks: gr.Blocks, page: Page, projects: Projects, desk: Desk, options: AppOptions) -> None:
+        self.blocks, self.page = blocks, page
+        self.projects, self.desk, self.options = projects, desk, options
+
+    def on(self, listener: Callable[..., Any], step: Step, inputs: Sequence[Any] = (), **how: Any) -> Any:
+        """Calls `step` at an event of a control, one that users cause: what a step sets calls no step.
+
+        how: Gradio's settings of an event, and `follows` (nobody did anything: what was told of a mistake stays) and
+        `always` (component -> value, also where the step fails).
+        """
+
+        def called(here: Any, stage: Any, shown: Any, *values: Any) -> dict[Any, Any]:
+            return self._call(step, here, stage, shown, {}, values, told)
+
+        how, told = self._split(how)
+        return self._tie(listener, called, inputs, how)
+
+    def on_part(self, listener: Callable[..., Any], step: Step, inputs: Sequence[Any] = (), **how: Any) -> Any:
+        """As `on`, for a part of our own, whose event says more: `visit.event`."""
+
+        def called(event: gr.EventData, here: Any, stage: Any, shown: Any, *values: Any) -> dict[Any, Any]:
+            said = event._data if isinstance(event._data, dict) else {}
+            return self._call(step, here, stage, shown, said, values, told)
+
+        how, told = self._split(how)
+        return self._tie(listener, called, inputs, how)
+
+    def _split(self, how: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        ours = {"follows": how.pop("follows", False), "always": how.pop("always", {})}
+        return how, ours
+
+    def _tie(self, listener: Callable[..., Any], called: Callable[..., Any], inputs: Sequence[Any], how: Any) -> Any:
+        page = self.page
+        settings: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
+        return listener(called, [page.here, page.stage, page.status, *inputs], page.changing, **{**settings, **how})
+
+    def _call(
+        self, step: Step, here: Any, stage: Any, shown: Any, event: Mapping[str, Any], values: Sequence[Any], how: Any
+    ) -> dict[Any, Any]:
+        stage, shown = (value if isinstance(value, dict) else {} for value in (stage, shown))
+        visit = Visit(projects=self.projects, desk=self.desk, project=None, stage=stage, shown=shown, event=event)
+        changes: dict[Any, Any] = {}
+        problem = str(shown.get("problem") or "") if how["follows"] else ""
+        try:
+            visit.project = self._open(here)
+            changes = step(visit, *values)
+        except ValueError as error:  # InputError, and settings that do not fit
+            problem = one_line(error)
+        except Exception:
+            # What a browser sends may be anything. A mistake of ours is told there, and seen here.
+            traceback.print_exc()
+            problem = "That did not work; the server's log says why."
+        return {**self.standing(visit, problem), **changes, **how["always"]}
+
+    def _open(self, here: Any) -> Project | None:
+        return self.projects.open(here) if here else None
+
+    def standing(self, visit: Visit, problem: str = "") -> dict[Any, Any]:
+        """What follows from the project alone: stage, status, and which buttons can be used."""
+        page, project, jobs = self.page, visit.project, visit.jobs
+        job = jobs[-1] if jobs else None
+        busy = any(one.is_open for one in jobs)
+        kept = {} if visit.project and visit.stage.get("project") != visit.project.id else visit.stage
+        found = {
+            page.here: project.id if project else "",
+            page.stage: views.stage(project, kept, **visit.goto),
+            page.status: views.status(project, job, problem),
+            page.timer: gr.Timer(active=busy),
+        }
+        return found | self._buttons(project, busy)
+
+    def _buttons(self, project: Project | None, busy: bool) -> dict[Any, Any]:
+        """Buttons that cannot be used say why in the line below them."""
+        mask, fill = self.page.mask, self.page.fill
+        off = views.reasons(project, busy)
+        return {
+            mask.track: gr.Button(interactive=off["track"] is None),
+            mask.track_why: off["track"] or "",
+            mask.find: gr.Button(interactive=off["words"] is None),
+            mask.find_why: off["words"] or "",
+            mask.make_film: gr.Button(interactive=off["film"] is None),
+            **{button: gr.Button(interactive=off["captions"] is None) for button in fill.proposing},
+            fill.propose_why: off["captions"] or "",
+            fill.paint: gr.Button(interactive=off["fill"] is None),
+            fill.start: gr.Button(interactive=off["fill"] is None),
+            fill.start_why: off["fill"] or "",
+        }

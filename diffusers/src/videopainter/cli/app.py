@@ -1,0 +1,41 @@
+"""The app in the browser: `app/app.py`."""
+
+from __future__ import annotations
+
+import webbrowser
+from collections.abc import Sequence
+
+from videopainter.app.options import AppOptions
+from videopainter.cli.door import parse_options
+from videopainter.cli.running import advise
+from videopainter.flags import check_installed
+
+_DESCRIPTION = "Click an object, track it, fill or edit it, in the browser. Without any flag: the tiny checkpoint."
+_COMMON = (
+    *("model_path", "inpainting_branch", "id_adapter", "img_inpainting_model", "llm_model", "segmenter"),
+    *("memory", "quantization", "host", "port", "auth", "root_path", "work_dir", "max_upload_mb"),
+)
+
+
+def read_options(argv: Sequence[str] | None = None) -> AppOptions:
+    """The flags of `app/app.py`, from `argv` or the command line."""
+    (options,) = parse_options((AppOptions,), argv, description=_DESCRIPTION, common=_COMMON)
+    return options
+
+
+def serve_app(options: AppOptions) -> int:
+    """Serve the app until Ctrl-C; the exit code.
+
+    Raises:
+        InputError: for flags that do not fit, an address that is taken, weights that are not there.
+    """
+    check_installed("app/app.py", "gradio", install="-e app")
+    from videopainter.app.ui.serving import Server
+
+    advise(lambda: "projects are kept: start the app again to go on")
+    with Server(options) as server:
+        print(f"VideoPainter: {server.address}  (Ctrl-C ends it)", flush=True)
+        if options.open:
+            webbrowser.open(server.address)
+        server.wait()
+    return 0
