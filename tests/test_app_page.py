@@ -1,4 +1,4 @@
-"""The app in a browser, from an upload to a result on the tiny checkpoint; for several people; by HTTP; by a program."""
+"""The app in a browser, from an upload to a result on the tiny checkpoint; several people; HTTP; a program."""
 
 import http.client
 import json

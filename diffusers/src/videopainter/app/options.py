@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from videopainter.flags import MAX_SIDE, flag, same_flag
+from videopainter.flags import MAX_SIDE, flag, same_flag, switch
 from videopainter.runs.options import ModelOptions, PromptOptions
 from videopainter.segmentation.choosing import SegmenterOptions
 
@@ -32,6 +32,7 @@ class AppOptions:
 
     host: str = flag("127.0.0.1", "Address to listen at; 0.0.0.0 lets other machines in (give --auth then).")
     port: int = flag(12346, "Port to listen at.", least=0, most=65_535)
+    open: bool = switch(False, "Open the page in this machine's browser.")
     auth: str | None = flag(None, "File with a line NAME:PASSWORD for everybody who may use the app.")
     root_path: str | None = flag(None, "Path below which a proxy serves the app, such as /videopainter.")
     work_dir: str | None = flag(None, "Folder of all projects. Default: videopainter/app in the user's cache.")

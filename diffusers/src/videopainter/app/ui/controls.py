@@ -86,10 +86,10 @@ def mask_step() -> MaskStep:
     track = gr.Button("Track through the video", variant="primary")
     track_why = make_note("track-why")
     candidates = make_pictures("candidates")
-    with gr.Accordion("Shape of the hole", open=True):
+    with gr.Accordion("Shape of the hole (in pixels)", open=True):
         with gr.Row():
-            grow = gr.Slider(0, 64, 16, step=1, label="Grow, pixels", min_width=120, buttons=[])
-            feather = gr.Slider(0, 64, 0, step=1, label="Soft edge, pixels", min_width=120, buttons=[])
+            grow = gr.Slider(0, 64, 16, step=1, label="Grow", min_width=120, buttons=[])
+            feather = gr.Slider(0, 64, 0, step=1, label="Soft edge", min_width=120, buttons=[])
         shape = gr.Radio(
             [("As marked", "exact"), ("Hull", "hull"), ("Box", "box")],
             value="exact",

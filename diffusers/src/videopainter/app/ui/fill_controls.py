@@ -104,10 +104,10 @@ def fill_step(steps: int, guidance: float) -> FillStep:
         found["image_prompt"] = gr.Textbox("", label="What belongs in the hole", placeholder="A blue star.", lines=1)
         gr.Markdown("Let a language model write them:")
         with gr.Row():
-            found["propose_instruction"] = gr.Button("An instruction", size="sm", min_width=110)
-            found["describe_video"] = gr.Button("Describe the video", size="sm", min_width=110)
-            found["rewrite"] = gr.Button("Carry out the instruction", size="sm", min_width=110)
-            found["describe_hole"] = gr.Button("Describe the hole", size="sm", min_width=110)
+            found["propose_instruction"] = gr.Button("An instruction", size="sm", min_width=150)
+            found["describe_video"] = gr.Button("Describe the video", size="sm", min_width=150)
+            found["rewrite"] = gr.Button("Carry out the instruction", size="sm", min_width=150)
+            found["describe_hole"] = gr.Button("Describe the hole", size="sm", min_width=150)
         found["propose_why"] = make_note("propose-why", "why vp-short")
     with gr.Accordion("First frame: choose before the long run", open=False):
         gr.Markdown("The first frame sets what all others follow. Paint some, and choose one; or give your own.")

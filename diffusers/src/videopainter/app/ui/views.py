@@ -228,11 +228,15 @@ def reasons(project: Project | None, busy: bool) -> dict[str, str | None]:
     track = "Your own mask is used; a click in the picture takes it away." if own else unmarked
     return {
         "track": running or track,
-        "words": project.words_state,
+        "words": project.words_state and f"Off here: {project.words_state.removeprefix('--text: ')}",
         "film": running or unmarked or untracked,
-        "captions": running or project.captions_state or unmarked,
+        "captions": running or (project.captions_state and _capital(project.captions_state)) or unmarked,
         "fill": running or unmarked or untracked,
     }
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def frame_picture(project: Project, asked: Mapping[str, Any]) -> dict[str, str]:
