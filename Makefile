@@ -14,7 +14,7 @@ WITH_EXTRAS = $(if $(EXTRAS),[$(subst $(space),$(comma),$(EXTRAS))],)
 # Other extras, another stamp: what is asked for later is installed, too.
 INSTALLED = $(BIN)/.installed$(subst $(space),,$(patsubst %,-%,$(EXTRAS)))
 
-.PHONY: setup dev demo demo-edit app weights test test-sizes test-kills test-docs test-launch check format
+.PHONY: setup dev demo demo-edit app weights test test-sizes test-kills test-docs test-app test-launch check format
 
 setup: $(INSTALLED)
 
@@ -70,6 +70,10 @@ test-sizes: dev
 # Every command that the documents show and that needs no weights, in a copy of this folder.
 test-docs: dev
 	$(BIN)/python -m pytest -q -n 2 tests/docs
+
+# The app in a headless Chromium, the system's own (without one they are skipped, and say so).
+test-app: dev
+	$(BIN)/python -m pytest -q -n 0 tests/app
 
 # Forty kills at any moment over all doors, or KILLS: started again they end as if nothing had been.
 KILLS ?= 40
