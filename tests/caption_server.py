@@ -5,6 +5,9 @@ import threading
 import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -117,3 +120,17 @@ def serving():
     finally:
         server.shutdown()
         server.server_close()
+
+
+# ---- what tests of captions share
+
+KEY = "sk-secret-0123456789"
+CAPTION = "A man in a red coat walks a dog along a beach. The sea is calm."
+
+
+def pictures(count=2, side=40) -> list[np.ndarray]:
+    return [np.full((side, side + 10, 3), 60 * i + 40, np.uint8) for i in range(count)]
+
+
+def files_with(text: str, folder: Path) -> list[Path]:
+    return [file for file in folder.rglob("*") if file.is_file() and text.encode() in file.read_bytes()]

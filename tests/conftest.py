@@ -15,10 +15,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import numpy as np
 import pytest
 import torch
+from caption_server import KEY, serving
 from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXDPMScheduler
 from transformers import AutoTokenizer, T5Config, T5EncoderModel
 
 from videopainter import CogvideoXBranchModel, VideoPainterPipeline, VideoPainterTransformer3DModel
+from videopainter.captions.backends import make_backend
+from videopainter.captions.captioner import Captioner
 from videopainter.data.synthetic.dataset import SyntheticLook
 from videopainter.data.synthetic.writing import write_set
 
@@ -234,3 +237,25 @@ def adapter_flags(checkpoint: Path) -> dict[str, object]:
         "lora_alpha": 2,
         "id_pool_resample_learnable": True,
     }
+
+
+# ---- captions
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A server, its address and a key in the environment, and no waiting between tries."""
+    openai = pytest.importorskip("openai")
+    monkeypatch.setattr(openai._base_client, "INITIAL_RETRY_DELAY", 0.01)
+    monkeypatch.setattr(openai._base_client, "MAX_RETRY_DELAY", 0.02)
+    with serving() as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        yield server
+
+
+@pytest.fixture
+def captioner(server, tmp_path):
+    made = Captioner(make_backend("some-model"), tmp_path / "answers")
+    yield made
+    made.close()

@@ -190,6 +190,13 @@ def test_what_cannot_be_made_is_one_line(run, monkeypatch, flags, told):
     assert not list(Path().glob("out/[!.]*"))
 
 
+def test_captions_that_nobody_writes_are_told_before_a_mask_is_tracked(run):
+    own = ["--video", "clip.mkv", "--box", "10,8,30,24", "--output_path", "out/result.mkv"]
+    (line,) = run(*own, "--video_editing_instruction", "paint it red", code=2)
+    assert "--llm_model" in line
+    assert not Path("out").exists()
+
+
 def test_the_words_of_the_user_need_nobody(run):
     own = ["--video", "clip.mkv", "--box", "10,8,30,24", "--output_path", "out/result.mkv"]
     run(*own, "--video_editing_instruction", "paint it red", "--prompt", "all red", "--image_prompt", "red")

@@ -67,6 +67,45 @@ def test_a_range_of_a_video_and_its_masks(video, tmp_path):
     np.testing.assert_array_equal(*(open_video(tmp_path / f"{name}.mkv").read(0, 5) for name in ("whole", "cut")))
 
 
+def test_a_range_is_told_in_the_frames_of_the_file_whatever_the_rate(video, tmp_path):
+    path, _ = video
+    assert run(path, tmp_path / "slow.mkv", "--range", "2:8", "--box", "14,20,40,44", "--down_sample_fps", "4") == 0
+    record = json.loads((tmp_path / "slow.json").read_text())
+    assert [record[key] for key in ("start_frame", "end_frame", "fps", "frames", "result_fps")] == [2, 8, 8, 3, "4"]
+
+
+def test_several_ids_of_a_mask_are_one_hole(video, tmp_path):
+    path, _ = video
+    ids = np.zeros((9, 64, 96), np.uint8)
+    ids[:, 20:44, 8:40], ids[:, 20:44, 40:84], ids[:, 50:60, 8:20] = 1, 3, 4
+    for name, masks in (("ids", ids), ("both", np.isin(ids, (1, 3)).astype(np.uint8))):
+        np.savez(tmp_path / f"{name}.npz", masks)
+    one = ("--mask", str(tmp_path / "ids.npz"), "--mask_id")
+    assert run(path, tmp_path / "ids.mkv", *one, "1", "3") == 0
+    assert run(path, tmp_path / "both.mkv", "--mask", str(tmp_path / "both.npz"), "--mask_id", "1") == 0
+    np.testing.assert_array_equal(*(open_video(tmp_path / f"{name}.mkv").read(0, 9) for name in ("ids", "both")))
+    records = [json.loads((tmp_path / f"{name}.json").read_text())["mask_id"] for name in ("ids", "both")]
+    assert records == [[1, 3], 1]
+    with pytest.raises(InputError, match="got 7"):
+        run(path, tmp_path / "none.mkv", *one, "1", "7")
+
+
+def test_what_is_written_beside_a_result_replaces_no_input(video, tmp_path):
+    path = tmp_path / "x_comparison.mp4"
+    with VideoWriter(path, fps=8) as writer:
+        writer.write(open_video(video[0]).read(0, 9))
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="another file than the input"):
+        run(path, tmp_path / "x.mkv", "--box", "8,20,28,44", "--save_comparison")
+    assert path.read_bytes() == before
+
+
+def test_a_device_that_is_not_there_is_told_before_a_mask_is_tracked(video, tmp_path):
+    with pytest.raises(InputError, match="--device"):
+        run(video[0], tmp_path / "x.mkv", "--box", "8,20,28,44", "--device", "cuda:99")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_mask_of_four_values_is_a_hole_but_where_it_keeps(video, tmp_path):
     path, _ = video
     values = np.full((64, 96), 255, np.uint8)

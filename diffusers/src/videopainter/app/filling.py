@@ -185,7 +185,7 @@ def run_of(settings: FillSettings, inputs: FillInputs, options: AppOptions) -> I
         clip=ClipOptions(
             video=str(inputs.video),
             mask=str(inputs.mask),
-            mask_id=inputs.mask_id,
+            mask_id=None if inputs.mask_id is None else [inputs.mask_id],
             inpainting_frames=settings.window,
             range=None if len(span) == inputs.length else f"{span.start}:{span.stop}",
             mask_shape=shape.shape,

@@ -32,8 +32,11 @@ class ClipOptions:
         "The --mask has VOID's four values: 0 the object, 63 overlap, 127 what it affects, 255 what is kept; all but "
         "the last is painted.",
     )
-    mask_id: int | None = flag(
-        None, "Which id of an all_masks.npz (or of a mask of ids) is the hole.", least=0, most=MAX_INT
+    mask_id: list[int] | None = flag(  # noqa: RUF009
+        None,
+        "Which ids of an all_masks.npz (or of a mask of ids) are the hole: one or several.",
+        least=0,
+        most=MAX_INT,
     )
     range: str | None = flag(
         None, "START:STOP: these frames of the --video alone, counted from 0. The mask has as many frames as either."

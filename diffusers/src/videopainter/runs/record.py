@@ -11,15 +11,13 @@ from typing import Any
 
 from videopainter.data.clip import Clip
 from videopainter.files import fingerprint, sha256_text
-from videopainter.flags import MAX_INT
 from videopainter.propagation.seam import SETTINGS_VERSION
 from videopainter.runs.options import InpaintOptions, PropagationOptions
 from videopainter.runs.plan import Job, Plan, has_first_frame, step_cache
 from videopainter.runs.processes import Precision
 from videopainter.runs.results.manifest import Hasher, versions
-from videopainter.runs.samples import source_notes
+from videopainter.runs.samples import OWN_FPS, OWN_START, OWN_STOP, source_notes
 from videopainter.runs.weights import choosing_clip, file_digests, weight_digests
-from videopainter.segmentation.prompts import parse_range
 from videopainter.training.tracking.progress import peak_memory
 
 # Raised when the same recipe would give other pixels than before.
@@ -109,7 +107,7 @@ def clip_facts(clip: Clip, options: InpaintOptions) -> dict[str, Any]:
         # Nothing for what all results had once: those keep their fingerprint.
         **({"mask_shape": options.clip.mask_shape} if options.clip.mask_shape != "exact" else {}),
         "mask_background": options.sampling.mask_background,
-        "mask_id": options.clip.mask_id,
+        "mask_id": _one_or_several(options.clip.mask_id),
         "resize_to": options.clip.resize_to,
         "down_sample_fps": options.clip.down_sample_fps,
         **_prompted_facts(clip, options),
@@ -185,17 +183,21 @@ def make_record(
 def release_keys(options: InpaintOptions, clip: Clip) -> dict[str, Any]:
     """`path mask_id start_frame end_frame fps video_inpainting_prompt image_inpainting_prompt`, as the row says them.
 
-    Own files: the whole video or its --range, at the clip's own rate.
+    Own files: the whole video or its --range, in frames and at the rate of the file.
     """
     prompts = {"video_inpainting_prompt": clip.prompt, "image_inpainting_prompt": image_prompt(clip)}
     if options.clip.video is not None:
-        first = parse_range(options.clip.range, MAX_INT, options.clip.video).start
-        place = {"mask_id": options.clip.mask_id, "start_frame": first, "end_frame": first + len(clip)}
-        place["fps"] = _short(clip.fps)
-        return {"path": options.clip.video, **place, **prompts}
+        own = clip.details
+        ids = _one_or_several(options.clip.mask_id)
+        place = {"mask_id": ids, "start_frame": int(own[OWN_START]), "end_frame": int(own[OWN_STOP])}
+        return {"path": options.clip.video, **place, "fps": _short(Fraction(own[OWN_FPS])), **prompts}
     row = clip.details
     place = {key: _number(row.get(key, "")) for key in ("mask_id", "start_frame", "end_frame", "fps")}
     return {"path": row.get("path") or row.get("Video_Name"), **place, **prompts}
+
+
+def _one_or_several(ids: list[int] | None) -> int | list[int] | None:
+    return ids[0] if ids is not None and len(ids) == 1 else ids
 
 
 def _number(text: str) -> int | float | None:

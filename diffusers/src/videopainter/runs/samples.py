@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,8 @@ from videopainter.segmentation.making import MaskRequest, make_masks, mask_reque
 from videopainter.segmentation.prompts import FrameRange, ObjectOptions, parse_objects, parse_range
 
 BENCHMARK_FPS = "8"
+# What a clip of one's own video says of its place in there, as text.
+OWN_START, OWN_STOP, OWN_FPS = "own_start", "own_stop", "own_fps"
 _REMOVAL_GROWTH = 12 / 480  # of the shorter side: the object's soft edge
 
 
@@ -144,7 +147,6 @@ def _open_files(
     clip = open_clip(
         video,
         masks_for,
-        mask_id=clips.mask_id,
         prompt=prompts.prompt or "",
         image_prompt=prompts.image_prompt or "",
         folder_fps=clips.video_fps,
@@ -153,20 +155,29 @@ def _open_files(
     if prompted is not None:
         clip = replace(clip, details={**clip.details, "segmenter": prompted.identity})
     span = parse_range(clips.range, len(clip), video)
+    # In the video's own frames, whatever rate the clip is brought to.
+    ids = {"mask_id": " ".join(map(str, clips.mask_id))} if clips.mask_id else {}
+    place = {OWN_START: str(span.start), OWN_STOP: str(span.stop), OWN_FPS: str(clip.fps)}
+    clip = replace(clip, details={**clip.details, **ids, **place})
     return clip if len(span) == len(clip) else clip.cut(span.start, span.stop)
 
 
 def _masks_in(frames: FrameSource, span: FrameRange, path: Path, clips: ClipOptions, *, own: bool) -> MaskSource:
     """Masks for all frames from a file that has as many, or as many as `span`; `own`: it is --mask."""
     own = own and clips.mask is not None
-    mask_id, four = (clips.mask_id, clips.four_valued_mask) if own else (None, False)
+    ids, four = (clips.mask_id or [None], clips.four_valued_mask) if own else ([None], False)
+
+    def opened(frames: FrameSource) -> MaskSource:
+        each = [open_masks(path, frames=frames, mask_id=mask_id, four_valued=four) for mask_id in dict.fromkeys(ids)]
+        return reduce(UnitedMasks, each)
+
     if len(span) == len(frames):
-        return open_masks(path, frames=frames, mask_id=mask_id, four_valued=four)
+        return opened(frames)
     part = PickedFrames(frames, np.arange(span.start, span.stop))
     try:
-        masks = open_masks(path, frames=part, mask_id=mask_id, four_valued=four)
+        masks = opened(part)
     except InputError:
-        return open_masks(path, frames=frames, mask_id=mask_id, four_valued=four)
+        return opened(frames)
     return PlacedMasks(masks, span.start, len(frames))
 
 
