@@ -1,4 +1,4 @@
-"""Raw videos into clips worth training on. `--help` documents every flag.
+"""Raw videos into a training set in VPData's layout. `--help` documents every flag.
 
 python data_utils/build_vpdata.py --videos raw --output_dir outputs/vpdata
 """

@@ -15,6 +15,7 @@ from videopainter.cli.preparation.build_vpdata import build_vpdata
 from videopainter.data.video.writer import VideoWriter
 from videopainter.errors import InputError
 from videopainter.preparation.stages.running import run_stages
+from videopainter.preparation.stages.schedulers import ProcessScheduler
 from videopainter.preparation.stages.score import perceptual_hash
 from videopainter.preparation.stages.split import cut_pieces
 from videopainter.preparation.stages.stage import RowDropped, Stage
@@ -64,7 +65,7 @@ def build(videos: Path, output: Path, *flags: str) -> tuple[list[dict], dict[str
 
 def arguments(videos: Path, output: Path, *flags: str) -> list[str]:
     given = {"--videos": videos, "--output_dir": output, "--clip_seconds": 2.5, "--min_clip_seconds": 1.5}
-    return [*(str(word) for pair in given.items() for word in pair), "--processes", "1", *flags]
+    return [*(str(word) for pair in given.items() for word in pair), "--processes", "1", "--until", "clips", *flags]
 
 
 def reports(output: Path) -> dict[str, dict]:
@@ -163,19 +164,19 @@ class Doubled(Stage):
 
 def test_a_row_that_fails_is_told_and_tried_again(tmp_path, capsys, monkeypatch):
     rows = [{"id": str(k), "number": k, "other": "kept"} for k in range(6)]
-    result = run_stages([Doubled()], rows, tmp_path, processes=1)
+    result = run_stages([Doubled()], rows, tmp_path, ProcessScheduler(1))
     assert [row["twice"] for row in result.rows] == [0, 2, 4, 10] and result.rows[0]["other"] == "kept"
     assert result.dropped == [("doubled", "3", "odd one", "3")] and result.stages[0].failed == 1
     assert "a mistake of ours" in capsys.readouterr().err
     monkeypatch.setattr(Doubled, "process", lambda self, row: [{"twice": -1}])
-    again = run_stages([Doubled()], rows, tmp_path, processes=1)
+    again = run_stages([Doubled()], rows, tmp_path, ProcessScheduler(1))
     assert again.stages[0].reused == 5 and [row["twice"] for row in again.rows] == [0, 2, 4, -1, 10]
 
 
 @pytest.mark.parametrize(("names", "message"), [(["a", "a"], "'a' twice"), (["../a"], "id: expected letters")])
 def test_ids(tmp_path, names, message):
     with pytest.raises(InputError, match=message):
-        run_stages([Doubled()], [{"id": name, "number": 1} for name in names], tmp_path, processes=1)
+        run_stages([Doubled()], [{"id": name, "number": 1} for name in names], tmp_path, ProcessScheduler(1))
 
 
 def test_pieces():

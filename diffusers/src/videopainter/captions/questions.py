@@ -15,7 +15,7 @@ import numpy as np
 
 from videopainter.errors import InputError
 
-QuestionKind = Literal["hole", "video", "rewrite", "region", "instruction", "verdict"]
+QuestionKind = Literal["hole", "video", "object", "rewrite", "region", "instruction", "verdict"]
 INSTRUCTION_KINDS = ("add", "remove", "swap", "change")
 # Of the wording of all questions: raised when one changes, so that old answers are not taken for its own.
 WORDING_VERSION = 1
@@ -55,18 +55,33 @@ def ask_for_hole(pictures: Sequence[np.ndarray], caption: str) -> Question:
     )
 
 
-def ask_for_video(pictures: Sequence[np.ndarray]) -> Question:
-    """A caption of the whole video."""
+def ask_for_video(pictures: Sequence[np.ndarray], measured: str = "") -> Question:
+    """A caption of the whole video; `measured`: what is known of it without seeing, for `template`."""
     return _question(
         "video",
-        """
-        The pictures are frames of one video, in order.
+        f"""
+        The pictures are frames of one video, in order.{_measured(measured)}
         Describe the video in three to six sentences: subjects and what they do, background, light, and the camera's
         motion.
         """,
-        facts={},
+        facts={"measured": measured} if measured else {},
         pictures=pictures,
         most_words=220,
+    )
+
+
+def ask_for_object(pictures: Sequence[np.ndarray], caption: str, measured: str = "") -> Question:
+    """What is outlined, as it is; `measured`: what is known of it without seeing, for `template`."""
+    return _question(
+        "object",
+        f"""
+        {_OUTLINED}{_measured(measured)}
+        The video is described as: "{caption}"
+        Describe what is inside the outlined region: what it is, how it looks and what it does, in fewer than 40 words.
+        """,
+        facts={"caption": caption, **({"measured": measured} if measured else {})},
+        pictures=pictures,
+        most_words=39,
     )
 
 
@@ -145,6 +160,10 @@ def ask_for_verdict(before: Sequence[np.ndarray], after: Sequence[np.ndarray], i
         most_words=24,
         system=_JUDGE,
     )
+
+
+def _measured(words: str) -> str:
+    return f" Measured: {words}" if words else ""
 
 
 def _question(

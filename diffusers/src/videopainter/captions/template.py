@@ -39,6 +39,8 @@ class TemplateBackend:
             return rewritten(facts["caption"], facts["instruction"])
         if question.kind == "region":
             return _first_words(region(facts["instruction"]), question.most_words)
+        if question.kind in ("video", "object") and facts.get("measured"):
+            return _first_words(facts["measured"], question.most_words)
         wanted = "a vision-language model (a folder, transformers:ID, or a server's model)"
         raise InputError(
             f"--llm_model template: expected {wanted} to answer `{question.kind}`, got rules that see nothing"

@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
-import csv
+import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 from videopainter.cli.door import parse_options
+from videopainter.cli.preparation.options_file import with_file_flags
 from videopainter.data.workers import processors
 from videopainter.errors import InputError, complain
-from videopainter.files import replacing
+from videopainter.files import write_json
 from videopainter.flags import check_installed, flag
+from videopainter.preparation.objects.rules import ObjectRuleOptions, ObjectStage, RuleStage
+from videopainter.preparation.objects.track import TrackStage
+from videopainter.preparation.stages.caption import BuildCaptionOptions, CaptionStage
 from videopainter.preparation.stages.collect import collect_folder
-from videopainter.preparation.stages.running import DROPPED_FILE, StageReport, run_stages
+from videopainter.preparation.stages.cut import FILES, CutOptions, CutStage
+from videopainter.preparation.stages.layout import (
+    SHEET,
+    PartOptions,
+    check_set_folder,
+    write_rows,
+    write_set_files,
+    write_sheet,
+)
+from videopainter.preparation.stages.on_ray import RayScheduler
+from videopainter.preparation.stages.running import DROPPED_FILE, StageReport, StagesResult, run_stages
+from videopainter.preparation.stages.schedulers import ProcessScheduler
 from videopainter.preparation.stages.score import ClipScoreOptions, NearDuplicates, ScoreStage
 from videopainter.preparation.stages.split import SplitOptions, SplitStage
-from videopainter.preparation.stages.stage import Row
+from videopainter.preparation.stages.stage import SetStage, Stage
 from videopainter.preparation.units import counted
+from videopainter.segmentation.choosing import SegmenterOptions, choose_segmenter
 
 _DESCRIPTION = (
-    "From raw videos to clips worth training on: cut at scene changes into pieces, scored, near duplicates left out. "
-    "Writes clips.csv (video, frames, scores), and who was dropped why. Masks, captions and VPData's layout do not "
-    "follow yet. A run that was ended goes on where it was."
+    "From raw videos to a training set in VPData's layout: cut at scene changes into pieces, scored, near duplicates "
+    "left out, objects found and tracked, captioned. Who was dropped why is listed. A run that was ended goes on where "
+    "it was; after a change of flags only what depends on them is done anew."
 )
-CLIPS_FILE, _WORK = "clips.csv", "work"
-_COLUMNS: tuple[str, ...] = (
+CLIPS_FILE, OPTIONS_FILE, _WORK = "clips.csv", "options.json", "work"
+_CLIP_COLUMNS: tuple[str, ...] = (
     "id",
     "video",
     "start_frame",
@@ -37,6 +53,8 @@ _COLUMNS: tuple[str, ...] = (
     "sharpness",
     "motion",
     "brightness",
+    "path",
+    "mask_id",
 )
 
 
@@ -47,38 +65,80 @@ class BuildOptions:
     _argument_group_name: ClassVar[str] = "from which videos, to where"
 
     videos: str = flag("", "The folder of raw videos; those in subfolders, too.")
-    output_dir: str = flag("outputs/vpdata", "Where clips.csv, lists and the records of stages go.")
+    output_dir: str = flag("outputs/vpdata", "The set's folder; records and files of the stages are in its `work`.")
+    options: str | None = flag(
+        None, "A JSON or YAML file with any of these flags; those of the command line count more. See options.json."
+    )
+    until: Literal["all", "clips", "objects"] = flag(
+        "all", "clips: stop before objects are looked for (clips.csv alone); objects: before captions."
+    )
     processes: int = flag(0, "How many processes work; 0: one for each processor.", least=0)
+    scheduler: Literal["processes", "ray"] = flag("processes", "Who decides where rows are worked on: the same result.")
+    ray_address: str | None = flag(None, "A Ray cluster (HOST:PORT, or auto) that sees the folders. Default: one here.")
 
 
-BUILD_OPTIONS = (BuildOptions, SplitOptions, ClipScoreOptions)
+BUILD_OPTIONS = (
+    BuildOptions,
+    SplitOptions,
+    ClipScoreOptions,
+    CutOptions,
+    ObjectRuleOptions,
+    SegmenterOptions,
+    BuildCaptionOptions,
+    PartOptions,
+)
 
 
 def build_vpdata(argv: Sequence[str] | None = None) -> int:
-    """Run the stages that there are; the exit code: 1 where a stage failed on a row."""
-    options, split, score = parse_options(BUILD_OPTIONS, argv, description=_DESCRIPTION)
+    """Build the set; the exit code: 1 where a stage failed on a row."""
+    found = parse_options(BUILD_OPTIONS, with_file_flags(BUILD_OPTIONS, argv), description=_DESCRIPTION)
+    options: BuildOptions = found[0]
     if not options.videos:
         raise InputError("--videos: expected a folder of videos, got nothing")
+    if options.ray_address and options.scheduler != "ray":
+        raise InputError(f"--ray_address {options.ray_address}: expected --scheduler ray, got {options.scheduler}")
     check_installed("finding scenes", "scenedetect", install="scenedetect-headless")
-    rows, output = collect_folder(Path(options.videos)), Path(options.output_dir)
-    stages = [SplitStage(split), ScoreStage(score), NearDuplicates(score)]
-    result = run_stages(stages, rows, output / _WORK, processes=options.processes or processors())
-    _write_clips(output / CLIPS_FILE, result.rows)
+    output = Path(options.output_dir)
+    check_set_folder(output)
+    work = output / _WORK
+    stages = _stages(options, found[1:], work)
+    rows = collect_folder(Path(options.videos))
+    with contextlib.ExitStack() as stack:
+        processes = options.processes or processors()
+        scheduler: Any = ProcessScheduler(processes)
+        if options.scheduler == "ray":
+            scheduler = stack.enter_context(RayScheduler(processes, options.ray_address))
+        result = run_stages(stages, rows, work, scheduler)
+    write_rows(output / CLIPS_FILE, _CLIP_COLUMNS, result.rows)
+    write_json(output / OPTIONS_FILE, {name: value for one in found for name, value in asdict(one).items()}, indent=1)
     for report in result.stages:
         print(_text(report))
-    print(f"{counted(len(result.rows), 'clip')} of {counted(len(rows), 'video')}: {output / CLIPS_FILE}")
-    print(f"who was dropped, and why: {output / _WORK / DROPPED_FILE}")
+    if options.until == "all":
+        _finish(output, result, found[-1])
+    print(f"{counted(len(result.rows), 'row')} of {counted(len(rows), 'video')}: {output / CLIPS_FILE}")
+    print(f"who was dropped, and why: {work / DROPPED_FILE}")
     failed = sum(report.failed for report in result.stages)
     if failed:
         complain(f"{failed} rows failed; start the same command again to try them again")
     return 1 if failed else 0
 
 
-def _write_clips(file: Path, rows: Sequence[Row]) -> None:
-    with replacing(file) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, _COLUMNS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+def _stages(options: BuildOptions, groups: Sequence[Any], work: Path) -> list[Stage | SetStage]:
+    split, score, cut, objects, segmenter, captions, _ = groups
+    stages: list[Stage | SetStage] = [SplitStage(split), ScoreStage(score), NearDuplicates(score)]
+    if options.until == "clips":
+        return stages
+    choice = choose_segmenter(segmenter, words=bool(objects.words))
+    stages += [CutStage(cut, work), TrackStage(objects, choice, work), ObjectStage(), RuleStage(objects)]
+    return stages if options.until == "objects" else [*stages, CaptionStage(captions, work)]
+
+
+def _finish(output: Path, result: StagesResult, parts: PartOptions) -> None:
+    counts = write_set_files(output, output / _WORK / FILES, result.rows, parts)
+    if result.rows:
+        write_sheet(output / SHEET, output, result.rows)
+        print(f"a look at them: {output / SHEET}")
+    print(", ".join(f"{count} to {part}" for part, count in counts.items()))
 
 
 def _text(report: StageReport) -> str:

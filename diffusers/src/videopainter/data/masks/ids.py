@@ -94,6 +94,10 @@ class IdArray:
         for ids in _frames(self.path, numbers):
             yield ids == mask_id
 
+    def all(self, numbers: Sequence[int] | None = None) -> Iterator[np.ndarray]:
+        """The ids of frames `numbers` (rising; None: of all), one after the other, (H, W)."""
+        return _frames(self.path, numbers)
+
     def presence(self, mask_id: int, part: tuple[slice, slice] = (slice(None), slice(None))) -> np.ndarray:
         """In which frames `mask_id` occurs in that part (rows, columns), bool (T,); reads them all.
 

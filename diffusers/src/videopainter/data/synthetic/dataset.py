@@ -196,15 +196,14 @@ def write_clip(folder: Path, key: SyntheticKey, look: SyntheticLook) -> dict[str
 
 
 class _SetWriter(VideoWriter):
-    """One thread, because x264's choices depend on their number, which is otherwise the machine's."""
+    """Colours at the resolution that is asked for; the same file on every machine."""
 
     def __init__(self, path: Path, *, chroma: str, fps: Fraction, crf: int) -> None:
-        super().__init__(path, fps=fps, crf=crf)
+        super().__init__(path, fps=fps, crf=crf, threads=1)
         self.chroma = chroma
 
     def _add_video(self, height: int, width: int) -> av.VideoStream:
         stream = super()._add_video(height, width)
-        stream.codec_context.thread_count = 1
         stream.pix_fmt = f"yuv{self.chroma}p"
         return stream
 

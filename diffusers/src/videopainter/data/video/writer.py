@@ -35,7 +35,8 @@ class VideoWriter:
     ones: those keep their size in 4:4:4 (High 4:4:4 profile: plays in ffmpeg-based players and desktop
     Chrome and Firefox, not on most phones). `lossless` writes FFV1 RGB into .mkv, equal to the bit.
     `sound` is copied packet by packet (cut to about 25 ms) where the container allows, else becomes AAC (`plan_sound`
-    says which). `times` are seconds from the first frame to each, for frames that do not come evenly.
+    says which). `times` are seconds from the first frame to each, for frames that do not come evenly. `threads` of
+    x264 (0: as many as the machine has) decide what it writes: a number gives the same file on every machine.
     Suffixes: .mp4, .mov, .mkv. Raises InputError for others, or where the folder cannot be written.
     """
 
@@ -49,11 +50,12 @@ class VideoWriter:
         times: np.ndarray | None = None,
         crf: int = 15,
         lossless: bool = False,
+        threads: int = 0,
     ) -> None:
         self.path = Path(path)
         self.fps = Fraction(fps)
         self.tags = tags or VideoTags()
-        self.crf, self.lossless = crf, lossless
+        self.crf, self.lossless, self.threads = crf, lossless, threads
         self.frames_written = 0
         allowed = [".mkv"] if lossless else list(FORMATS)
         if self.path.suffix.lower() not in allowed:
@@ -148,6 +150,8 @@ class VideoWriter:
         stream = self._container.add_stream("ffv1" if self.lossless else "libx264", rate=self.fps)
         stream.width, stream.height = width, height
         stream.sample_aspect_ratio = self.tags.pixel_aspect
+        if self.threads:
+            stream.codec_context.thread_count = self.threads
         if self._times is not None:
             stream.codec_context.time_base = _CLOCK
         if self.lossless:

@@ -12,7 +12,8 @@ VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg"
 
 
 def collect_folder(folder: Path) -> list[Row]:
-    """A row per video file below a folder: `id` from its path, `video` its absolute path, `size` and `mtime`.
+    """A row per video file below a folder: `id` (and `source`) from its path, `video` its absolute path, `size` and
+    `mtime`.
 
     The last two are there so that a file that changed is worked on again. InputError where there is no video.
     """
@@ -27,7 +28,8 @@ def collect_folder(folder: Path) -> list[Row]:
         while name in rows:  # `a b.mp4` and `a_b.mp4`
             name += "-2"
         state = file.stat()
-        rows[name] = {"id": name, "video": str(file.resolve()), "size": state.st_size, "mtime": state.st_mtime_ns}
+        about = {"video": str(file.resolve()), "size": state.st_size, "mtime": state.st_mtime_ns}
+        rows[name] = {"id": name, "source": name, **about}
     return list(rows.values())
 
 

@@ -33,7 +33,7 @@ class StageRecords:
     """The records of one stage, in a folder of their own."""
 
     def __init__(self, work: Path, stage: Stage) -> None:
-        self.folder = work / stage.name
+        self.work, self.folder = work, work / stage.name
         self.stage = stage
         self._settings = {"stage": stage.name, "models": stage.models, **stage.settings()}
 
@@ -42,12 +42,13 @@ class StageRecords:
         return fingerprint([self._settings, row["id"], {name: row[name] for name in self.stage.inputs}])
 
     def read(self, row: Row) -> StageRecord | None:
-        """What was made of that very row with those very settings; None where nothing was."""
+        """What was made of that very row with those very settings; None where nothing was, or its files are gone."""
         try:
             record = StageRecord(**read_json(self._file(row), "a stage's record"))
         except (InputError, TypeError):  # not there, or of another version
             return None
-        return record if record.key == self.key(row) else None
+        whole = all((self.work / made[name]).is_file() for made in record.rows for name in self.stage.files)
+        return record if record.key == self.key(row) and whole else None
 
     def write(self, row: Row, record: StageRecord) -> None:
         """Note it. WriteError where it cannot be written."""

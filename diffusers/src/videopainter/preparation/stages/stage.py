@@ -16,9 +16,10 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class StageResources:
-    """What a process of the stage takes; so many fewer of them work at once."""
+    """What a process of the stage takes; so many fewer of them work at once. Each has its own GPUs."""
 
     cpus: int = 1
+    gpus: int = 0
 
 
 class RowDropped(Exception):
@@ -29,16 +30,22 @@ class RowDropped(Exception):
         self.kind, self.detail = kind, detail
 
 
+class RowDelayed(Exception):
+    """Nothing can be said of the row now (a server does not answer): no record is written, the next run tries again."""
+
+
 class Stage(ABC):
     """One step. Made once per process; `setup` loads what is heavy before the first row.
 
+    files: Outputs that name files below the work folder. Where one is gone, its row is worked on again.
     splits: Whether a row becomes any number of rows (`id-000`, `id-001`, ...), not just itself.
     """
 
     name: ClassVar[str]
     inputs: ClassVar[tuple[str, ...]]
     outputs: ClassVar[tuple[str, ...]]
-    resources: ClassVar[StageResources] = StageResources()
+    files: ClassVar[tuple[str, ...]] = ()
+    resources: StageResources = StageResources()
     models: ClassVar[tuple[str, ...]] = ()
     splits: ClassVar[bool] = False
 
@@ -56,6 +63,7 @@ class Stage(ABC):
         Raises:
             RowDropped: the row does not go on.
             InputError: its files cannot be read; so it does not go on either.
+            RowDelayed: nobody knows yet.
         """
 
 

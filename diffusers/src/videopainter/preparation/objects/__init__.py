@@ -1,0 +1,1 @@
+"""Objects in clips: found, followed, judged, described."""
