@@ -14,11 +14,13 @@ import pytest
 from videopainter.cli.preparation.build_vpdata import build_vpdata
 from videopainter.data.video.writer import VideoWriter
 from videopainter.errors import InputError
+from videopainter.preparation.stages.collect import collect_folder
+from videopainter.preparation.stages.on_ray import RayScheduler
 from videopainter.preparation.stages.running import run_stages
 from videopainter.preparation.stages.schedulers import ProcessScheduler
-from videopainter.preparation.stages.score import perceptual_hash
-from videopainter.preparation.stages.split import cut_pieces
-from videopainter.preparation.stages.stage import RowDropped, Stage
+from videopainter.preparation.stages.score import ClipScoreOptions, ScoreStage, perceptual_hash
+from videopainter.preparation.stages.split import SplitOptions, SplitStage, cut_pieces
+from videopainter.preparation.stages.stage import RowDropped, Stage, StageResources
 
 pytest.importorskip("scenedetect", reason="finds scenes; make setup EXTRAS=data")
 
@@ -142,6 +144,27 @@ def test_killed_in_a_stage_and_started_again(videos, tmp_path, stage, after):
 
 def test_processes_change_nothing(videos, tmp_path):
     assert build(videos, tmp_path / "two", "--processes", "2") == build(videos, tmp_path / "one")
+
+
+def test_ray_gives_the_same_result_and_reads_the_same_records(videos, tmp_path):
+    """Tasks on CPUs, and an actor that has what Ray takes for a GPU."""
+    pytest.importorskip("ray", reason="schedules; make setup EXTRAS=data")
+    rows = collect_folder(videos)
+    split, score = SplitStage(SplitOptions(clip_seconds=2.5, min_clip_seconds=1.5)), ScoreStage(ClipScoreOptions())
+    score.resources = StageResources(gpus=1)
+    with RayScheduler(1, gpus=1) as scheduler:
+        found = run_stages([split, score], rows, tmp_path / "ray", scheduler)
+    assert [report.reused for report in found.stages] == [0, 0] and not any(report.failed for report in found.stages)
+    again = run_stages([split, score], rows, tmp_path / "ray", ProcessScheduler(1))
+    assert [report.reused for report in again.stages] == [6, 6]
+    alone = run_stages([split, score], rows, tmp_path / "alone", ProcessScheduler(1))
+    assert found.rows == again.rows == alone.rows and found.dropped == again.dropped == alone.dropped
+    assert len(found.rows) == 4 and {kind for *_, kind, _ in found.dropped} == {
+        "unreadable",
+        "too short",
+        "dark",
+        "still",
+    }
 
 
 # ---- the contract

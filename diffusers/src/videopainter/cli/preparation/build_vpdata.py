@@ -14,9 +14,9 @@ from videopainter.data.workers import processors
 from videopainter.errors import InputError, complain
 from videopainter.files import write_json
 from videopainter.flags import check_installed, flag
+from videopainter.preparation.objects.caption import BuildCaptionOptions, CaptionStage
 from videopainter.preparation.objects.rules import ObjectRuleOptions, ObjectStage, RuleStage
 from videopainter.preparation.objects.track import TrackStage
-from videopainter.preparation.stages.caption import BuildCaptionOptions, CaptionStage
 from videopainter.preparation.stages.collect import collect_folder
 from videopainter.preparation.stages.cut import FILES, CutOptions, CutStage
 from videopainter.preparation.stages.layout import (

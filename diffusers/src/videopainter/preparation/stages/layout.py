@@ -29,7 +29,7 @@ from videopainter.flags import flag
 from videopainter.locks import held
 from videopainter.preparation.stages.stage import Row
 
-MANIFEST = "vpdata.json"
+SET_MANIFEST = "vpdata.json"
 SHEET = "contact_sheet.png"
 _MEASURES = ("sharpness", "motion", "brightness", "presence", "area", "area_change")
 SET_COLUMNS = (*BENCHMARK_COLUMNS, "word", *_MEASURES, "source", "source_start_frame")
@@ -66,7 +66,7 @@ class PartOptions:
 
 def check_set_folder(folder: Path) -> None:
     """InputError where a folder holds tables that are not this command's."""
-    if folder.exists() and not (folder / MANIFEST).exists():
+    if folder.exists() and not (folder / SET_MANIFEST).exists():
         found = [name for name in SET_TABLES if (folder / name).exists()]
         if found:
             raise InputError(f"--output_dir: expected a folder without other tables, got {found[0]}, in {folder}")
@@ -80,7 +80,7 @@ def write_set_files(folder: Path, files: Path, rows: Sequence[Row], parts: PartO
     """
     with held(folder, folder=True):
         wanted = {str(path) for row in rows for path in record_paths(row["path"])}
-        write_json(folder / MANIFEST, {"files": sorted(wanted | _listed(folder))})
+        write_json(folder / SET_MANIFEST, {"files": sorted(wanted | _listed(folder))})
         for name in sorted(wanted):
             _link(files / name, folder / name)
         lines: dict[str, list[dict[str, Any]]] = {"train": [], "val": [], "test": []}
@@ -93,14 +93,14 @@ def write_set_files(folder: Path, files: Path, rows: Sequence[Row], parts: PartO
                 (folder / name).unlink(missing_ok=True)
         for name in _listed(folder) - wanted:
             (folder / name).unlink(missing_ok=True)
-        write_json(folder / MANIFEST, {"files": sorted(wanted)})
+        write_json(folder / SET_MANIFEST, {"files": sorted(wanted)})
     return {part: len(found) for part, found in lines.items()}
 
 
 def _listed(folder: Path) -> set[str]:
     """Files of the set that is there, by its manifest."""
     try:
-        content = read_json(folder / MANIFEST)
+        content = read_json(folder / SET_MANIFEST)
         return {name for name in content["files"] if ".." not in Path(name).parts and not Path(name).is_absolute()}
     except (InputError, KeyError, TypeError):
         return set()

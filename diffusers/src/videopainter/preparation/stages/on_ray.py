@@ -7,6 +7,7 @@ all machines see, and a killed run goes on without Ray's help.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -28,15 +29,15 @@ _BLOCKS_PER_WORKER = 4
 
 
 class RayScheduler:
-    """A Ray of this machine with `processes` CPUs, or the cluster at `address`; used as a context.
+    """A Ray of this machine with `processes` CPUs (and `gpus`; None: all), or the cluster at `address`; a context.
 
     Raises:
         InputError: Ray is not installed, or no cluster answers.
     """
 
-    def __init__(self, processes: int, address: str | None = None) -> None:
+    def __init__(self, processes: int, address: str | None = None, *, gpus: int | None = None) -> None:
         check_installed("--scheduler ray", "ray", install="ray[data]")
-        self.processes, self.address = processes, address
+        self.processes, self.address, self.gpus = processes, address, gpus
 
     def __enter__(self) -> RayScheduler:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -46,8 +47,9 @@ class RayScheduler:
         local: dict[str, Any] = {}
         if self.address is None:
             local = {"num_cpus": self.processes, "object_store_memory": _STORE_BYTES, "include_dashboard": False}
+            local |= {"num_gpus": self.gpus}
         try:
-            ray.init(self.address or "local", logging_level="ERROR", **local)
+            ray.init(self.address or "local", logging_level=logging.ERROR, **local)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise InputError(f"--ray_address {self.address}: expected a cluster, got {one_line(error)[:160]}") from None
         DataContext.get_current().enable_progress_bars = False
@@ -68,10 +70,12 @@ class RayScheduler:
         items = [{"row": to_json(row)} for row in rows]
         data = ray.data.from_items(items, override_num_blocks=min(len(items), workers * _BLOCKS_PER_WORKER))
         given = {"stage": stage, "work": work.resolve()}
+        how: dict[str, Any] = {"num_cpus": cpus, "fn_kwargs": given}
+        function: Any = _ray_task
         if gpus and have.get("GPU"):
-            done = data.map(_RayActor, fn_constructor_kwargs=given, concurrency=workers, num_cpus=cpus, num_gpus=gpus)
-        else:
-            done = data.map(_ray_task, fn_kwargs=given, num_cpus=cpus)
+            function = _RayActor
+            how = {"num_cpus": cpus, "num_gpus": gpus, "concurrency": workers, "fn_constructor_kwargs": given}
+        done = data.map(function, **how)
         for found in done.iter_rows():
             if found["unwritten"]:
                 raise WriteError(found["unwritten"])
