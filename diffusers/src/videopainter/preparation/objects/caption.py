@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from videopainter.captions.answers import NobodyAnswers
 from videopainter.captions.backends import asks_somebody, check_backend, make_backend
 from videopainter.captions.captioner import Captioner
 from videopainter.captions.pictures import shown_frames, shown_regions
@@ -62,7 +63,8 @@ class CaptionStage(Stage):
     def setup(self) -> None:
         """Who answers; a model is loaded by the first question."""
         if self.options.asked:
-            self._captioner = Captioner(make_backend(self.options.llm_model), self._work / _ANSWERS)
+            self._captioner = Captioner(make_backend(self.options.llm_model, device=_device), self._work / _ANSWERS)
+            self._nobody = ""
 
     def process(self, row: Row) -> Sequence[Mapping[str, Any]]:
         if not self.options.asked:
@@ -80,14 +82,23 @@ class CaptionStage(Stage):
         return [{"caption": video, "region_caption": region}]
 
     def _asked(self, clip: Clip, told: Described) -> tuple[str, str]:
+        if self._nobody:  # nor would anybody answer now
+            raise RowDelayed(self._nobody)
         # The clip's caption does not depend on the object, so it is asked for once.
         whole = Clip(name=clip.name, frames=clip.frames, masks=_nothing(clip.masks))
         try:
             video = self._captioner.answer(ask_for_video(shown_frames(whole, outlined=False), told.video)).text
             region = self._captioner.answer(ask_for_object(shown_regions(clip), video, told.region)).text
         except InputError as error:
+            self._nobody = one_line(error) if isinstance(error, NobodyAnswers) else ""
             raise RowDelayed(one_line(error)) from None
         return video, region
+
+
+def _device() -> str:
+    from videopainter.segmentation.learned.loading import default_device
+
+    return default_device()
 
 
 def _nothing(masks: MaskSource) -> MaskSource:
