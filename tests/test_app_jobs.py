@@ -2,13 +2,16 @@
 
 import multiprocessing
 import os
+import resource
 import signal
 import time
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
-from conftest import DOORS
+from conftest import DOORS, clean_process
 
 from videopainter.app.desk import Desk
 from videopainter.app.filling import FillSettings
@@ -84,7 +87,8 @@ def test_tracking_is_told_stopped_and_gone_on_with(room, video, scene):
         desk.submit(project.id, "track")
     with pytest.raises(InputError, match="a job of this project waits or runs"):
         project.set_range(0, 5)
-    assert projects.clean(-1) == [] or project.id not in projects.clean(-1)
+    idle = projects.new()
+    assert idle.id in (removed := projects.clean(-1)) and project.id not in removed
     desk.cancel(job)
     assert wait(desk, job).state == "cancelled"
     before = project.objects[0].tracked
@@ -162,6 +166,60 @@ def test_a_restarted_server_queues_what_waited_and_says_what_ran(room, video, sc
         assert waiting.objects[0].tracked == FRAMES
     finally:
         again.stop()
+
+
+def test_a_full_disk_is_told_and_the_fill_goes_on_when_there_is_room(room, video, scene):
+    projects, desk = room
+    project = project_with(projects, video, scene)
+    finished = wait(desk, desk.submit(project.id, "fill", {"task": "remove"}))  # the worker is there
+    assert finished.state == "done"
+    no_limit = resource.prlimit(desk.pids[0], resource.RLIMIT_FSIZE)
+    resource.prlimit(desk.pids[0], resource.RLIMIT_FSIZE, (3000, no_limit[1]))
+    status = wait(desk, desk.submit(project.id, "fill", PAINTED | {"seed": 5}))
+    assert status.state == "failed" and "cannot write" in status.message, status.message
+    assert len(project.results) == 1
+    resource.prlimit(desk.pids[0], resource.RLIMIT_FSIZE, no_limit)
+    assert wait(desk, desk.submit(project.id, "fill", status.settings)).state == "done"
+    assert len(project.results) == 2
+
+
+def serve_until_killed(root, project, told):
+    desk = Desk(Projects(Path(root), AppOptions(device="cpu")))
+    desk.start()
+    job = desk.submit(project, "fill", PAINTED | {"seed": 6})
+    wait(desk, job, until=lambda status: status.preview is not None)
+    Path(told).write_text(f"{job} {desk.pids[0]}")
+    wait(desk, job)
+
+
+def test_a_killed_server_loses_no_window_and_leaves_no_process(room, video, scene, tmp_path):
+    project = project_with(Projects(tmp_path / "app", AppOptions(device="cpu")), video, scene)
+    process = clean_process(serve_until_killed, str(tmp_path / "app"), project.id, str(tmp_path / "told"))
+    process.start()
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "told").exists():
+        assert time.monotonic() < deadline and process.is_alive()
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    job, worker = (tmp_path / "told").read_text().split()
+    while psutil.pid_exists(int(worker)) and psutil.Process(int(worker)).status() != "zombie":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    desk = Desk(Projects(tmp_path / "app", AppOptions(device="cpu")))
+    desk.start()
+    try:
+        status = desk.status(job)
+        assert status.state == "cancelled" and "go on" in status.message
+        kept = list(project.folder.rglob("window_*.safetensors"))
+        assert kept
+        again = desk.submit(project.id, "fill", status.settings)
+        first = wait(desk, again, until=lambda status: status.stage == "inpaint" and status.done > 0)
+        assert first.done > 2 * len(kept)
+        assert wait(desk, again).state == "done"
+        assert not list(project.folder.rglob("*.partial"))
+    finally:
+        desk.stop()
 
 
 def test_words_are_proposed_pictures_kept_and_edits_made(room, video, scene):

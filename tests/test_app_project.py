@@ -1,9 +1,11 @@
 """Projects of the app: uploads, what is said about objects and answered at once, uploaded masks, the hole."""
 
+import threading
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from videopainter.app.masking import MaskShape
 from videopainter.app.options import AppOptions
@@ -166,6 +168,54 @@ def test_an_uploaded_mask_counts_in_place_of_objects(project, scene, tmp_path):
     assert not project.hole(4).any()
 
 
+def still(frames, height, width):
+    """Noise that does not move, with a square on it that does."""
+    rng = np.random.default_rng(0)
+    noise = np.kron(rng.integers(60, 120, (height // 8, width // 8, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+    out = np.repeat(noise[None], frames, axis=0)
+    for t in range(frames):
+        x = width // 8 + (t * width // 200) % (width // 2)
+        out[t, height // 4 : height // 2, x : x + width // 4] = (230, 60, 40)
+    return out
+
+
+def test_portrait_long_large_and_single_pictures(tmp_path):
+    projects = Projects(tmp_path / "app", AppOptions())
+    sizes = {"portrait": (5, 96, 56), "long": (200, 48, 64), "large": (1, 2160, 3840)}
+    for name, (frames, height, width) in sizes.items():
+        project = projects.new()
+        project.set_video(write_video(tmp_path / f"{name}.mp4", still(frames, height, width)))
+        seen = project.video
+        assert (seen.frames, seen.height, seen.width) == (frames, height, width)
+        assert project.preview(frames - 1, width // 2).shape[:2] == (height // 2, width // 2)
+        x = width // 8 + width // 10
+        mask = project.box(1, 0, width // 8 - 4, height // 4 - 4, width // 8 + width // 4 + 4, height // 2 + 4)
+        assert mask.shape == (height, width) and mask[height * 3 // 8, x] and not mask[4, 4]
+        assert max(project.work_frames.height, project.work_frames.width) <= 1920
+    image = projects.new()
+    write_image(tmp_path / "one.png", still(1, 64, 96)[0])
+    assert image.set_video(tmp_path / "one.png").frames == 1
+    assert image.box(1, 0, 10, 14, 40, 36).any()
+    image.session.track(1)
+    image.check_masks()
+
+
+def test_two_browsers_on_one_project_lose_nothing_that_either_said(project, scene):
+    project.paint(1, 0, scene[1][0])
+    y, x = np.argwhere(scene[1][0])[0]
+
+    def say(positive):
+        for k in range(4):
+            project.stroke(1, 0, [(x + k, y), (x + k + 1, y)], positive)
+
+    threads = [threading.Thread(target=say, args=(positive,)) for positive in (True, False)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(project.objects[0].prompts) == 9
+
+
 def bad_uploads(folder, scene):
     text = folder / "text.mp4"
     text.write_text("no video at all\n" * 40)
@@ -204,6 +254,28 @@ def test_bad_uploads_are_told_in_a_line_and_leave_nothing(projects, scene, tmp_p
         assert project.video is None and not list(project.folder.iterdir())
     with pytest.raises(InputError, match="expected one to be uploaded first"):
         project.point(1, 0, 1, 1)
+
+
+def test_pictures_are_named_by_the_app_and_masks_checked_alike(project, scene, tmp_path):
+    write_image(tmp_path / "own.png", scene[0][0])
+    name = project.add_picture(tmp_path / "own.png", "../../own.png")
+    np.testing.assert_array_equal(np.asarray(Image.open(project.picture(name))), scene[0][0])
+    (tmp_path / "text.png").write_text("no picture")
+    write_image(tmp_path / "tall.png", np.zeros((200, 20, 3), np.uint8))
+    for path in ("text.png", "tall.png", "none.png", "x.mp4"):
+        with pytest.raises(InputError, match=r"picture: expected|image: expected|video: expected"):
+            project.add_picture(tmp_path / path)
+    for wrong in ("..", "../own", f"{name}.png", "", "a/b", "/etc/passwd", "x" * 99):
+        with pytest.raises(InputError, match="name of a picture"):
+            project.picture(wrong)
+    for path in ("text.png", "none.png"):
+        with pytest.raises(InputError, match="expected"):
+            project.set_mask(tmp_path / path)
+    (tmp_path / "text.npz").write_bytes(b"no zip")
+    np.save(tmp_path / "huge.npy", np.lib.stride_tricks.as_strided(np.zeros(1, np.uint8), (3, 900, 10), (0, 0, 0)))
+    for path, said in (("text.npz", "mask"), ("huge.npy", "at most 512 pixels")):
+        with pytest.raises(InputError, match=said):
+            project.set_mask(tmp_path / path)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -256,7 +257,7 @@ class Masking(ProjectVideo):
             self.check_idle()
             file = self.folder / "mask" / f"{secrets.token_hex(8)}{own_suffix(path, _MASK_KINDS)}"
             with replacing(file) as partial:
-                partial.write_bytes(path.read_bytes())
+                shutil.copyfile(path, partial)
             try:
                 with named(file, shown):
                     check_not_empty(self._open_mask(file, mask_id), shown)

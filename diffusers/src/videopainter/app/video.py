@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -147,7 +148,7 @@ class ProjectVideo:
         file = self.folder / f"video_{digest[:8]}{own_suffix(path)}"
         with named(file, shown):
             with replacing(file) as partial:
-                _copy(path, partial)
+                shutil.copyfile(path, partial)
             try:
                 frames = open_video(file)
                 facts = {"file": file.name, "name": shown, "sha256": digest, "frames": len(frames)}
@@ -280,9 +281,3 @@ def encode_jpeg(picture: np.ndarray, quality: int = 90) -> bytes:
     done, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert done
     return data.tobytes()
-
-
-def _copy(source: Path, target: Path) -> None:
-    with open(source, "rb") as read, open(target, "wb") as write:
-        while part := read.read(2**20):
-            write.write(part)

@@ -15,7 +15,7 @@ from videopainter.segmentation.tracker.solving import candidates, solve, surroun
 from videopainter.segmentation.tracker.tracker import Estimate, Tracker
 
 # Raised when the same prompts would give other masks than before.
-BUILTIN_VERSION = 3
+BUILTIN_VERSION = 4
 
 
 class BuiltinSegmenter:
