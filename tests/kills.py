@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from caption_server import CaptionServer, by_question, serving
 
 from videopainter.files import TEMPORARY_NAME
 
@@ -34,11 +35,13 @@ END_SECONDS = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A door: its command for an output folder, what makes its result, and which files of it are compared."""
+    """A door: its command for an output folder, what makes its result, which files of it are compared, and what else
+    may be wrong in the end."""
 
     command: Callable[[Path], list[str]]
     compared: Callable[[Path], bool] = lambda path: True
     resumed: tuple[str, ...] = ()
+    wrong: Callable[[], list[str]] = list
 
 
 def door(script: str, *flags: object) -> list[str]:
@@ -55,8 +58,46 @@ def make_data(folder: Path) -> Path:
     return folder
 
 
-def cases(data: Path, work: Path) -> dict[str, Case]:
-    """Every door that writes more than a picture."""
+def asked_again(server: CaptionServer) -> list[str]:
+    """Questions of a pair run that were asked again although they had been answered. One at which a kill came may be:
+    then it is the next one, too. Each output folder has a key of its own."""
+    last: dict[str, str] = {}
+    asked, wrong = set(), []
+    for request in server.requests:
+        key, question = request["key"], json.dumps(request["messages"])
+        if (key, question) in asked and last[key] != question:
+            wrong.append(f"asked again: {key}: {question[-200:]}")
+        asked.add((key, question))
+        last[key] = question
+    return wrong
+
+
+def cases(data: Path, work: Path, server: CaptionServer | None = None) -> dict[str, Case]:
+    """Every door that writes more than a picture; with a server of captions also the one that asks it."""
+    pairs = {} if server is None else {"edit_bench": pairs_case(data, server)}
+    return files_cases(data, work) | pairs
+
+
+def pairs_case(data: Path, server: CaptionServer) -> Case:
+    """Answers are kept in a folder of each output's own, so that all are asked for anew."""
+    server.otherwise = by_question
+    flags = shlex.split(
+        "--inpainting_sample_id 0-3 --video_editing_instruction auto --llm_model some --judge_model some "
+        "--num_inference_steps 2 --guidance_scale 1 --height 48 --width 64 --inpainting_frames 9 --quiet --device cpu"
+    )
+    return Case(
+        command=lambda out: [
+            *("env", f"OPENAI_BASE_URL={server.url}", f"OPENAI_API_KEY={out.name}", f"XDG_CACHE_HOME={out}.cache"),
+            *door("infer/edit_bench.py", "--inpainting_mask_meta", data / "pexels_videovo_train_dataset.csv"),
+            *(*flags, "--output_path", str(out)),
+        ],
+        compared=lambda path: path.suffix in (".mp4", ".npz", ".csv", ".md"),
+        wrong=lambda: asked_again(server),
+    )
+
+
+def files_cases(data: Path, work: Path) -> dict[str, Case]:
+    """Those that ask nobody."""
     tiny = REPO / "ckpt/tiny/CogVideoX-5b-I2V"
     video, mask = REPO / "data/demo/video.mp4", REPO / "data/demo/mask.mp4"
     sampling = shlex.split("--img_inpainting_model none --guidance_scale 1 --num_inference_steps 2 --device cpu")
@@ -198,7 +239,7 @@ def try_door(name: str, case: Case, folder: Path, kills: int, rng: random.Random
             wrong += check(name, case, out, wanted, code, log)
             out = out.with_name(f"{out.name}_")  # it was whole before the kill came
     code = run([*case.command(out), *case.resumed], log)
-    wrong += check(name, case, out, wanted, code, log)
+    wrong += check(name, case, out, wanted, code, log) + case.wrong()
     print(f"{name}: {done} kills in {time.monotonic() - begun:.0f} s, {len(wanted)} files equal", flush=True)
     return wrong
 
@@ -219,11 +260,11 @@ def main() -> None:
     parser.add_argument("--doors", nargs="*", help="some of them alone")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, serving() as server:
         folder = Path(name)
         data = make_data(folder / "data")
         prepare_score(folder)
-        chosen = {key: case for key, case in cases(data, folder).items() if key in (options.doors or [key])}
+        chosen = {key: case for key, case in cases(data, folder, server).items() if key in (options.doors or [key])}
         wrong = []
         for number, (key, case) in enumerate(chosen.items()):
             share = options.kills // len(chosen) + (number < options.kills % len(chosen))

@@ -7,6 +7,7 @@ import pytest
 
 from videopainter.cli import cache_latents, evaluate, inpaint, train
 from videopainter.cli.door import DoorParser
+from videopainter.editing import options as editing
 from videopainter.errors import InputError
 from videopainter.evaluation import options as evaluation
 from videopainter.runs import options as runs
@@ -17,6 +18,7 @@ from videopainter.runs.weights import DEFAULTS_FILE
     ("groups", "common"),
     [
         (runs.INPAINT_OPTIONS, runs.INPAINT_COMMON),
+        (editing.EDIT_BENCH_OPTIONS, editing.EDIT_BENCH_COMMON),
         (evaluation.EVALUATE_OPTIONS, evaluation.EVALUATE_COMMON),
         (cache_latents.CACHE_OPTIONS, cache_latents.CACHE_COMMON),
         *((tuple(groups.values()), common) for groups, common in map(train.groups_of, ("branch", "id_adapter"))),

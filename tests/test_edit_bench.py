@@ -314,6 +314,23 @@ def test_mistakes_are_one_line_and_leave_nothing(server, clips, tmp_path, monkey
     assert len(server.requests) == asked
 
 
+def test_a_video_of_ones_own_makes_a_pair(clips, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (video,) = list(clips.parent.rglob("raw_video/*/*.mp4"))[:1]
+    notes = [{"kind": kind, "text": "A ball."} for kind in ("video", "rewrite", "region")]
+    notes += [{"kind": "instruction", "facts": {"kind": kind}, "text": f"{kind} it"} for kind in ("add", "remove")]
+    (tmp_path / "notes.json").write_text(json.dumps(notes))
+    own = ["--video", str(video), "--box", "10,8,30,24", "--range", "0:5", "--video_editing_instruction", "auto"]
+    own += ["--llm_model", "replay:notes.json", "--instruction_kinds", "add:1,remove:1", "--output_path", "out"]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert edit_bench(read_options([*QUICK.split(), *own])) == 0
+    (row,) = table(tmp_path / "out")
+    assert row["Editing_instruction"] == f"{row['kind']} it"
+    assert (row["Original_video_caption"], row["frames"]) == ("A ball.", "5")
+    record = json.loads((tmp_path / "out/pairs" / row["path"].replace("mp4", "json")).read_text())
+    assert record["origin"] == {"path": str(video), "mask_id": None, "start_frame": 0, "end_frame": 5, "fps": 8}
+
+
 def test_a_set_of_anothers_folder_is_refused_and_own_cards_stay(copy, clips, tmp_path):
     (copy / "README.md").write_text("mine")
     assert make(clips, tmp_path / "cache", *AUTO.split(), "--output_path", str(copy)) == 0

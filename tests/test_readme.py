@@ -17,7 +17,7 @@ from videopainter.cli.preparation.unzip_folder import UNZIP_OPTIONS
 from videopainter.cli.segment import SEGMENT_OPTIONS
 from videopainter.cli.train import GROUPS as TRAIN_OPTIONS
 from videopainter.data.synthetic.dataset import SyntheticLook
-from videopainter.editing.options import EDIT_OPTIONS
+from videopainter.editing.options import EDIT_BENCH_OPTIONS
 from videopainter.evaluation.options import EVALUATE_OPTIONS, SCORE_OPTIONS
 from videopainter.metrics.catalog import METRICS
 from videopainter.metrics.networks.downloads import WEIGHTS
@@ -47,7 +47,7 @@ def test_flags_exist(document):
     shown = {flag for block in blocks("bash", [document]) for flag in re.findall(r"(--[a-z_]+)", block.code)}
     shown |= set(re.findall(r"`(--[a-z_-]+)", text))
     doors = [INPAINT_OPTIONS, list(TRAIN_OPTIONS.values()), [SyntheticSetOptions, SyntheticLook], [CacheOptions]]
-    doors += [EDIT_OPTIONS, EVALUATE_OPTIONS, SCORE_OPTIONS, [CurveOptions]]
+    doors += [EDIT_BENCH_OPTIONS, EVALUATE_OPTIONS, SCORE_OPTIONS, [CurveOptions]]
     doors += [DATA_OPTIONS, VIDEO_OPTIONS, UNZIP_OPTIONS, WEIGHT_OPTIONS, CHECK_OPTIONS, BUILD_OPTIONS]
     doors += [SEGMENT_OPTIONS]
     known = {flag for options in doors for flag in DoorParser(options)._option_string_actions}

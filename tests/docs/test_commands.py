@@ -47,6 +47,7 @@ def test_every_flow_is_shown_once_without_weights():
     shown = "\n".join(block.code for block in blocks("bash") if block.needs == "")
     for door in (
         "inpaint.py",
+        "edit_bench.py",
         "make_synthetic.py",
         "train_cogvideox_inpainting_i2v_video.py",
         "score.py",

@@ -62,7 +62,7 @@ def edited_samples(run: InpaintOptions, wanted: Sequence[str | None]) -> list[Ed
     ]
 
 
-def check_instructions(options: EditOptions) -> None:
+def check_instructions(options: EditOptions, *, invented: bool = False) -> None:
     """InputError, of the flags, for edits that cannot be made, or whose captions nobody could write."""
     wanted = options.editing.video_editing_instruction
     if wanted is not None and not all(text.strip() for text in wanted):
@@ -76,7 +76,7 @@ def check_instructions(options: EditOptions) -> None:
         raise InputError("--propose_affected goes with infer/inpaint.py, which writes the mask that --affected takes")
     if options.run.propagation.remove:
         raise InputError('--remove: expected the instruction to say so ("remove the dog"), got the flag')
-    if wanted is None and options.run.clip.video is not None:
+    if wanted is None and options.run.clip.video is not None and not invented:
         raise InputError("--video needs --video_editing_instruction: what to change in it, in words")
     if options.run.propagation.propagate == "only":
         raise InputError("--propagate only paints nothing: expected off, first_frame or all to edit, got only")

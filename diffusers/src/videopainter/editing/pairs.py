@@ -132,7 +132,8 @@ def _check(options: EditBenchOptions, *, invents: bool) -> None:
     if run.prompts.prompt is not None or run.prompts.image_prompt is not None:
         raise InputError("--prompt, --image_prompt: expected none with --video_editing_instruction auto, got one")
     check_inventor(run.prompts.llm_model, "--video_editing_instruction auto")
-    check_instructions(replace(options.edits, editing=replace(options.edits.editing, video_editing_instruction=None)))
+    nothing = replace(options.edits.editing, video_editing_instruction=None)
+    check_instructions(replace(options.edits, editing=nothing), invented=True)
 
 
 @dataclass(kw_only=True)
