@@ -16,11 +16,11 @@ from videopainter.app.jobs import (
     restarted,
     save_job,
 )
-from videopainter.app.lane import Lane
 from videopainter.app.project import Project
 from videopainter.app.projects import Projects
+from videopainter.app.queue.lane import Lane
+from videopainter.app.queue.work import expected_seconds, needs_device, resolved
 from videopainter.app.speeds import Speeds
-from videopainter.app.work import expected_seconds, needs_device, resolved
 from videopainter.errors import InputError
 
 _MOST_SETTINGS = 100  # names in a job's settings

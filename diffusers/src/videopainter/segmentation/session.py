@@ -94,6 +94,12 @@ class Session:
             raise InputError(f"expected a new or empty folder, or a session: {folder}")
         return session
 
+    def over(self, span: FrameRange) -> Session:
+        """The same over other frames of the video."""
+        part = Session(self.folder, self.frames, span, self.video, self.segmenter, self._find_text)
+        part.objects, part.candidate, part._facts = dict(self.objects), dict(self.candidate), self._facts
+        return part
+
     @classmethod
     def fits(cls, folder: Path, video: Path | str, frames: FrameSource) -> bool:
         """Whether a folder is free for this video: new, empty, or its own session."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from videopainter.app.filling import FillPlan, shown_seconds
 from videopainter.app.jobs import JobStatus
-from videopainter.app.masking import ObjectView
+from videopainter.app.mask_views import ObjectView
 from videopainter.app.project import FillResult, Project
 from videopainter.app.video import encode_jpeg, resized_picture
 from videopainter.data.images import read_image

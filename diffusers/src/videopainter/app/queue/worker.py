@@ -14,9 +14,9 @@ import numpy as np
 from videopainter.app.jobs import job_file
 from videopainter.app.options import AppOptions
 from videopainter.app.projects import Projects
+from videopainter.app.queue.work import Bench
 from videopainter.app.speeds import Meter, Speeds
 from videopainter.app.video import encode_jpeg
-from videopainter.app.work import Bench
 from videopainter.data.workers import begin_worker
 from videopainter.errors import Interrupted, one_line
 from videopainter.files import WriteError, write_bytes

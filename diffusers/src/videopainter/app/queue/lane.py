@@ -14,7 +14,7 @@ from typing import Any
 
 from videopainter.app.jobs import JobStatus
 from videopainter.app.options import AppOptions
-from videopainter.app.worker import serve
+from videopainter.app.queue.worker import serve
 
 _LOOK = 0.2  # seconds between two looks at a worker
 _END = 5.0  # seconds that a worker is given to end
