@@ -5,7 +5,9 @@ from __future__ import annotations
 import webbrowser
 from collections.abc import Sequence
 
+from videopainter.app.models import check_models
 from videopainter.app.options import AppOptions
+from videopainter.app.ui.access import check_access
 from videopainter.cli.door import parse_options
 from videopainter.cli.running import advise
 from videopainter.flags import check_installed
@@ -30,6 +32,8 @@ def serve_app(options: AppOptions) -> int:
         InputError: for flags that do not fit, an address that is taken, weights that are not there.
     """
     check_installed("app/app.py", "gradio", install="-e app")
+    check_access(options)
+    check_models(options)
     from videopainter.app.ui.serving import Server
 
     advise(lambda: "projects are kept: start the app again to go on")
