@@ -52,19 +52,6 @@ USED_ELSEWHERE = {
 # Rooms that are built and tested, but not yet called by the ones above: whoever calls them takes their names out.
 WAITING = {
     *("move_to", "fill_frame", "Quality", "QUALITIES", "speck", "camera_flow"),  # propagation/, vision/flow.py
-    *(
-        "set_video",
-        "set_range",
-        "set_mask",
-        "paint",
-        "undo",
-        "timeline",
-        "learned",
-        "Desk",
-        "pids",
-    ),  # app/, of its page
-    *("auth", "root_path", "idle_hours", "expected_wait", "settings_file", "add_picture", "forget_result"),
-    *("fills_first_frame", "pids"),
 }
 
 

@@ -14,10 +14,11 @@ DOCUMENTS = [
     "comfyui/README.md",
     "data/README.md",
     "data_utils/README.md",
+    "app/README.md",
 ]
 # The second word of a fence, where its commands need more than a fresh clone after `make setup`: another environment,
-# published weights (and the benchmark), or a data folder of one's own.
-NEEDS = {"", "setup", "weights", "data"}
+# published weights (and the benchmark), a data folder of one's own, or the app at work.
+NEEDS = {"", "setup", "weights", "data", "app"}
 
 
 class Block(NamedTuple):

@@ -5,6 +5,7 @@ import re
 import pytest
 from readme_blocks import DOCUMENTS, NEEDS, ROOT, blocks
 
+from videopainter.app.options import AppOptions
 from videopainter.cli.cache_latents import CacheOptions
 from videopainter.cli.door import DoorParser
 from videopainter.cli.make_synthetic import SyntheticSetOptions
@@ -49,7 +50,7 @@ def test_flags_exist(document):
     doors = [INPAINT_OPTIONS, list(TRAIN_OPTIONS.values()), [SyntheticSetOptions, SyntheticLook], [CacheOptions]]
     doors += [EDIT_BENCH_OPTIONS, EVALUATE_OPTIONS, SCORE_OPTIONS, [CurveOptions]]
     doors += [DATA_OPTIONS, VIDEO_OPTIONS, UNZIP_OPTIONS, WEIGHT_OPTIONS, CHECK_OPTIONS, BUILD_OPTIONS]
-    doors += [SEGMENT_OPTIONS]
+    doors += [SEGMENT_OPTIONS, [AppOptions]]
     known = {flag for options in doors for flag in DoorParser(options)._option_string_actions}
     known |= {"--help", "--help-all"}
     assert shown - known <= {"--index", "--version", "--local", "--exclude"}, shown - known

@@ -5,9 +5,8 @@ from __future__ import annotations
 import webbrowser
 from collections.abc import Sequence
 
-from videopainter.app.models import check_models
 from videopainter.app.options import AppOptions
-from videopainter.app.ui.access import check_access
+from videopainter.app.ui.access import check_access, check_models
 from videopainter.cli.door import parse_options
 from videopainter.cli.running import advise
 from videopainter.flags import check_installed

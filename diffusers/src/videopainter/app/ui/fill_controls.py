@@ -175,6 +175,7 @@ class ResultStep:
     comparison: gr.DownloadButton
     settings: gr.DownloadButton
     again: gr.Button
+    drop: gr.Button
 
 
 def result_step() -> ResultStep:
@@ -187,8 +188,18 @@ def result_step() -> ResultStep:
     with gr.Row():
         comparison = gr.DownloadButton("Comparison", size="sm", interactive=False, min_width=130)
         settings = gr.DownloadButton("Settings", size="sm", interactive=False, min_width=130)
-    again = gr.Button("Again with these settings", size="sm", interactive=False)
+    with gr.Row():
+        again = gr.Button("Again with these settings", size="sm", interactive=False, min_width=130)
+        drop = gr.Button("Delete this result", size="sm", interactive=False, min_width=130)
     made = make_pictures("results")
     return ResultStep(
-        made=made, film=film, facts=facts, video=video, mask=mask, comparison=comparison, settings=settings, again=again
+        made=made,
+        film=film,
+        facts=facts,
+        video=video,
+        mask=mask,
+        comparison=comparison,
+        settings=settings,
+        again=again,
+        drop=drop,
     )

@@ -255,7 +255,10 @@ def frame_picture(project: Project, asked: Mapping[str, Any]) -> dict[str, str]:
 
 def plan(found: FillPlan) -> list[str]:
     """What a fill will compute, before it does."""
-    return [found.summary, *([] if found.seconds is not None else ["how long: known after a first run"])]
+    told = [found.summary]
+    if found.fills_first_frame:
+        told.append("first frame: filled first, or chosen above")
+    return told if found.seconds is not None else [*told, "how long: known after a first run"]
 
 
 def chosen_result(project: Project, key: Any) -> FillResult | None:

@@ -151,7 +151,11 @@ class Wiring:
             # What a browser sends may be anything. A mistake of ours is told there, and seen here.
             traceback.print_exc()
             problem = "That did not work; the server's log says why."
-        return {**self.standing(visit, problem), **changes, **how["always"]}
+        try:
+            return {**self.standing(visit, problem), **changes, **how["always"]}
+        except ValueError as error:  # the project was removed meanwhile
+            visit.project = None
+            return {**self.standing(visit, one_line(error)), **how["always"]}
 
     def _open(self, here: Any) -> Project | None:
         return self.projects.open(here) if here else None

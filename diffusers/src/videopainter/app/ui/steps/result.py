@@ -8,6 +8,7 @@ import gradio as gr
 
 from videopainter.app.filling import FillSettings
 from videopainter.app.ui import views
+from videopainter.app.ui.fill_controls import NO_RESULT
 from videopainter.app.ui.served import Served
 from videopainter.app.ui.wiring import Page, Visit, Wiring
 from videopainter.errors import InputError
@@ -39,6 +40,16 @@ def wire_result(wiring: Wiring, served: Served) -> None:
             page.tabs: gr.Tabs(selected="fill"),
         }
 
+    def drop(visit: Visit) -> dict[Any, Any]:
+        project = visit.known
+        result = views.chosen_result(project, visit.stage.get("result"))
+        if result is None:
+            raise InputError("There is no result yet.")
+        project.forget_result(result.id)
+        visit.turn(result=None, view="mask")
+        return {**no_result(page), **show_result(visit, page, served, None, turn=False)}
+
+    wiring.on(step.drop.click, drop)
     wiring.on_part(step.made.pick, choose)
     wiring.on(step.again.click, again)
 
@@ -66,4 +77,18 @@ def show_result(visit: Visit, page: Page, served: Served, key: str | None, *, tu
         step.facts: views.result_facts(result),
         step.made: views.result_pictures(project, result.id),
         step.again: gr.Button(interactive=True),
+        step.drop: gr.Button(interactive=True),
+    }
+
+
+def no_result(page: Page) -> dict[Any, Any]:
+    """Step 4 where nothing was made yet."""
+    step = page.result
+    downloads = (step.video, step.mask, step.comparison, step.settings)
+    return {
+        step.film: gr.Video(None, visible=False),
+        step.made: {"items": []},
+        step.facts: NO_RESULT,
+        **{button: gr.DownloadButton(value=None, interactive=False) for button in downloads},
+        **{button: gr.Button(interactive=False) for button in (step.again, step.drop)},
     }

@@ -10,7 +10,7 @@ import gradio as gr
 
 from videopainter.app.ui import views
 from videopainter.app.ui.examples import Example
-from videopainter.app.ui.fill_controls import NO_RESULT
+from videopainter.app.ui.steps.result import no_result
 from videopainter.app.ui.wiring import Page, Visit, Wiring
 from videopainter.errors import InputError
 
@@ -25,7 +25,7 @@ def wire_video(wiring: Wiring, examples: Sequence[Example]) -> None:
             return {}
         visit.begun().set_video(Path(file), Path(file).name)
         visit.turn(frame=0, object=1, view="mask")
-        return {**about(visit, page), page.tabs: gr.Tabs(selected="mask")}
+        return {**no_result(page), **about(visit, page), page.tabs: gr.Tabs(selected="mask")}
 
     def example(visit: Visit) -> dict[Any, Any]:
         chosen = known.get(str(visit.event.get("key")))
@@ -38,7 +38,8 @@ def wire_video(wiring: Wiring, examples: Sequence[Example]) -> None:
         visit.turn(frame=0, object=1, view="mask")
         settings = {getattr(page.fill, name): value for name, value in chosen.settings.items()}
         settings |= page.fill.shows(chosen.settings.get("task", "remove"))
-        return {**about(visit, page), **settings, page.tabs: gr.Tabs(selected="fill" if chosen.mask else "mask")}
+        turned = {page.tabs: gr.Tabs(selected="fill" if chosen.mask else "mask")}
+        return {**no_result(page), **about(visit, page), **settings, **turned}
 
     def span(visit: Visit, start: float | None, stop: float | None) -> dict[Any, Any]:
         project = visit.known
@@ -116,8 +117,6 @@ def empty(page: Page) -> dict[Any, Any]:
         page.mask.film: gr.Video(None, visible=False),
         page.fill.first_frames: {"items": []},
         page.fill.plan: [],
-        page.result.film: gr.Video(None, visible=False),
-        page.result.made: {"items": []},
-        page.result.facts: NO_RESULT,
+        **no_result(page),
         page.tabs: gr.Tabs(selected="video"),
     }
