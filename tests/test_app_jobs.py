@@ -184,16 +184,16 @@ def test_a_full_disk_is_told_and_the_fill_goes_on_when_there_is_room(room, video
 
 
 def serve_until_killed(root, project, told):
-    desk = Desk(Projects(Path(root), AppOptions(device="cpu")))
+    desk = Desk(Projects(Path(root), AppOptions()))
     desk.start()
-    job = desk.submit(project, "fill", PAINTED | {"seed": 6})
-    wait(desk, job, until=lambda status: status.preview is not None)
+    job = desk.submit(project, "track")
+    wait(desk, job, until=lambda status: status.done > 2)
     Path(told).write_text(f"{job} {desk.pids[0]}")
     wait(desk, job)
 
 
-def test_a_killed_server_loses_no_window_and_leaves_no_process(room, video, scene, tmp_path):
-    project = project_with(Projects(tmp_path / "app", AppOptions(device="cpu")), video, scene)
+def test_a_killed_server_loses_nothing_and_leaves_no_process(video, scene, tmp_path):
+    project = project_with(Projects(tmp_path / "app", AppOptions()), video, scene, tracked=False)
     process = clean_process(serve_until_killed, str(tmp_path / "app"), project.id, str(tmp_path / "told"))
     process.start()
     deadline = time.monotonic() + 60
@@ -206,18 +206,16 @@ def test_a_killed_server_loses_no_window_and_leaves_no_process(room, video, scen
     while psutil.pid_exists(int(worker)) and psutil.Process(int(worker)).status() != "zombie":
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    desk = Desk(Projects(tmp_path / "app", AppOptions(device="cpu")))
+    kept = project.objects[0].tracked
+    assert 2 < kept < FRAMES
+    desk = Desk(Projects(tmp_path / "app", AppOptions()))
     desk.start()
     try:
         status = desk.status(job)
         assert status.state == "cancelled" and "go on" in status.message
-        kept = list(project.folder.rglob("window_*.safetensors"))
-        assert kept
-        again = desk.submit(project.id, "fill", status.settings)
-        first = wait(desk, again, until=lambda status: status.stage == "inpaint" and status.done > 0)
-        assert first.done > 2 * len(kept)
-        assert wait(desk, again).state == "done"
-        assert not list(project.folder.rglob("*.partial"))
+        again = desk.submit(project.id, "track", status.settings)
+        assert wait(desk, again, until=lambda status: status.done > 0).done >= kept
+        assert wait(desk, again).state == "done" and project.objects[0].tracked == FRAMES
     finally:
         desk.stop()
 
