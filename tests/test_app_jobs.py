@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import pytest
 from conftest import DOORS, clean_process
+from test_sam import tiny_sam2
 
 from videopainter.app.desk import Desk
 from videopainter.app.filling import FillSettings
@@ -19,10 +20,13 @@ from videopainter.app.jobs import load_jobs
 from videopainter.app.masking import MaskShape
 from videopainter.app.options import AppOptions
 from videopainter.app.projects import Projects
+from videopainter.app.queue.work import Bench, needs_device
+from videopainter.app.speeds import Speeds
 from videopainter.data.synthetic.scenes import render_clip
 from videopainter.data.video.reader import open_video
 from videopainter.data.video.writer import VideoWriter
 from videopainter.errors import InputError
+from videopainter.runs.watch import Watch
 
 FRAMES, HEIGHT, WIDTH = 21, 48, 64
 PAINTED = {"task": "inpaint", "prompt": "a wall", "steps": 2, "size": [32, 48], "window": 9, "seed": 3}
@@ -287,3 +291,18 @@ def test_a_full_queue_is_told_and_what_waits_is_cancelled_at_once(room, video, s
         desk.cancel(job)
     assert {wait(desk, job).state for job in jobs} == {"cancelled"}
     assert not waiting[2].results and waiting[0].id not in {job.project for job in desk.jobs(waiting[1].id)}
+
+
+def test_a_model_makes_the_masks_where_one_is_named(video, scene, tmp_path):
+    tiny_sam2().save_pretrained(tmp_path / "sam2")
+    options = AppOptions(segmenter=str(tmp_path / "sam2"), device="cpu")
+    projects = Projects(tmp_path / "app", options)
+    project = projects.new()
+    project.set_video(video)
+    assert project.paint(1, 0, scene[1][0]).any()
+    assert needs_device("track", options) and not needs_device("track", AppOptions())
+    assert project.session.segmenter.identity.startswith("sam2")
+    bench = Bench(projects, Speeds(projects.root))
+    project.set_range(0, 3)
+    assert bench.do("track", project, {}, Watch())["objects"]["1"]["tracked"] == 3
+    assert "expected a model that knows words" in project.words_state
