@@ -21,6 +21,7 @@ from videopainter.data.training.file_index import FileIndex
 from videopainter.data.training.mask_deform import MaskOptions, training_masks
 from videopainter.data.training.rows import TO_THE_END, TrainingRow, TrainingRows
 from videopainter.data.training.sample_order import CAPTION, FLIP, MASKS, PLACE, STAND_IN, TIME, SampleKey, sample_rng
+from videopainter.data.training.shards import ShardedFiles, is_sharded
 from videopainter.data.training.unreadable import Unreadable, UnreadableLog
 from videopainter.data.video.conversion import RgbConverter
 from videopainter.data.video.reader import VideoFrames
@@ -40,8 +41,11 @@ class TrainingSetOptions(MaskOptions):
 
     meta_file_path: str = flag("", "CSV with the columns path, start_frame, end_frame, fps, mask_id, caption.")
     instance_data_root: str | None = flag(
-        None, "The data folder or one inside it, like ../data/videovo/raw_video; default: the CSV's own folder."
+        None,
+        "The data folder or one inside it, like ../data/videovo/raw_video, or a set in shards (a folder, s3://...); "
+        "default: the CSV's own folder.",
     )
+    shard_cache_gb: float = flag(50.0, "Disk for what was fetched from shards, for each set, about.", above=0)
     height: int = flag(480, "Height of the frames, in pixels.", least=1, most=MAX_SIDE)
     width: int = flag(720, "Width of the frames, in pixels.", least=1, most=MAX_SIDE)
     fps: float = flag(
@@ -116,7 +120,9 @@ class TrainingSet:
         )
         self.rows: list[int] = self._clips.numbers.tolist()
         self.dropped: dict[str, int] = self._clips.dropped
-        self.data_roots = data_roots(options.instance_data_root, csv_path)
+        root = options.instance_data_root or str(csv_path.parent)
+        self._shards = ShardedFiles(root, options.shard_cache_gb * 1e9) if is_sharded(root) else None
+        self.data_roots = data_roots(None if self._shards else options.instance_data_root, csv_path)
         check_video_reader(options.video_reader)
         self._files = files if files is not None else FileIndex(video_reader=options.video_reader)
 
@@ -175,8 +181,8 @@ class TrainingSet:
         """Frames and masks of a row, with the key's draws; and `TrainingSample.inexact`."""
         options = self.options
         video_path, mask_path = record_paths(row.path)
-        video = self._files.video(find_file(video_path, self.data_roots, "video"))
-        ids = self._files.masks(find_file(mask_path, self.data_roots, "mask"))
+        video = self._files.video(self._find(video_path, "video"))
+        ids = self._files.masks(self._find(mask_path, "mask"))
         _check_fit(video, ids)
         box = self._box(video, key)
         numbers, masks = self._hole_crop(row, video, ids, key, box.slices)
@@ -188,6 +194,10 @@ class TrainingSet:
             frames, masks = np.ascontiguousarray(frames[:, :, ::-1]), np.ascontiguousarray(masks[:, :, ::-1])
         masks = training_masks(masks, sample_rng(options.seed, MASKS, key), options)
         return frames, masks, video.inexact if isinstance(video, DecordFrames) else ""
+
+    def _find(self, relative: Path, what: str) -> Path:
+        found = None if self._shards is None else self._shards.find(relative)
+        return found or find_file(relative, self.data_roots, what)
 
     def _box(self, video: VideoFrames, key: SampleKey) -> Box:
         """The part of the frames that is shown."""

@@ -21,7 +21,7 @@ from videopainter.models.checkpoint_files import read_config, safetensors_files
 # 3: they become RGB with exact rounding (1 to 1.5 levels brighter).
 FORMAT = 3
 # Options of the training set that do not change what one sample looks like. Paths: the CSV is known by its contents.
-FREE_OPTIONS = ("meta_file_path", "instance_data_root", "proportion_empty_prompts", "mix_train_ratio")
+FREE_OPTIONS = ("meta_file_path", "instance_data_root", "shard_cache_gb", "proportion_empty_prompts", "mix_train_ratio")
 # Who wrote a folder, not what it holds.
 _CONFIG_NOISE = ("_name_or_path", "_diffusers_version", "transformers_version", "torch_dtype", "dtype")
 # Of larger weight files only pieces spread over them are read, beside header and size.
