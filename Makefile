@@ -79,6 +79,7 @@ test-app: dev
 KILLS ?= 40
 test-kills: dev
 	$(BIN)/python tests/kills.py --kills $(KILLS)
+	VIDEOPAINTER_ALL_KILLS=1 $(BIN)/python -m pytest -q -n 0 tests/test_build_vpdata.py -k killed
 
 # Both training scripts in every way that runs without a GPU, killed and resumed: minutes. Needs EXTRAS=train.
 test-launch: dev

@@ -193,10 +193,13 @@ def build_and_die(argv: list[str], where: str, after: int) -> None:
 
 
 def test_killed_in_every_stage_and_started_again(raw, built, tmp_path):
-    """One set, killed nine times on its way: it ends as the one that was not."""
+    """One set, killed again and again on its way: it ends as the one that was not."""
     output = tmp_path / "vpdata"
-    places = [("split", 1), ("score", 2), ("cut", 1), ("frame", 13), ("track", 1), ("objects", 1), ("rules", 2)]
-    for where, after in [*places, ("caption", 1), ("link", 3), ("sheet", 0)]:
+    places = [("cut", 1), ("frame", 13), ("link", 3)]
+    if os.environ.get("VIDEOPAINTER_ALL_KILLS"):  # `make test-kills`
+        places = [("split", 1), ("score", 2), *places[:2], ("track", 1), ("objects", 1), ("rules", 2), ("caption", 1)]
+        places += [("link", 3), ("sheet", 0)]
+    for where, after in places:
         process = clean_process(build_and_die, arguments(raw, output), where, after)
         process.start()
         process.join()
@@ -219,11 +222,11 @@ def test_options_from_a_file(raw, built, tmp_path, monkeypatch):
         f"videos: {raw}\nclip_seconds: 3\nmin_clip_seconds: 1.5\nuntil: clips\nmin_sharpness: 0\n"
     )
     assert build_vpdata(["--options", "build.yaml", "--output_dir", "out", "--max_same_bits", "-1"]) == 0
-    assert len(table(tmp_path / "out" / "clips.csv")) == 4
+    assert len(table(tmp_path / "out" / "work" / "clips.csv")) == 4
     written = json.loads((tmp_path / "out" / "options.json").read_text())
     assert written["clip_seconds"] == 3 and written["max_same_bits"] == -1
     assert build_vpdata(["--options", "out/options.json", "--min_clip_seconds", "2.5"]) == 0
-    assert len(table(tmp_path / "out" / "clips.csv")) == 3
+    assert len(table(tmp_path / "out" / "work" / "clips.csv")) == 3
 
 
 @pytest.mark.parametrize(
@@ -322,14 +325,13 @@ def test_a_still_camera_and_a_moving_one_see_what_moves():
 # ---- with weights
 
 
-def test_words_and_models(raw, grounding_dino, tmp_path, monkeypatch):  # noqa: F811
+def test_words_and_models(grounding_dino, tmp_path, monkeypatch):  # noqa: F811
     """The real classes with random weights: what they find is no thing, but goes the whole way."""
     tiny_sam2().save_pretrained(tmp_path / "sam2")
     flags = ["--words", "light square", "--text_model", str(grounding_dino), "--segmenter", str(tmp_path / "sam2")]
     lax = {"min_presence": 0, "min_area": 0, "max_area": 1, "max_area_change": 1, "max_unsure": 1}
     flags += [str(word) for name, value in lax.items() for word in (f"--{name}", value)]
-    (tmp_path / "raw").mkdir()
-    shutil.copy2(raw / "b.mp4", tmp_path / "raw")
+    write_video(tmp_path / "raw" / "c.mp4", scene(4, 14))
     output = tmp_path / "vpdata"
     assert build_vpdata(arguments(tmp_path / "raw", output, "--objects_per_clip", "1", *flags)) == 0
     rows = table(output / TRAIN)

@@ -14,6 +14,7 @@ from videopainter.cli.preparation.check_data import CHECK_OPTIONS
 from videopainter.cli.preparation.download_data import DATA_OPTIONS
 from videopainter.cli.preparation.download_videos import VIDEO_OPTIONS
 from videopainter.cli.preparation.download_weights import WEIGHT_OPTIONS
+from videopainter.cli.preparation.shard_data import SHARD_OPTIONS
 from videopainter.cli.preparation.unzip_folder import UNZIP_OPTIONS
 from videopainter.cli.segment import SEGMENT_OPTIONS
 from videopainter.cli.train import GROUPS as TRAIN_OPTIONS
@@ -50,7 +51,7 @@ def test_flags_exist(document):
     doors = [INPAINT_OPTIONS, list(TRAIN_OPTIONS.values()), [SyntheticSetOptions, SyntheticLook], [CacheOptions]]
     doors += [EDIT_BENCH_OPTIONS, EVALUATE_OPTIONS, SCORE_OPTIONS, [CurveOptions]]
     doors += [DATA_OPTIONS, VIDEO_OPTIONS, UNZIP_OPTIONS, WEIGHT_OPTIONS, CHECK_OPTIONS, BUILD_OPTIONS]
-    doors += [SEGMENT_OPTIONS, [AppOptions]]
+    doors += [SEGMENT_OPTIONS, SHARD_OPTIONS, [AppOptions]]
     known = {flag for options in doors for flag in DoorParser(options)._option_string_actions}
     known |= {"--help", "--help-all"}
     assert shown - known <= {"--index", "--version", "--local", "--exclude"}, shown - known

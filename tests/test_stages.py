@@ -59,7 +59,7 @@ def build(videos: Path, output: Path, *flags: str) -> tuple[list[dict], dict[str
     """(rows of clips.csv, {id: (stage, kind)} of dropped.csv)."""
     code = build_vpdata(arguments(videos, output, *flags))
     assert code == 0
-    with (output / "clips.csv").open(newline="") as stream:
+    with (output / "work" / "clips.csv").open(newline="") as stream:
         clips = list(csv.DictReader(stream))
     with (output / "work" / "dropped.csv").open(newline="") as stream:
         return clips, {row["id"]: (row["stage"], row["kind"]) for row in csv.DictReader(stream)}
@@ -136,7 +136,7 @@ def test_killed_in_a_stage_and_started_again(videos, tmp_path, stage, after):
     )
     killed = subprocess.run([sys.executable, "-c", code, *arguments(videos, output)], capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert not (output / "clips.csv").exists()
+    assert not (output / "work" / "clips.csv").exists()
     assert build(videos, output) == expected
     done = {name: report["done_before"] for name, report in reports(output).items()}
     assert (done["split"], done["score"]) == ((after, 0) if stage == "SplitStage" else (6, after))

@@ -70,7 +70,7 @@ class BuildOptions:
         None, "A JSON or YAML file with any of these flags; those of the command line count more. See options.json."
     )
     until: Literal["all", "clips", "objects"] = flag(
-        "all", "clips: stop before objects are looked for (clips.csv alone); objects: before captions."
+        "all", "clips: stop before objects are looked for (work/clips.csv lists them); objects: before captions."
     )
     processes: int = flag(0, "How many processes work; 0: one for each processor.", least=0)
     scheduler: Literal["processes", "ray"] = flag("processes", "Who decides where rows are worked on: the same result.")
@@ -109,13 +109,13 @@ def build_vpdata(argv: Sequence[str] | None = None) -> int:
         if options.scheduler == "ray":
             scheduler = stack.enter_context(RayScheduler(processes, options.ray_address))
         result = run_stages(stages, rows, work, scheduler)
-    write_rows(output / CLIPS_FILE, _CLIP_COLUMNS, result.rows)
+    write_rows(work / CLIPS_FILE, _CLIP_COLUMNS, result.rows)
     write_json(output / OPTIONS_FILE, {name: value for one in found for name, value in asdict(one).items()}, indent=1)
     for report in result.stages:
         print(_text(report))
     if options.until == "all":
         _finish(output, result, found[-1])
-    print(f"{counted(len(result.rows), 'row')} of {counted(len(rows), 'video')}: {output / CLIPS_FILE}")
+    print(f"{counted(len(result.rows), 'row')} of {counted(len(rows), 'video')}: {work / CLIPS_FILE}")
     print(f"who was dropped, and why: {work / DROPPED_FILE}")
     failed = sum(report.failed for report in result.stages)
     if failed:

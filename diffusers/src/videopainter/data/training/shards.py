@@ -93,7 +93,8 @@ class ShardedFiles:
 
         where = f"{self.root}/{name}"
         try:
-            with fsspec.open(where, "rb") as stream:
+            opened: Any = fsspec.open(where, "rb")
+            with opened as stream:
                 stream.seek(offset)
                 return stream.read(-1 if size is None else size)
         except (ImportError, ValueError) as error:
