@@ -497,6 +497,42 @@ MUTATIONS = [
         '"truth": ()',
         "test_evaluate.py::test_a_score_is_of_its_files_settings_and_weights",
     ),
+    # Pairs for editors
+    Mutation(
+        "every row has the same kind",
+        "editing/kinds.py",
+        "    return deck[place]",
+        "    return deck[0]",
+        "test_edit_bench.py::test_kinds_are_balanced_and_follow_from_row_and_seed",
+    ),
+    Mutation(
+        "the whole frame is background",
+        "editing/measures.py",
+        "kept, painted = difference[~hole], difference[hole]",
+        "kept, painted = difference.ravel(), difference[hole]",
+        "test_edit_bench.py::test_measures_are_of_the_pixels_they_name",
+    ),
+    Mutation(
+        "a verdict changes nothing",
+        "editing/data_set.py",
+        'if verdict is not None and not verdict["keep"]:',
+        'if verdict is not None and not verdict["model"]:',
+        "test_edit_bench.py::test_what_is_dropped_is_listed_with_its_reason",
+    ),
+    Mutation(
+        "whom nobody can reach is asked for every row",
+        "captions/captioner.py",
+        "self._gone = str(error)",
+        "self._gone = None",
+        "test_caption_endpoint.py::test_whom_nobody_can_reach_is_asked_once",
+    ),
+    Mutation(
+        "the first candidate is always taken",
+        "runs/candidates.py",
+        "self.job.options.sampling.seed + number - 1))",
+        "self.job.options.sampling.seed))",
+        "test_first_frame_choice.py::test_candidates_are_shown_and_one_is_chosen_by_its_number",
+    ),
 ]
 
 

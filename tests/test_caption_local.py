@@ -61,7 +61,7 @@ def test_a_vision_language_model_of_transformers_sees_and_answers(tmp_path):
     import torch
 
     save_tiny_qwen(tmp_path / "qwen")
-    backend = make_backend(str(tmp_path / "qwen"))
+    backend = make_backend(str(tmp_path / "qwen"), device=lambda: "cpu")
     wanted = {"A red wall.": (200, 30, 30), "A blue sea.": (30, 30, 200)}
     questions = {
         text: Question(

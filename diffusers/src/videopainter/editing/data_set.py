@@ -101,6 +101,8 @@ configs:
     path:
     - {METADATA}
     - edited/*.mp4
+    - masks/*.mp4
+    - pexels/**/*.mp4
 ---
 # Video editing pairs
 
