@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from videopainter.app.video import encode_jpeg, resized_picture
 from videopainter.data.images import read_image
 from videopainter.data.reshape import resize_masks
 from videopainter.data.video.reader import open_video
-from videopainter.files import read_json
+from videopainter.files import fingerprint, read_json
 from videopainter.segmentation.prompts import PointPrompt, prompt_to_json
 from videopainter.segmentation.session import colour_of
 
@@ -41,28 +42,40 @@ def file_url(file: Path | str) -> str:
 # ---- the stage
 
 
-def stage(project: Project | None, before: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
+def stage(project: Project | None, before: Mapping[str, Any], answered: bool = True, **changes: Any) -> dict[str, Any]:
     """The value of the stage: what may be drawn on, objects, time line. Frame, object and view stay what they were.
+
+    answered: it is the answer to something that somebody did.
 
     changes: `frame`, `object`, `view` that people are to see now; then `jump` says that it is new.
     """
     if project is None or project.video is None:
         return {"project": project.id if project else None, "video": None}
     video = project.video
-    chosen = {name: before.get(name) for name in ("frame", "object", "view", "jump", "result")}
+    chosen = {name: before.get(name) for name in ("frame", "object", "view", "jump", "result", "answer")}
+    if answered:
+        chosen["answer"] = _now()
     if changes:
         chosen |= {"jump": _now(), **changes}
+    objects, line = project.objects, timeline(project)
     return {
         **chosen,
         "project": project.id,
         "video": {"frames": video.frames, "fps": video.fps, "width": video.width, "height": video.height},
         "own_mask": project.mask_file is not None,
         "range": [project.range.start, project.range.stop],
-        "objects": [_object(one, project.work_frames.scale) for one in project.objects],
+        "objects": [_object(one, project.work_frames.scale) for one in objects],
         "colours": [list(colour_of(number)) for number in range(1, 9)],
-        "timeline": timeline(project),
-        "version": _now(),
+        "timeline": line,
+        "version": _version(project, objects, line),
     }
+
+
+def _version(project: Project, objects: Sequence[ObjectView], line: Mapping[str, str]) -> str:
+    """Another one where the picture of any frame may have become another."""
+    said = [[one.id, [prompt_to_json(prompt) for prompt in one.prompts], one.tracked] for one in objects]
+    own = project.mask_file.name if project.mask_file is not None else None
+    return fingerprint([said, project.session.candidate, own, asdict(project.mask_shape), line])
 
 
 def _now() -> int:

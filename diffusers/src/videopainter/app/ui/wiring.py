@@ -152,7 +152,8 @@ class Wiring:
             traceback.print_exc()
             problem = "That did not work; the server's log says why."
         try:
-            return {**self.standing(visit, problem), **changes, **how["always"]}
+            standing = self.standing(visit, problem, answered=not how["follows"])
+            return {**standing, **changes, **how["always"]}
         except ValueError as error:  # the project was removed meanwhile
             visit.project = None
             return {**self.standing(visit, one_line(error)), **how["always"]}
@@ -160,7 +161,7 @@ class Wiring:
     def _open(self, here: Any) -> Project | None:
         return self.projects.open(here) if here else None
 
-    def standing(self, visit: Visit, problem: str = "") -> dict[Any, Any]:
+    def standing(self, visit: Visit, problem: str = "", *, answered: bool = True) -> dict[Any, Any]:
         """What follows from the project alone: stage, status, and which buttons can be used."""
         page, project, jobs = self.page, visit.project, visit.jobs
         job = jobs[-1] if jobs else None
@@ -168,7 +169,7 @@ class Wiring:
         kept = {} if visit.project and visit.stage.get("project") != visit.project.id else visit.stage
         found = {
             page.here: project.id if project else "",
-            page.stage: views.stage(project, kept, **visit.goto),
+            page.stage: views.stage(project, kept, answered, **visit.goto),
             page.status: views.status(project, job, problem),
             page.timer: gr.Timer(active=busy),
         }

@@ -11,7 +11,7 @@ const DRAG = 6; // pixels that a finger may slip in a click
 let state = {}; // what the server said last
 let frame = 0, view = "mask", tool = "point", object = 1;
 let corner = null, rubber = null, line = null, cross = null, pending = [];
-let loading = false, wanted = null, playing = null, jumped = -1, shownVersion = null, shownProject = null;
+let loading = false, wanted = null, playing = null, jumped = -1, shownVersion = null, shownProject = null, answered = null;
 
 const video = () => state.video || null;
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
@@ -400,8 +400,8 @@ function arrived() {
   find(".vp-legend").hidden = !/[sua]/.test(found);
   find(".vp-next").hidden = !found.includes("u");
   tell();
-  if (state.version !== shownVersion || moved) { shownVersion = state.version; fetchFrame(); }
-  else { pending = []; root.dataset.busy = "no"; }
+  if (state.version !== shownVersion || moved) { shownVersion = state.version; answered = state.answer; fetchFrame(); }
+  else if (state.answer !== answered) { answered = state.answer; pending = []; root.dataset.busy = "no"; }
   paint();
   paintStrip();
   keepSoon();
