@@ -90,6 +90,16 @@ def test_scenes_are_cut_where_they_change_and_the_rest_is_told(videos, tmp_path)
     assert all(float(clip["motion"]) > 5 for clip in clips)
 
 
+def test_what_is_below_the_output_is_no_raw_video_and_long_names_are_cut(tmp_path):
+    long = "\u732b" * 80
+    write_video(tmp_path / "a.mp4", scene(1, 24))
+    (tmp_path / "a.mp4").rename(tmp_path / f"{long}.mp4")
+    write_video(tmp_path / "out" / "pexels" / "made.mp4", scene(2, 24))
+    for _ in range(2):
+        clips, _ = build(tmp_path, tmp_path / "out")
+        assert [clip["id"] for clip in clips] == [f"{long[:33]}-000"]
+
+
 def test_motion_is_what_the_scene_moves(videos, tmp_path):
     """3 of 72 rows a frame, 8 frames a second: 33 % of the height per second, but for what leaves the picture."""
     clips, _ = build(videos, tmp_path)

@@ -102,7 +102,7 @@ def build_vpdata(argv: Sequence[str] | None = None) -> int:
     check_set_folder(output)
     work = output / _WORK
     stages = _stages(options, found[1:], work)
-    rows = collect_folder(Path(options.videos))
+    rows = collect_folder(Path(options.videos), output)
     with contextlib.ExitStack() as stack:
         processes = options.processes or processors()
         scheduler: Any = ProcessScheduler(processes)

@@ -11,15 +11,18 @@ from videopainter.preparation.stages.stage import Row
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg")
 
 
-def collect_folder(folder: Path) -> list[Row]:
+def collect_folder(folder: Path, output: Path | None = None) -> list[Row]:
     """A row per video file below a folder: `id` (and `source`) from its path, `video` its absolute path, `size` and
     `mtime`.
 
-    The last two are there so that a file that changed is worked on again. InputError where there is no video.
+    The last two are there so that a file that changed is worked on again. What lies below `output`
+    is no raw video. InputError where there is none.
     """
     if not folder.is_dir():
         raise InputError(f"--videos: expected a folder, found none at {folder}")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+    videos = (path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+    made = None if output is None else output.resolve()
+    files = sorted(path for path in videos if made is None or not path.resolve().is_relative_to(made))
     if not files:
         raise InputError(f"--videos: expected video files ({', '.join(VIDEO_SUFFIXES)}), found none below {folder}")
     rows: dict[str, Row] = {}
@@ -34,4 +37,6 @@ def collect_folder(folder: Path) -> list[Row]:
 
 
 def _id(path: Path) -> str:
-    return re.sub(r"[^\w-]+", "_", path.with_suffix("").as_posix()).strip("_")[-100:] or "video"
+    name = re.sub(r"[^\w-]+", "_", path.with_suffix("").as_posix()).strip("_")
+    # Names of files have at most 255 bytes, and ours add to this one.
+    return name.encode()[-100:].decode(errors="ignore").strip("_") or "video"
