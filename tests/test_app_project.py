@@ -290,6 +290,12 @@ def test_projects_do_not_see_each_other_and_idle_ones_go(projects, video, scene)
     one, other = projects.new(), projects.new()
     one.set_video(video)
     assert one.id != other.id and other.video is None
+    other.set_video(video)
+    name = one.keep_picture(scene[0][0], "own_1")
+    for wrong in (name, f"../../{one.id}/pictures/{name}"):
+        with pytest.raises(InputError, match="name of a picture of this project"):
+            other.picture(wrong)
+    assert one.picture(name).is_relative_to(one.folder) and not other.objects
     assert projects.open(one.id) is one
     assert set(projects.clean(1000)) == set()
     assert set(projects.clean(-1)) == {one.id, other.id}
