@@ -34,6 +34,7 @@ from videopainter.data.video.writer import VideoWriter
 PARTS = ("click", "track", "memory", "sessions")
 FRAMES, HEIGHT, WIDTH = 81, 480, 854
 FILLS = 10
+SHORT = 9  # frames of each session's clip
 SMALL = {"task": "inpaint", "prompt": "a wall", "steps": 2, "window": 9, "size": [32, 48]}
 
 
@@ -107,7 +108,7 @@ def memory(desk: Desk, project: Project) -> None:
 
 def sessions(projects: Projects, desk: Desk, folder: Path, count: int) -> None:
     """All upload, click and track at once; the server's own process answers the clicks."""
-    place = draw(folder / "small.mp4", 25, 240, 432)
+    place = draw(folder / "small.mp4", SHORT, 240, 432)
     answers: list[float] = []
     made: list[Project] = []
 
@@ -126,7 +127,7 @@ def sessions(projects: Projects, desk: Desk, folder: Path, count: int) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(made) == count and all(project.objects[0].tracked == 25 for project in made)
+    assert len(made) == count and all(project.objects[0].tracked == SHORT for project in made)
     assert len({project.folder for project in made}) == count
     print(
         f"  {count} sessions at once: all tracked after {time.perf_counter() - began:.0f} s; a click's answer "
@@ -161,6 +162,9 @@ def main() -> None:
 def run(
     options: argparse.Namespace, projects: Projects, desk: Desk, folder: Path, video: Path, place: tuple[float, float]
 ) -> None:
+    if [*options.part] == ["sessions"]:
+        sessions(projects, desk, folder, options.sessions)
+        return
     project = clicks(projects, video, place)
     frames = project.frames
     size, machine = f"{len(frames)} frames of {frames.width}x{frames.height}", f"{os.cpu_count()} processors"

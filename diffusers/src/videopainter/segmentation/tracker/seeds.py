@@ -75,7 +75,7 @@ def seed_from_clicks(
         labels[barred] = cv2.GC_BGD
         # What is far from the region costs time and tells little: in a window the masks are as good.
         window, mask = picture.window(labels != cv2.GC_BGD, _AROUND), np.zeros(shape, bool)
-        mask[window] = grabcut(np.ascontiguousarray(picture.rgb[window]), labels[window], rounds=3)
+        mask[window] = grabcut(np.ascontiguousarray(picture.rgb[window]), labels[window], rounds=2)
         mask = opened(mask) | (distance < 3)
         mask = filled(np.logical_or.reduce([part_at(mask, *at) for at in inside])) & ~barred
         # A mask that runs into what it may not be is none.
