@@ -11,6 +11,7 @@ import numpy as np
 
 from videopainter.app.options import AppOptions
 from videopainter.captions.backends import asks_somebody, check_backend
+from videopainter.data.workers import processors
 from videopainter.errors import InputError
 from videopainter.segmentation.choosing import BUILTIN, SegmenterChoice, SegmenterOptions, choose_segmenter
 from videopainter.segmentation.segmenter import Segmenter, TextBox, TextFinder
@@ -23,6 +24,7 @@ class MaskMakers:
         self._options = SegmenterOptions(segmenter=options.segmenter, text_model=options.text_model)
         self._device = options.device
         self._lock = threading.RLock()
+        self._places, self._held = threading.BoundedSemaphore(processors()), threading.local()
 
     @property
     def learned(self) -> bool:
@@ -31,12 +33,22 @@ class MaskMakers:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """A model's own state is not for two threads; the built-in tracker has none."""
+        """A model's own state is not for two threads. The built-in tracker has none, but of many who click at once as
+        many are answered as there are processors: the first soon, instead of all late."""
         if self.learned:
             with self._lock:
                 yield
-        else:
+            return
+        depth = getattr(self._held, "depth", 0)
+        if not depth:
+            self._places.acquire()
+        self._held.depth = depth + 1
+        try:
             yield
+        finally:
+            self._held.depth = depth
+            if not depth:
+                self._places.release()
 
     @cached_property
     def segmenter(self) -> Segmenter:
