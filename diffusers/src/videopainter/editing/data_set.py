@@ -114,7 +114,7 @@ and the instruction under the names of VideoPainter's release. `background_psnr`
 `change` (levels of 255) inside, both of the files; `clip_direction` where CLIP's weights were there. `pairs/NAME.json`
 has who said what, `edited/NAME.json` everything about the run.
 
-- `datasets.load_dataset("{folder.name}")`: columns `source`, `edited`, `mask` and the text.
+- `datasets.load_dataset(FOLDER)`: columns `source`, `edited`, `mask` and the text.
 - Training: `--meta_file_path {METADATA}`: the sources with their masks and captions.
 - Evaluation: `--sets edit_standard={METADATA}`: a model's edits of the sources, by the edited captions.
 """
