@@ -41,8 +41,8 @@ class RayScheduler:
 
     def __enter__(self) -> RayScheduler:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        import ray
-        from ray.data import DataContext
+        import ray  # pyright: ignore[reportMissingImports]
+        from ray.data import DataContext  # pyright: ignore[reportMissingImports]
 
         local: dict[str, Any] = {}
         if self.address is None:
@@ -56,12 +56,12 @@ class RayScheduler:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
 
         ray.shutdown()
 
     def work(self, stage: Stage, rows: Sequence[Row], work: Path) -> Iterator[Worked]:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
 
         cpus, gpus = stage.resources.cpus, stage.resources.gpus
         have = ray.cluster_resources()
