@@ -40,6 +40,7 @@ def test_a_server_is_asked_in_its_protocol(server, captioner):
         "facts": {"caption": "A beach with a star.", "instruction": "change the ball to a blue star"},
         "text": "A blue star on sand.",
         "model": f"some-model at {server.url}",
+        "key": answer.key,
         "cached": False,
         "wording": 1,
     }
@@ -53,6 +54,21 @@ def test_an_answer_is_asked_for_once(server, captioner, tmp_path):
     captioner.video(pictures(3))
     Captioner(make_backend("another-model"), tmp_path / "answers").video(pictures())
     assert len(server.requests) == 3, "other pictures and other models are other questions"
+
+
+def test_what_a_result_says_is_taken_for_the_same_pictures_alone(server, captioner, tmp_path):
+    note = captioner.video(pictures()).note()
+    (tmp_path / "result.json").write_text(json.dumps({"captions": [note]}))
+    there = Captioner(make_backend("some-model"), tmp_path / "others")
+    there.recall(tmp_path / "result.mp4")
+    assert there.video(pictures()).cached
+    server.otherwise = "Another sea."
+    assert there.video(pictures(3)).text == "Another sea."
+    assert len(server.requests) == 2
+    # A note of before keys were kept does not say of which pictures it is.
+    (tmp_path / "result.json").write_text(json.dumps({"captions": [{k: v for k, v in note.items() if k != "key"}]}))
+    there.recall(tmp_path / "result.mp4")
+    assert there.video(pictures()).text == "Another sea."
 
 
 def test_a_broken_memory_is_asked_anew(server, captioner, tmp_path):

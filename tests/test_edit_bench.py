@@ -25,6 +25,7 @@ from videopainter.data.records import RecordTable
 from videopainter.data.training.sample_order import SampleKey
 from videopainter.data.training.training_set import TrainingSet, TrainingSetOptions
 from videopainter.data.video.reader import open_video
+from videopainter.editing.data_set import write_data_set
 from videopainter.editing.kinds import kind_for, parse_kinds
 from videopainter.editing.measures import faults, measure_pixels
 from videopainter.editing.options import PairOptions
@@ -170,6 +171,32 @@ def test_what_is_dropped_is_listed_with_its_reason(server, copy, clips, tmp_path
     assert ["another" in row["reason"] and "a seam shows" in row["reason"] for row in table(copy, "dropped.csv")] == [
         True
     ] * ROWS
+
+
+def test_a_pair_of_a_video_that_is_not_recorded_yet_is_not_in_the_set(copy, made):
+    """Made anew with --overwrite, and ended before the record; or before the JSON, which is written after the video."""
+    first, second, third, _ = (row["path"].removesuffix(".mp4") for row in table(made))
+    remade = copy / f"edited/{first}.json"
+    remade.write_text(json.dumps(json.loads(remade.read_text()) | {"fingerprint": "another"}))
+    for stem in (second, third):  # the third's video is still the old one
+        (copy / f"edited/{stem}.mp4.partial").mkdir()
+        (copy / f"edited/{stem}.mp4.partial/run.json").write_text('{"fingerprint": "another"}')
+    (copy / f"edited/{second}.mp4").write_bytes((copy / f"edited/{second}.mp4").read_bytes())
+    assert write_data_set(copy, PairOptions()).kept == ROWS - 2
+    dropped = {row["name"]: row["reason"] for row in table(copy, "dropped.csv")}
+    assert sorted(dropped) == sorted([first, second])
+    assert all("not recorded yet" in reason for reason in dropped.values())
+
+
+def test_a_verdict_is_of_its_instruction(server, copy, clips, tmp_path):
+    """Other words for the same captions, and so for the same video."""
+    row = next(number for number, row in enumerate(table(copy)) if row["kind"] == "swap")
+    again = (*AUTO.split()[:-1], str(row), "--output_path", str(copy), "--instruction_kinds", "change:1")
+    asked, times = len(server.requests), {file: file.stat().st_mtime_ns for file in copy.rglob("*.mp4")}
+    assert make(clips, tmp_path / "cache", *again) == 0
+    assert {file: file.stat().st_mtime_ns for file in copy.rglob("*.mp4")} == times
+    assert table(copy)[row]["Editing_instruction"] == INSTRUCTIONS["that changes one property"]
+    assert sum("Does the edited" in str(body) for body in server.requests[asked:]) == 1
 
 
 def test_a_row_without_an_answer_is_listed_and_made_by_the_next_run(server, clips, tmp_path, capsys):

@@ -38,12 +38,14 @@ class UnusableAnswer(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """A usable answer and where it is from. `cached`: from the disk, nobody was asked for it this time."""
+    """A usable answer and where it is from. `key`: of all that was asked, pictures included; `cached`: from the disk,
+    nobody was asked for it this time."""
 
     kind: str
     facts: Mapping[str, str]
     text: str
     model: str
+    key: str
     cached: bool
 
     def note(self) -> dict[str, Any]:

@@ -92,18 +92,19 @@ class Captioner:
 
     def answer(self, question: Question) -> Answer:
         """A usable answer, from the disk or from the back end."""
-        file = self._file(question)
-        known = self._known(file, question)
+        key = self._key(question)
+        file = self._cache / key[:2] / f"{key}.json"
+        known = self._known(file, key, question)
         if known is not None:
             return known
         if self._gone is not None:
             raise NobodyAnswers(self._gone)
         with self._turn(file):
-            known = self._known(file, question)
+            known = self._known(file, key, question)
             if known is not None:
                 return known
             text = self._usable(question)
-            answer = Answer(kind=question.kind, facts=question.facts, text=text, model=self._backend.name, cached=False)
+            answer = self._answer(key, question, text, cached=False)
             with suppress(WriteError):  # a read-only home costs questions, nothing else
                 write_json(file, answer.note())
         return answer
@@ -138,8 +139,8 @@ class Captioner:
             f"of the last, {complaint}"
         )
 
-    def _file(self, question: Question) -> Path:
-        key = fingerprint(
+    def _key(self, question: Question) -> str:
+        return fingerprint(
             {
                 "model": self._backend.name,
                 "wording": WORDING_VERSION,
@@ -149,25 +150,21 @@ class Captioner:
                 "pictures": [_digest(picture) for picture in question.pictures],
             }
         )
-        return self._cache / key[:2] / f"{key}.json"
 
-    def _recalled_note(self, question: Question) -> Mapping[str, Any] | None:
-        asked = {
-            "kind": question.kind,
-            "facts": dict(question.facts),
-            "model": self._backend.name,
-            "wording": WORDING_VERSION,
-        }
-        return next((note for note in self._recalled if all(note.get(key) == asked[key] for key in asked)), None)
-
-    def _known(self, file: Path, question: Question) -> Answer | None:
+    def _known(self, file: Path, key: str, question: Question) -> Answer | None:
         try:
-            note: Any = self._recalled_note(question) or read_json(file)
+            # A note without a key may be of other pictures.
+            recalled = next((note for note in self._recalled if note.get("key") == key), None)
+            note: Any = recalled or read_json(file)
             text = note["text"]
             check_answer(question, text)
         except (InputError, UnusableAnswer, KeyError, TypeError, AttributeError):
             return None  # not there, or not ours: ask
-        return Answer(kind=question.kind, facts=question.facts, text=text, model=self._backend.name, cached=True)
+        return self._answer(key, question, text, cached=True)
+
+    def _answer(self, key: str, question: Question, text: str, *, cached: bool) -> Answer:
+        name = self._backend.name
+        return Answer(kind=question.kind, facts=question.facts, text=text, model=name, key=key, cached=cached)
 
 
 def _digest(picture: np.ndarray) -> str:

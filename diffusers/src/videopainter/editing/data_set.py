@@ -14,6 +14,7 @@ from videopainter.editing.pairs import CARD, DROPPED, METADATA, RECORDS, PairFil
 from videopainter.errors import InputError, complain
 from videopainter.files import read_json, write_text
 from videopainter.locks import held
+from videopainter.runs.results.manifest import manifest_path, run_file
 
 _MEASURES = (BACKGROUND, CHANGE, DIRECTION)
 _ROW = (
@@ -75,10 +76,23 @@ def _reasons(folder: Path, stem: str, record: dict[str, Any], options: PairOptio
         return [f"{_FAILED}{record['failed']}"]
     if not PairFiles.of(stem).are_in(folder):
         return ["files are missing; the same command makes them again"]
+    if not _is_of_its_video(folder / PairFiles.of(stem).edited, record):
+        return ["its video was made anew and is not recorded yet; the same command does it"]
     found, verdict = faults(record["measures"], options), record["verdict"]
     if verdict is not None and not verdict["keep"]:
         found.append(f"{verdict['model']} says no: {verdict['reason'] or 'without a reason'}")
     return found
+
+
+def _is_of_its_video(edited: Path, record: dict[str, Any]) -> bool:
+    """Whether the video that lies there is the one of this record: a run may have ended after it, or after its JSON."""
+    about = manifest_path(edited)
+    try:
+        made_by = read_json(about, lenient=True).get("fingerprint")
+    except (InputError, AttributeError):
+        return False
+    between = run_file(edited).exists() and edited.stat().st_mtime_ns > about.stat().st_mtime_ns
+    return made_by == record["made_by"] and not between
 
 
 def _facts(record: dict[str, Any]) -> dict[str, Any]:

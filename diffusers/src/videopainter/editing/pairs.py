@@ -174,7 +174,8 @@ class PairWriter:
         same_words = known is not None and words == tuple(known[key] for key in _CAPTIONS)
         if not (same_words and measures.get(DIRECTION) is not None):
             measures[DIRECTION] = self._direction(source, edited, clip, words)
-        verdict = known.get("verdict") if known and same_words else None
+        same_edit = known is not None and same_words and known.get(INSTRUCTION) == row[INSTRUCTION]
+        verdict = known.get("verdict") if known and same_edit else None
         if self._judge is not None and not faults(measures, self.options):
             verdict = self._verdict(clip, source, edited, row[INSTRUCTION], verdict)
         record = {
