@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from caption_server import KEY, pictures
+from caption_server import KEY, files_with, pictures
 from PIL import Image
 
 from videopainter.captions import endpoint
@@ -39,7 +39,7 @@ def test_a_server_is_asked_in_its_protocol(server, captioner):
         "kind": "region",
         "facts": {"caption": "A beach with a star.", "instruction": "change the ball to a blue star"},
         "text": "A blue star on sand.",
-        "model": f"some-model at {server.url}",
+        "model": f"some-model at {server.url.removesuffix('/v1')}",
         "key": answer.key,
         "cached": False,
         "wording": 1,
@@ -164,6 +164,24 @@ def test_nobody_there_is_told(monkeypatch, server, tmp_path):
         Captioner(make_backend("some-model"), tmp_path).video(pictures())
     assert "word" not in str(raised.value)
     assert "hidden" not in str(raised.value)
+
+
+def test_a_key_in_the_path_of_an_address_is_in_no_note_and_no_message(monkeypatch, server, tmp_path):
+    secret, host = "sk-of-the-path", server.url.removesuffix("/v1")
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{host}/{secret}/v1")
+    captioner = Captioner(make_backend("some-model"), tmp_path / "answers")
+    note = captioner.video(pictures()).note()
+    assert server.requests[0]["path"] == f"/{secret}/v1/chat/completions"
+    server.otherwise = ("status", 404, f"no such page: /{secret}/v1/chat/completions")
+    with pytest.raises(NobodyAnswers, match="404") as raised:
+        captioner.video(pictures(1))
+    assert host in str(raised.value)
+    assert secret not in str(raised.value) + json.dumps(note)
+    assert not files_with(secret, tmp_path)
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{host}/another/v1")
+    names = {note["model"], make_backend("some-model").name}
+    assert len(names) == 2
+    assert all(name.startswith(f"some-model at {host}") for name in names)
 
 
 def test_a_server_without_structured_output_is_asked_plainly(server, captioner):

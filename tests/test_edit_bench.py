@@ -253,16 +253,43 @@ def test_kinds_are_balanced_and_follow_from_row_and_seed():
         ("remove", "Remove the dog and put a cat there.", False),
         ("remove", "Make the dog vanish.", False),
         ("swap", "Replace the dog with a cat.", True),
+        ("remove", "Remove the man's hat.", True),
+        ("remove", "Remove the bottle of water.", True),
+        ("remove", "Remove the old, red car.", True),
+        ("remove", "Remove the black and white dog from the beach.", True),
+        ("remove", "Remove the dog, then replace it with a cat.", False),
+        ("remove", "Remove the dog by putting a cat there.", False),
+        ("remove", "Remove the dog. Put a cat there.", False),
+        ("remove", "Remove the colour from the dress.", False),
+        ("add", "Add a hat.", True),
+        ("add", "Replace the dog with a cat.", False),
         ("add", "Remove the dog.", False),
+        ("swap", "Add a hat.", False),
+        ("swap", "Remove the man's hat.", False),
+        ("change", "Make the coat blue.", True),
+        ("change", "Add a hat.", False),
     ],
 )
-def test_an_invented_removal_is_one_and_nothing_else_is(kind, text, usable):
+def test_what_is_invented_is_of_its_kind(kind, text, usable):
     question = ask_for_instruction([], "A dog.", kind)
     if usable:
         check_answer(question, text)
     else:
-        with pytest.raises(UnusableAnswer, match="removals"):
+        with pytest.raises(UnusableAnswer, match=f"not of kind {kind}"):
             check_answer(question, text)
+
+
+def test_an_invented_removal_is_made_as_one_whatever_its_words(server, clips, tmp_path):
+    server.otherwise = lambda body: "Remove the man's hat." if "that removes" in str(body) else by_question(body)
+    rows = ("--inpainting_sample_id", "4", "--output_path", str(tmp_path / "set"), "--instruction_kinds", "remove:1")
+    try:
+        words = ("--video_editing_instruction", "auto", "--llm_model", "of-hats")
+        assert make(clips, tmp_path / "cache", *words, *rows) == 0
+    finally:
+        server.otherwise = by_question
+    (record,) = (json.loads(file.read_text()) for file in (tmp_path / "set/edited").glob("*.json"))
+    assert record["Editing_instruction"] == "Remove the man's hat."
+    assert record["recipe"]["propagation"]["propagate"] == "all"
 
 
 # ---- who reads it

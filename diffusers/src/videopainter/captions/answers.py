@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from videopainter.captions.questions import WORDING_VERSION, Question
-from videopainter.captions.template import kind_of
+from videopainter.captions.template import is_of_kind
 from videopainter.errors import InputError, one_line
 
 # How models decline, and how they speak of themselves; at the start of an answer only, as captions may hold such words.
@@ -24,6 +24,12 @@ _REFUSAL = re.compile(
 _LEAD = re.compile(
     r"^(sure|certainly|of course|here (is|are)|caption|description|answer)\b[^:\n]{0,60}:\s*", re.IGNORECASE
 )
+_OF_KIND = {
+    "remove": '"Remove ..." and what is outlined, nothing else',
+    "add": '"Add ..." and what',
+    "swap": "what becomes what, neither an addition nor a removal",
+    "change": "what becomes of it, neither an addition nor a removal",
+}
 _VERDICT = re.compile(r"(?P<word>yes|no)\b[\s,.:;–—-]*(?P<reason>.*)", re.IGNORECASE)
 _KEY = "answer"
 
@@ -71,7 +77,7 @@ def plain(text: str) -> str:
 
 def check_answer(question: Question, text: str) -> None:
     """Raises UnusableAnswer for what no caption is: empty, a refusal, too long, another script, a list or markup; for
-    a verdict that is neither yes nor no, and for a removal that was not asked for, or is none."""
+    a verdict that is neither yes nor no, and for an instruction of another kind than was asked for."""
     words = text.split()
     if not words:
         raise UnusableAnswer("it is empty")
@@ -87,11 +93,8 @@ def check_answer(question: Question, text: str) -> None:
         raise UnusableAnswer(f"it is no plain text ({_short(text)})")
     if question.kind == "verdict" and not _VERDICT.fullmatch(text):
         raise UnusableAnswer("it begins with neither yes nor no")
-    if question.kind == "instruction" and (kind_of(text) == "remove") != (question.facts.get("kind") == "remove"):
-        wanted = "none (it says `remove`, alone, for removals)"
-        if question.facts.get("kind") == "remove":
-            wanted = 'one: "Remove ..." and what is outlined, nothing else'
-        raise UnusableAnswer(f"of removals, it was to be {wanted}")
+    if question.kind == "instruction" and not is_of_kind(text, kind := question.facts["kind"]):
+        raise UnusableAnswer(f"it is not of kind {kind}: it was to say {_OF_KIND[kind]}")
 
 
 def verdict_of(text: str) -> tuple[bool, str]:

@@ -20,6 +20,7 @@ from PIL import Image
 from videopainter.captions.answers import NobodyAnswers, UnusableAnswer
 from videopainter.captions.questions import Question
 from videopainter.errors import InputError, one_line
+from videopainter.files import sha256_text
 
 _HOME = "https://api.openai.com/v1"
 _RETRIES = 5
@@ -27,6 +28,7 @@ _SECONDS = 120.0
 # No such key, model or quota (the client has waited for that already): whatever is asked.
 _FOR_ALL = (401, 402, 403, 404, 429)
 _FEWEST_PIXELS = 128  # of the longer side: smaller pictures say nothing
+_SHORTEST_SECRET = 8  # characters: `v1` and `openai` are none
 _SCHEMA = {
     "type": "json_schema",
     "json_schema": {
@@ -65,8 +67,9 @@ class EndpointBackend:
 
     def __init__(self, model: str) -> None:
         url = _base_url()
-        # What is remembered and recorded: who answered, without whatever the address carries beside host and path.
-        self.name = model if url == _HOME else f"{model} at {_address(url)}"
+        # What is remembered and recorded: who answered. A path may be a secret, and also what tells models of one host
+        # apart: it is there as a digest.
+        self.name = model if url == _HOME else f"{model} at {_address(url)}{_told_apart(url)}"
         self._model, self._url = model, url
         self._key = os.environ.get("OPENAI_API_KEY") or ""
         self._client: Any = None
@@ -159,8 +162,8 @@ class EndpointBackend:
 
     def _failure(self, error: Any, got: str, kind: type[InputError] = NobodyAnswers) -> InputError:
         said = one_line(getattr(error, "message", "") or str(error))
-        if self._key:
-            said = said.replace(self._key, "***")
+        for secret in filter(None, (self._key, *_secrets(self._url))):
+            said = said.replace(secret, "***")
         return kind(
             f"--llm_model {self._model}: expected an answer, got {got} ({said[:200]}), from {_address(self._url)}"
         )
@@ -179,10 +182,22 @@ def _is_address(url: str) -> bool:
 
 
 def _address(url: str) -> str:
-    """An address without user, password and query: those may be secrets."""
+    """Scheme and host of an address: all else may be secrets."""
     parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def _told_apart(url: str) -> str:
+    """Nothing of the usual paths."""
+    path = urlsplit(url).path
+    return "" if path in ("", "/v1") else f" #{sha256_text(path)[:8]}"
+
+
+def _secrets(url: str) -> list[str]:
+    """What of an address may be one: servers repeat in their messages what they were asked for."""
+    parts = urlsplit(url)
+    found = (parts.query, *parts.netloc.rpartition("@")[0].split(":", 1), *parts.path.split("/"))
+    return [text for text in found if len(text) >= _SHORTEST_SECRET]
 
 
 def _data_url(picture: np.ndarray, shrink: int) -> str:

@@ -21,6 +21,13 @@ _COLOURS = frozenset(
 )
 # "Remove the ball and put a star there" and "remove the logo from the shirt" paint something new.
 _NOT_ONLY_REMOVED = re.compile(r"\b(?:and|then|but)\b|,|\bfrom\b|\bof\b|'s\b", re.IGNORECASE)
+# The same of one that was asked to name what is outlined, and nothing else: "the man's hat", "the old, red car".
+_ALSO = r"add|change|colou?r|draw|fill|give|insert|make|paint|place|put|replace|set|show|substitute|swap|turn|use"
+_ALSO_DOES = re.compile(
+    rf"(?:\b(?:and|then|but|by)|[,.;:!])\s+(?:(?:and|then|also|instead)\s+)*(?:{_ALSO}|adding|placing|putting|"
+    r"replacing|substituting|swapping)\b|^(?:the\s+)?(?:\w+\s+)?colou?rs?\s+(?:from|of)\b",
+    re.IGNORECASE,
+)
 _REMAINS = "the background, as it goes on around it"
 
 
@@ -58,6 +65,16 @@ def kind_of(instruction: str) -> str | None:
     if _ADD.match(instruction):
         return "add"
     return "exchange" if _SWAP.match(instruction) or _COLOUR.match(instruction) else None
+
+
+def is_of_kind(instruction: str, kind: str) -> bool:
+    """Whether an instruction does what one of a kind (add, remove, swap, change) was to do, as far as words tell."""
+    match = _REMOVE.match(_bare_words(instruction))
+    removes = match is not None and not _ALSO_DOES.search(match["old"])
+    if kind == "remove":
+        return removes
+    is_add = kind_of(instruction) == "add"
+    return is_add if kind == "add" else not (removes or is_add)
 
 
 def rewritten(caption: str, instruction: str) -> str:

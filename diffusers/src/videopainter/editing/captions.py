@@ -22,18 +22,20 @@ _EMPTY = "The empty background of the scene, with nothing in front of it."
 
 @dataclass(frozen=True, kw_only=True)
 class Edit:
-    """What is made of a clip: captions, where they are from, and whether the edit takes something away."""
+    """What is made of a clip: captions, where they are from, and whether the edit takes something away. `kind`: of an
+    invented one."""
 
     instruction: str
     original: str
     video: str
     region: str
     answers: tuple[Answer, ...] = ()
+    kind: str | None = None
 
     @property
     def removes(self) -> bool:
         """Whether what the mask covers only goes."""
-        return kind_of(self.instruction) == "remove"
+        return (self.kind or kind_of(self.instruction)) == "remove"
 
     def apply(self, clip: Clip) -> Clip:
         """The clip as it is to be painted."""
@@ -72,7 +74,7 @@ def invented_edit(clip: Clip, kind: str, captioner: Captioner) -> Edit:
     # A removal, too, is described here: the pair's captions are to say what each of its videos shows.
     described = replace(clip, details={"caption": original})
     edit = read_edit(described, answers[-1].text, lambda: captioner)
-    return replace(edit, answers=(*answers, *edit.answers))
+    return replace(edit, answers=(*answers, *edit.answers), kind=kind)
 
 
 def original_caption(clip: Clip) -> str:
