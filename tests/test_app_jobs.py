@@ -2,9 +2,11 @@
 
 import multiprocessing
 import os
+import re
 import resource
 import signal
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,18 +16,24 @@ import pytest
 from conftest import DOORS, clean_process
 from test_sam import tiny_sam2
 
+from videopainter import locks
+from videopainter.app import jobs as app_jobs
 from videopainter.app.desk import Desk
 from videopainter.app.filling import FillSettings
-from videopainter.app.jobs import load_jobs
+from videopainter.app.jobs import load_jobs, new_job
 from videopainter.app.masking import MaskShape
 from videopainter.app.options import AppOptions
 from videopainter.app.projects import Projects
+from videopainter.app.queue.lane import Lane, new_flag
 from videopainter.app.queue.work import Bench, needs_device
+from videopainter.app.queue.worker import is_asked
 from videopainter.app.speeds import Speeds
+from videopainter.data.images import write_image
 from videopainter.data.synthetic.scenes import render_clip
 from videopainter.data.video.reader import open_video
 from videopainter.data.video.writer import VideoWriter
 from videopainter.errors import InputError
+from videopainter.files import WriteError
 from videopainter.runs.watch import Watch
 
 FRAMES, HEIGHT, WIDTH = 21, 48, 64
@@ -233,6 +241,7 @@ def test_words_are_proposed_pictures_kept_and_edits_made(room, video, scene):
     swap = PAINTED | {"task": "swap", "instruction": "change the ball to a star", "prompt": "A star."}
     made = wait(desk, desk.submit(project.id, "first_frames", swap))
     (name,) = made.answer["names"]
+    assert re.fullmatch(r"first_3_[0-9a-f]{12}", name), "by its content: the next one of the seed does not replace it"
     assert open_video(made.answer["pictures"][0]).width == WIDTH
     job = desk.submit(project.id, "fill", swap | {"first_frame": name})
     status = wait(desk, job)
@@ -306,3 +315,112 @@ def test_a_model_makes_the_masks_where_one_is_named(video, scene, tmp_path):
     project.set_range(0, 3)
     assert bench.do("track", project, {}, Watch())["objects"]["1"]["tracked"] == 3
     assert "expected a model that knows words" in project.words_state
+
+
+@pytest.fixture
+def still_desk(tmp_path):
+    """Whose lanes do not work: what is in the queue waits."""
+    return Desk(Projects(tmp_path / "app", AppOptions(device="cpu", queue_size=2, llm_model="template")))
+
+
+def test_halves_of_characters_are_cleaned_and_no_job_waits_in_no_lane(still_desk, video, scene, monkeypatch):
+    project = project_with(still_desk.projects, video, scene)
+    job = still_desk.submit(project.id, "first_frames", {"prompt": "a \ud800wall", "seed": 1})
+    assert still_desk.status(job).settings["prompt"] == "a ?wall"
+    assert [one.state for one in load_jobs(project.folder)] == ["waiting"]
+    still_desk.cancel(job)
+    assert not still_desk.projects.book.open_jobs
+    monkeypatch.setattr(Lane, "add", lambda self, job: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        still_desk.submit(project.id, "mask_video")
+    assert not still_desk.projects.book.open_jobs
+
+
+def test_two_servers_do_not_share_a_folder(tmp_path, video, scene, monkeypatch):
+    monkeypatch.setattr(locks, "PATIENCE_SECONDS", 0.1)
+    desks = [Desk(Projects(tmp_path, AppOptions())) for _ in range(2)]
+    left = desks[0].projects.folder / ".video.partial-000000-1-00000000.mp4"
+    left.touch()
+    os.utime(left, (0, 0))
+    desks[0].start()
+    try:
+        assert not left.exists()
+        with pytest.raises(InputError, match="--work_dir: expected a folder that no other server uses"):
+            desks[1].start()
+    finally:
+        desks[0].stop()
+    desks[1].start()
+    desks[1].stop()
+
+
+def test_a_fault_with_one_job_does_not_end_the_lane(tmp_path, monkeypatch):
+    monkeypatch.setattr(Lane, "_ready", lambda self: 1 / 0)
+    ends = []
+
+    def told(job):
+        ends.append((job.id, job.state, job.message))
+        raise OSError("read-only")
+
+    lane = Lane(tmp_path, AppOptions(), told)
+    lane.start()
+    jobs = [new_job("a" * 24, "track", {}, None) for _ in range(2)]
+    for job in jobs:
+        lane.add(job)
+    deadline = time.monotonic() + 10
+    while len(ends) < 4 or lane.jobs():
+        assert time.monotonic() < deadline, ends
+        time.sleep(0.01)
+    assert [(name, state) for name, state, _ in ends] == [(job.id, s) for job in jobs for s in ("running", "failed")]
+    assert "should not have happened" in ends[-1][2]
+    lane.stop()
+
+
+def test_who_is_killed_while_it_looks_at_the_flag_holds_nobody_up():
+    stop = new_flag(multiprocessing.get_context("forkserver"))
+    held = [name for name in ("_cond", "get_lock", "acquire") if hasattr(stop, name)]
+    assert not held, "a lock would stay with a process that was killed while it had it"
+    assert not is_asked(stop)
+    stop.value = True
+    assert is_asked(stop)
+
+
+def test_what_a_full_disk_did_not_take_is_known_and_saved_later(still_desk, video, scene, monkeypatch):
+    projects = still_desk.projects
+    book, project = projects.book, project_with(projects, video, scene)
+    book.load(projects.ids())
+    job = new_job(project.id, "mask_video", {}, None)
+    book.keep(replace(job, state="running"))
+    with pytest.raises(InputError, match="waits or runs"):
+        project.shape(MaskShape(grow=1))
+
+    def full(*_):
+        raise WriteError("cannot write: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(app_jobs, "write_json", full)
+        book.keep(replace(job, state="done"))
+        assert [one.state for one in load_jobs(project.folder)] == ["running"]
+        project.check_idle()
+    project.check_idle()
+    assert [one.state for one in load_jobs(project.folder)] == ["done"]
+
+
+def test_a_project_is_kept_after_a_long_job_and_its_jobs_go_with_its_video(still_desk, video, scene, tmp_path):
+    projects = still_desk.projects
+    book, project = projects.book, project_with(projects, video, scene)
+    book.load(projects.ids())
+    job = new_job(project.id, "mask_video", {}, None)
+    book.keep(replace(job, state="running"))
+    os.utime(project.folder, (0, 0))
+    assert projects.clean(1000) == [] and projects._open[project.id] is project
+    book.keep(replace(job, state="done"))
+    assert projects.clean(1000) == [] and project.folder.is_dir()
+    for k in range(32):
+        book.keep(replace(new_job(project.id, "mask_video", {}, None), state="failed", created=k))
+    assert len(book.of(project.id)) == len(load_jobs(project.folder)) == 30
+    assert book.get(job.id) is not None, "the newest is kept"
+    project.set_video(write_image(tmp_path / "one.png", scene[0][0]) or tmp_path / "one.png")
+    assert book.of(project.id) == [] and book.get(job.id) is None
+    book.keep(replace(job, state="done"))
+    assert projects.clean(-1) == [project.id] and book.get(job.id) is None
+    assert not list(projects.folder.iterdir())

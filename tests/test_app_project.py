@@ -301,3 +301,35 @@ def test_projects_do_not_see_each_other_and_idle_ones_go(projects, video, scene)
     assert set(projects.clean(-1)) == {one.id, other.id}
     with pytest.raises(InputError, match="gone or never was"):
         projects.open(one.id)
+
+
+def test_a_forgotten_object_does_not_come_back_as_the_next_one(project, scene):
+    project.shape(MaskShape(grow=0))
+    project.box(1, 0, *box_of(scene[1][0]))
+    project.session.track(1)
+    assert project.hole(6).any()
+    project.forget(1)
+    project.box(1, 0, *box_of(scene[1][0]))
+    assert not project.hole(6).any(), "nothing was tracked of this one"
+
+
+def test_a_small_picture_of_the_video_before_is_not_kept_for_the_next(project, scene, tmp_path):
+    other = write_video(tmp_path / "other.mkv", 255 - scene[0])
+    work, taken = project.work_frames, threading.Event()
+    read, begun = work.read, threading.Event()
+
+    def slow(start, stop):
+        pixels = read(start, stop)
+        begun.set()
+        assert taken.wait(20)
+        return pixels
+
+    work.read = slow
+    shows = threading.Thread(target=project.frame, args=(3, WIDTH))
+    shows.start()
+    assert begun.wait(20)
+    project.set_video(other)
+    taken.set()
+    shows.join()
+    shown = project.frame(3, WIDTH).astype(int)
+    assert np.abs(shown - (255 - scene[0][3])).mean() < 20

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
-from pathlib import Path
 from typing import Any
 
-from videopainter.app.jobs import (
-    JOB_KINDS,
-    JobStatus,
-    load_jobs,
-    new_job,
-    prune_jobs,
-    restarted,
-    save_job,
-)
+from videopainter.app.jobs import JOB_KINDS, JobStatus, new_job
 from videopainter.app.project import Project
 from videopainter.app.projects import Projects
 from videopainter.app.queue.lane import Lane
 from videopainter.app.queue.work import expected_seconds, needs_device, resolved
 from videopainter.app.speeds import Speeds
 from videopainter.errors import InputError
+from videopainter.locks import held, sweep
 
 _MOST_SETTINGS = 100  # names in a job's settings
 
@@ -33,21 +26,22 @@ class Desk:
     def __init__(self, projects: Projects) -> None:
         self.projects, self.options = projects, projects.options
         self.speeds = Speeds(projects.root)
-        self._jobs: dict[str, JobStatus] = {}
-        self._lock = threading.RLock()
+        self._book = projects.book
+        self._lock = threading.Lock()
+        self._held = contextlib.ExitStack()
         self._lanes = {device: Lane(projects.root, self.options, self._changed) for device in (True, False)}
 
     def start(self) -> None:
-        """Begins to work, with what the last server left."""
-        for name in self.projects.ids():
-            for job in load_jobs(self._folder(name)):
-                again = restarted(job)
-                self._jobs[job.id] = again
-                if again != job:
-                    save_job(self._folder(name), again)
-        for job in sorted(self._jobs.values(), key=lambda job: job.created):
-            if job.is_open:
-                self._lane(job.kind).add(job)
+        """Begins to work, with what the last server left. InputError where another server has the folder: each would
+        take the other's jobs for left ones."""
+        root = self.projects.root
+        try:
+            self._held.enter_context(held(root, folder=True))
+        except InputError as error:
+            raise InputError(f"--work_dir: expected a folder that no other server uses, got {error}") from None
+        sweep(self.projects.folder, deep=True)
+        for job in self._book.load(self.projects.ids()):
+            self._lane(job.kind).add(job)
         for lane in self._lanes.values():
             lane.start()
 
@@ -55,6 +49,8 @@ class Desk:
         """Ends the workers; what ran or waited can be gone on with."""
         for lane in self._lanes.values():
             lane.stop()
+        self._book.close()
+        self._held.close()
 
     def submit(self, project_id: str, kind: str, settings: dict[str, Any] | None = None) -> str:
         """Puts a job in the queue; its id. What was asked for before, and stopped, goes on.
@@ -72,12 +68,15 @@ class Desk:
         with self._lock:
             self._check_room(project)
             self._changed(job)
-        self._lane(kind).add(job)
+        try:
+            self._lane(kind).add(job)
+        except BaseException:
+            self._book.drop(job)  # what no lane has would wait for good
+            raise
         return job.id
 
     def _check_room(self, project: Project) -> None:
-        with self._lock:
-            open_jobs = [job for job in self._jobs.values() if job.is_open]
+        open_jobs = self._book.open_jobs
         if any(job.project == project.id for job in open_jobs):
             raise InputError("a job of this project waits or runs already: wait until it has ended, or cancel it")
         if len(open_jobs) >= self.options.queue_size:
@@ -85,16 +84,14 @@ class Desk:
 
     def status(self, job_id: str) -> JobStatus:
         """How a job is now. InputError for an id that is none."""
-        with self._lock:
-            job = self._jobs.get(job_id) if isinstance(job_id, str) else None
+        job = self._book.get(job_id) if isinstance(job_id, str) else None
         if job is None:
             raise InputError("job: expected an id that this app gave, got another text")
         if not job.is_open:
             return job
         now = next((one for one in self._lane(job.kind).jobs() if one.id == job_id), None)
         if now is None:  # it ended just now, or is about to begin
-            with self._lock:
-                return self._jobs[job_id]
+            return self._book.get(job_id) or job
         return now
 
     def cancel(self, job_id: str) -> None:
@@ -106,9 +103,7 @@ class Desk:
     def jobs(self, project_id: str) -> list[JobStatus]:
         """A project's jobs, the newest last."""
         project = self.projects.open(project_id)
-        with self._lock:
-            known = [job.id for job in self._jobs.values() if job.project == project.id]
-        return sorted((self.status(name) for name in known), key=lambda job: job.created)
+        return [self.status(job.id) for job in self._book.of(project.id)]
 
     @property
     def pids(self) -> list[int]:
@@ -119,14 +114,6 @@ class Desk:
     def _lane(self, kind: str) -> Lane:
         return self._lanes[needs_device(kind, self.options)]
 
-    def _folder(self, project_id: str) -> Path:
-        return self.projects.folder / project_id
-
     def _changed(self, job: JobStatus) -> None:
         """Keeps a job as it is now. Progress alone is not written down: the lanes know it."""
-        job = dataclasses.replace(job, place=0, expected_wait=None)
-        with self._lock:
-            self._jobs[job.id] = job
-            save_job(self._folder(job.project), job)
-            if not job.is_open:
-                prune_jobs(self._folder(job.project))
+        self._book.keep(dataclasses.replace(job, place=0, expected_wait=None))

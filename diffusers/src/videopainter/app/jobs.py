@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
+import threading
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from videopainter.errors import InputError
-from videopainter.files import WriteError, read_json, write_json
+from videopainter.files import read_json, write_json
 
 JobKind = Literal["track", "mask_video", "captions", "first_frames", "fill"]
 JobState = Literal["waiting", "running", "done", "failed", "cancelled"]
@@ -58,11 +61,15 @@ def new_job(project: str, kind: str, settings: dict[str, Any], expected: float |
     return JobStatus(id=name, project=project, kind=kind, settings=settings, created=time.time(), expected=expected)
 
 
-def save_job(folder: Path, job: JobStatus) -> None:
-    """Keeps a job in its project's folder; on a full disk it is known until the server ends."""
-    with contextlib.suppress(WriteError):
+def save_job(folder: Path, job: JobStatus) -> bool:
+    """Keeps a job in its project's folder, and marks that as used; False where it cannot be written."""
+    try:
         if folder.is_dir():  # not one that was removed meanwhile
             write_json(job_file(folder, job.id), asdict(job))
+            os.utime(folder)
+    except (ValueError, OSError):  # a full disk; words that no file takes
+        return False
+    return True
 
 
 def job_file(folder: Path, name: str, suffix: str = ".json") -> Path:
@@ -80,16 +87,93 @@ def load_jobs(folder: Path) -> list[JobStatus]:
     return sorted(found, key=lambda job: job.created)
 
 
-def prune_jobs(folder: Path) -> None:
-    """Forgets all but the newest finished jobs of a project."""
-    finished = [job for job in load_jobs(folder) if not job.is_open]
-    for job in finished[:-_KEPT]:
-        for suffix in (".json", ".jpg"):
-            job_file(folder, job.id, suffix).unlink(missing_ok=True)
-
-
 def restarted(job: JobStatus) -> JobStatus:
     """A job that the last server left: what waited waits again, what ran can be gone on with."""
     if job.state == "running":
         return replace(job, state="cancelled", message="the server was restarted; what was finished is kept: go on")
     return job
+
+
+class JobBook:
+    """The jobs of all projects. Once `load`ed what is known in memory counts, which a full disk does not make wrong;
+    before, and in other processes, what is on disk. Any thread."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._jobs: dict[str, JobStatus] = {}
+        self._unsaved: set[str] = set()
+        self._loaded = False
+        self._lock = threading.RLock()
+
+    def load(self, projects: Iterable[str]) -> list[JobStatus]:
+        """Takes over what the last server left; the jobs that wait, the oldest first."""
+        with self._lock:
+            self._loaded = True
+            for name in projects:
+                for job in load_jobs(self._folder / name):
+                    self._jobs[job.id] = restarted(job)
+                    if self._jobs[job.id] != job:
+                        self._unsaved.add(job.id)
+            self._save()
+            return sorted((job for job in self._jobs.values() if job.is_open), key=lambda job: job.created)
+
+    def close(self) -> None:
+        """What is on disk counts again."""
+        with self._lock:
+            self._save()
+            self._loaded = False
+
+    def keep(self, job: JobStatus) -> None:
+        """A job as it is now; what cannot be saved is saved when there is room."""
+        with self._lock:
+            self._jobs[job.id] = job
+            self._unsaved.add(job.id)
+            self._save()
+            finished = [one for one in self.of(job.project) if not one.is_open]
+            for old in finished[:-_KEPT]:
+                self.drop(old)
+
+    def drop(self, job: JobStatus) -> None:
+        """Forgets a job."""
+        with self._lock:
+            self._jobs.pop(job.id, None)
+            self._unsaved.discard(job.id)
+            with contextlib.suppress(OSError):
+                for suffix in (".json", ".jpg"):
+                    job_file(self._folder / job.project, job.id, suffix).unlink(missing_ok=True)
+
+    def drop_finished(self, project: str) -> None:
+        """Forgets what was done for a project."""
+        for job in self.of(project):
+            if not job.is_open:
+                self.drop(job)
+
+    def get(self, name: str) -> JobStatus | None:
+        """A job, where it is known."""
+        with self._lock:
+            return self._jobs.get(name)
+
+    def of(self, project: str) -> list[JobStatus]:
+        """A project's jobs, the newest last."""
+        with self._lock:
+            if not self._loaded:
+                return load_jobs(self._folder / project)
+            self._save()
+            found = [job for job in self._jobs.values() if job.project == project]
+            return sorted(found, key=lambda job: job.created)
+
+    def is_busy(self, project: str, kinds: Sequence[str] = JOB_KINDS) -> bool:
+        """Whether a job (of some kinds) waits for a project or works on it."""
+        return any(job.is_open and job.kind in kinds for job in self.of(project))
+
+    @property
+    def open_jobs(self) -> list[JobStatus]:
+        """What waits or runs."""
+        with self._lock:
+            return [job for job in self._jobs.values() if job.is_open]
+
+    def _save(self) -> None:
+        for name in [*self._unsaved]:
+            job = self._jobs[name]
+            if save_job(self._folder / job.project, job):
+                self._unsaved.discard(name)

@@ -62,10 +62,11 @@ def named(path: Path, name: str) -> Iterator[None]:
 
 
 def check_text(what: str, text: str) -> str:
-    """A text as it may be used: on one line. InputError where it is too long."""
+    """A text as it may be used: on one line, in characters that can be written. InputError where it is too long."""
     if len(text) > _LONGEST_TEXT:
         raise InputError(f"{what}: expected at most {_LONGEST_TEXT} characters, got {len(text)}")
-    return " ".join(text.replace("\0", " ").split())
+    whole = text.encode("utf-8", "replace").decode()  # no halves of characters: no file takes them
+    return " ".join(whole.replace("\0", " ").split())
 
 
 def check_video_upload(path: Path, limits: Limits, name: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from videopainter.app.jobs import MASK_READERS
+from videopainter.app.jobs import MASK_READERS, JobBook
 from videopainter.app.limits import Limits, check_text, display_name
 from videopainter.app.makers import MaskMakers
 from videopainter.app.mask_views import ObjectView
@@ -38,8 +38,8 @@ _OUTLINE = (255, 255, 255)
 class ProjectObjects(ProjectVideo):
     """What was said of objects, and what is known of their masks."""
 
-    def __init__(self, folder: Path, limits: Limits, cache: FrameCache, makers: MaskMakers) -> None:
-        super().__init__(folder, limits, cache)
+    def __init__(self, folder: Path, limits: Limits, cache: FrameCache, makers: MaskMakers, book: JobBook) -> None:
+        super().__init__(folder, limits, cache, book)
         self.makers = makers
 
     @property
@@ -142,9 +142,9 @@ class ProjectObjects(ProjectVideo):
                 self.session.put(kept, candidate=self.session.candidate.get(number, 1))
 
     def forget(self, number: int) -> None:
-        """Takes an object out."""
+        """Takes an object out, with its masks; not while they are tracked."""
         with self.lock:
-            self.check_idle(MASK_READERS)
+            self.check_idle()
             self.session.remove(number)
 
     def rename(self, number: int, name: str) -> None:

@@ -23,6 +23,7 @@ from videopainter.app.filling import (
     run_of,
     speed_key,
 )
+from videopainter.app.jobs import JobBook
 from videopainter.app.limits import Limits, check_video_upload, display_name, named
 from videopainter.app.makers import MaskMakers, captions_state
 from videopainter.app.masking import Masking
@@ -64,9 +65,15 @@ class Project(Masking):
     """See `ProjectVideo` (frames, range) and `Masking` (objects, hole). Two browsers may have one project open."""
 
     def __init__(
-        self, folder: Path, options: AppOptions, cache: FrameCache, makers: MaskMakers, speeds: Speeds
+        self,
+        folder: Path,
+        options: AppOptions,
+        cache: FrameCache,
+        makers: MaskMakers,
+        speeds: Speeds,
+        book: JobBook,
     ) -> None:
-        super().__init__(folder, Limits.of(options), cache, makers)
+        super().__init__(folder, Limits.of(options), cache, makers, book)
         self.options, self._speeds = options, speeds
 
     @property

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
+import shutil
 import threading
 import time
 from collections import OrderedDict
 from pathlib import Path
 
+from videopainter.app.jobs import JobBook
 from videopainter.app.makers import MaskMakers
 from videopainter.app.options import AppOptions
 from videopainter.app.project import Project
 from videopainter.app.speeds import Speeds
 from videopainter.app.video import FrameCache
 from videopainter.errors import InputError
-from videopainter.files import make_folder, remove_folder, user_cache
+from videopainter.files import make_folder, temporary, user_cache
 
 _ID = re.compile(r"[a-z0-9]{24}")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -35,6 +38,7 @@ class Projects:
         self.root = Path(root or self.options.work_dir or user_cache() / "app")
         self.folder = self.root / "projects"
         make_folder(self.folder)
+        self.book = JobBook(self.folder)
         self.makers, self._cache, self._speeds = MaskMakers(self.options), FrameCache(), Speeds(self.root)
         self._open: OrderedDict[str, Project] = OrderedDict()
         self._lock = threading.Lock()
@@ -65,7 +69,7 @@ class Projects:
         return project
 
     def _project(self, folder: Path) -> Project:
-        return Project(folder, self.options, self._cache, self.makers, self._speeds)
+        return Project(folder, self.options, self._cache, self.makers, self._speeds, self.book)
 
     def release(self, name: str) -> None:
         """Closes a project's files and forgets what was read of it."""
@@ -83,15 +87,16 @@ class Projects:
         removed = []
         for name in self.ids():
             folder = self.folder / name
-            with self._lock:
-                if time.time() - folder.stat().st_mtime < idle_seconds:
+            doomed, project = temporary(folder), None
+            # In one go: nobody opens it between the look and its end, and what is in use stays open.
+            with self._lock, contextlib.suppress(FileNotFoundError):
+                if time.time() - folder.stat().st_mtime < idle_seconds or self.book.is_busy(name):
                     continue
-                project = self._open.pop(name, None) or self._project(folder)
-            try:
-                project.check_idle()
-            except InputError:
-                continue
-            project.close()
-            remove_folder(folder)
-            removed.append(name)
+                folder.rename(doomed)
+                project = self._open.pop(name, None)
+                removed.append(name)
+            if project is not None:
+                project.close()
+            self.book.drop_finished(name)
+            shutil.rmtree(doomed, ignore_errors=True)
         return removed

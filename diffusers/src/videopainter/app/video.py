@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from videopainter.app.jobs import JOB_KINDS, load_jobs
+from videopainter.app.jobs import JOB_KINDS, JobBook
 from videopainter.app.limits import Limits, check_video_upload, display_name, named, own_suffix
 from videopainter.data.clip import FrameSource, FramesView, duration_of, notes_of
 from videopainter.data.images import load_image
@@ -102,8 +102,8 @@ class ProjectVideo:
     Raises InputError, in one line, for what does not fit.
     """
 
-    def __init__(self, folder: Path, limits: Limits, cache: FrameCache) -> None:
-        self.folder, self.id = folder, folder.name
+    def __init__(self, folder: Path, limits: Limits, cache: FrameCache, book: JobBook) -> None:
+        self.folder, self.id, self._book = folder, folder.name, book
         self.lock = threading.RLock()
         self._limits, self._cache = limits, cache
         self._opened: dict[str, Any] = {}
@@ -141,7 +141,7 @@ class ProjectVideo:
 
     def check_idle(self, kinds: Sequence[str] = JOB_KINDS) -> None:
         """InputError where a job (of some kinds) waits for the project or works on it."""
-        if any(job.is_open and job.kind in kinds for job in load_jobs(self.folder)):
+        if self._book.is_busy(self.id, kinds):
             raise InputError("a job of this project waits or runs: wait until it has ended, or cancel it")
 
     def _take(self, path: Path, shown: str, digest: str) -> None:
@@ -166,6 +166,7 @@ class ProjectVideo:
         self._opened.clear()
         for name in _OF_A_VIDEO:
             remove_folder(self.folder / name)
+        self._book.drop_finished(self.id)
 
     @property
     def video(self) -> VideoView | None:
@@ -259,10 +260,12 @@ class ProjectVideo:
         return max(1, round(frames.width * min(1.0, _PROXY_SIDE / max(frames.height, frames.width))))
 
     def _proxy(self, number: int) -> np.ndarray:
-        file = self.folder / "proxies" / f"{number:06d}.jpg"
+        with self.lock:  # of one video, also where another comes while its frame is read
+            work, width, video = self.work_frames, self._proxy_width, self.video_file.stem
+        file = self.folder / "proxies" / video / f"{number:06d}.jpg"
         if file.exists():
             return np.asarray(load_image(file).convert("RGB"))
-        frame = resized_picture(self.work_frames.read(number, number + 1)[0], self._proxy_width)
+        frame = resized_picture(work.read(number, number + 1)[0], width)
         with contextlib.suppress(WriteError):  # on a full disk it is made again
             write_bytes(file, encode_jpeg(frame, _PROXY_QUALITY))
         return frame

@@ -24,7 +24,7 @@ import numpy as np
 
 from videopainter.data.clip import FrameSource
 from videopainter.errors import InputError
-from videopainter.files import write_json
+from videopainter.files import remove_folder, write_json
 from videopainter.segmentation.builtin import BuiltinSegmenter
 from videopainter.segmentation.legs import Anchor, Leg, anchor_order, leg_between, plan_legs
 from videopainter.segmentation.masks import SessionMasks
@@ -173,9 +173,11 @@ class Session:
         return self.objects[number]
 
     def remove(self, number: int) -> None:
-        """Forgets an object; its masks stay on disk until another has its number."""
+        """Forgets an object and its masks: the next one with its number is another."""
         del self.objects[self.object(number).id]
+        self.candidate.pop(number, None)
         self.save()
+        remove_folder(self.store(number).folder)
 
     def keep_only(self, objects: Sequence[TrackedObject], *, candidate: int = 1) -> None:
         """Makes these objects the session's only ones; masks that the same prompts gave stay."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import multiprocessing
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -19,6 +21,7 @@ from videopainter.app.queue.worker import serve
 _LOOK = 0.2  # seconds between two looks at a worker
 _END = 5.0  # seconds that a worker is given to end
 _DIED = "its process ended unexpectedly (perhaps there was too little memory); what was finished is kept: go on"
+_FAULT = "this should not have happened, the server's log says more; what was finished is kept: go on"
 _STOPPED = "the server was stopped; what was finished is kept: go on"
 
 # Called with every change of a job.
@@ -79,13 +82,13 @@ class Lane:
             for job in self._queue:
                 if job.id == name:
                     self._queue.remove(job)
-                    self._on_change(replace(job, state="cancelled", message="cancelled before it began"))
+                    self._tell(replace(job, state="cancelled", message="cancelled before it began"))
                     return True
             if self._running is None or self._running.id != name:
                 return False
             self._cancelled = True
             if self._worker is not None:
-                self._worker.stop.set()
+                self._worker.stop.value = True
             return True
 
     # -- the lane's own thread
@@ -96,27 +99,37 @@ class Lane:
                 self._cond.wait_for(lambda: self._queue or self._stopping)
                 if self._stopping:
                     break
-                self._running, self._cancelled = replace(self._queue.pop(0), state="running", place=0), False
-            job = self._do(self._running)
-            self._on_change(job)
-            with self._cond:
-                self._running = None
+                job = replace(self._queue.pop(0), state="running", place=0)
+                self._running, self._cancelled = job, False
+            try:
+                job = self._do(job)
+            except Exception:  # one job's fault must not end the lane, which is everybody's
+                traceback.print_exc()
+                job = self._failed(job, _FAULT)
+            finally:
+                self._tell(job)
+                with self._cond:
+                    self._running = None
         if self._worker is not None:
             self._worker.end()
 
+    def _tell(self, job: JobStatus) -> None:
+        try:
+            self._on_change(job)
+        except Exception:
+            traceback.print_exc()
+
     def _do(self, job: JobStatus) -> JobStatus:
         """A job to its end, whatever that is."""
-        self._on_change(job)
+        self._tell(job)
         try:
             worker = self._ready()
             with self._cond:
-                worker.stop.clear()
-                if self._cancelled:
-                    worker.stop.set()
+                worker.stop.value = self._cancelled
             worker.connection.send((job.id, job.project, job.kind, job.settings))
             return self._follow(worker, job)
         except (OSError, EOFError):
-            return self._died(job)
+            return self._failed(job, _DIED)
 
     def _follow(self, worker: _Worker, job: JobStatus) -> JobStatus:
         while True:
@@ -128,21 +141,27 @@ class Lane:
                 with self._cond:
                     self._running = job
             elif not worker.process.is_alive():
-                return self._died(job)
+                return self._failed(job, _DIED)
             if self._stopping:
                 worker.end()
                 return replace(job, state="cancelled", message=_STOPPED, seconds_left=None)
 
-    def _died(self, job: JobStatus) -> JobStatus:
-        if self._worker is not None:
-            self._worker.end()
-            self._worker = None
-        return replace(job, state="failed", message=_DIED, seconds_left=None)
+    def _failed(self, job: JobStatus, message: str) -> JobStatus:
+        """With its worker, whose state nobody knows."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.end()
+        return replace(job, state="failed", message=message, seconds_left=None)
 
     def _ready(self) -> _Worker:
         if self._worker is None or not self._worker.process.is_alive():
             self._worker = _Worker(self._root, self._options)
         return self._worker
+
+
+def new_flag(context: Any) -> Any:
+    """Says `value` to another process. Without a lock: who is killed while it looks would keep that for good."""
+    return context.RawValue(ctypes.c_bool, False)
 
 
 class _Worker:
@@ -151,7 +170,7 @@ class _Worker:
     def __init__(self, root: Path, options: AppOptions) -> None:
         # Not forked from the server: its threads and files are none of a worker's business.
         context = multiprocessing.get_context("forkserver")
-        self.stop: Any = context.Event()
+        self.stop = new_flag(context)
         ours, theirs = context.Pipe()
         self.connection: Connection = ours
         self.process = context.Process(target=serve, args=(theirs, self.stop, root, options), daemon=True)
@@ -159,7 +178,7 @@ class _Worker:
         theirs.close()
 
     def end(self) -> None:
-        self.stop.set()
+        self.stop.value = True
         deadline = time.monotonic() + _END
         with contextlib.suppress(OSError):
             self.connection.send(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -65,6 +66,8 @@ def resolved(kind: str, project: Project, settings: dict[str, Any]) -> dict[str,
         raise InputError(f"{kind}: expected no settings, got {next(iter(settings))!r:.60}")
     if not project.objects and (kind == "track" or project.mask_file is None):
         raise InputError(f"{kind}: expected an object first, got none")
+    if kind == "mask_video":
+        project.check_masks()
     return {}
 
 
@@ -169,7 +172,10 @@ class Bench:
                 watch.at("first_frame", k, count)
                 seed, prompt = fill.seed + k, fill.image_prompt or fill.prompt
                 filled = filler.fill(image, mask, prompt=prompt, seed=seed)
-                names.append(project.keep_picture(image if filled is None else filled, f"first_{seed}"))
+                picture = image if filled is None else filled
+                # By what it shows: a fill that was begun with another one of the same seed keeps that.
+                digits = hashlib.sha256(picture.tobytes()).hexdigest()[:12]
+                names.append(project.keep_picture(picture, f"first_{seed}_{digits}"))
                 watch.at("first_frame", k + 1, count)
         finally:
             filler.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import traceback
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,11 @@ def _done(bench: Bench, teller: _Teller, kind: str, settings: dict[str, Any]) ->
         return "failed", {"message": f"{one_line(error)[:200]} ({_FAULT})"}
 
 
+def is_asked(stop: Any) -> bool:
+    """Whether the server's flag says to stop."""
+    return bool(stop.value)
+
+
 class _Teller:
     """Says how far a job is, not too often, and how long it still takes by how fast it was."""
 
@@ -64,7 +70,7 @@ class _Teller:
         self._said = 0.0
         self._lock = threading.Lock()
         self.meter = Meter()
-        self.watch = Watch(on_progress=self._progress, on_preview=self._preview, interrupted=stop.is_set)
+        self.watch = Watch(on_progress=self._progress, on_preview=self._preview, interrupted=partial(is_asked, stop))
 
     def _progress(self, stage: str, done: int, total: int) -> None:
         self.meter.at(stage, done)
