@@ -1,19 +1,25 @@
 """A set in shards: what training, WebDataset and `datasets` read from them, from a folder and from object storage."""
 
 import io
+import os
 import shutil
+import tarfile
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from videopainter.cli.preparation.shard_data import shard_data
+from videopainter.data.records import record_paths
 from videopainter.data.synthetic.dataset import SyntheticLook
 from videopainter.data.synthetic.writing import write_set
 from videopainter.data.training import shards
 from videopainter.data.training.sample_order import SampleKey
 from videopainter.data.training.training_set import TrainingSet, TrainingSetOptions
 from videopainter.errors import InputError
+from videopainter.preparation import shards as sharding
 
 TRAIN = "pexels_videovo_train_dataset.csv"
 
@@ -64,21 +70,141 @@ def check_equal(found: TrainingSet, expected: TrainingSet) -> None:
 
 def test_training_reads_the_same_samples(plain, sharded):
     names = sorted(file.name for file in sharded.glob("*.tar"))
-    assert len(names) == 3 and names[0] == "test-000000.tar"
+    assert len(names) == 3 and names[0].startswith("test-000000-")
     check_equal(training_set(sharded / TRAIN), training_set(plain / TRAIN))
 
 
 def test_training_reads_object_storage(plain, sharded):
     """fsspec's storage in memory stands for any other one."""
-    import fsspec
-
     storage = fsspec.filesystem("memory")
     storage.put(str(sharded), "/bucket/shards", recursive=True)
     check_equal(training_set(plain / TRAIN, "memory://bucket/shards"), training_set(plain / TRAIN))
-    storage.rm("/bucket/shards/train-000000.tar")
+    for file in storage.glob("/bucket/shards/train-000000-*.tar"):
+        storage.rm(file)
     shutil.rmtree(shards.user_cache())
-    sample = training_set(plain / TRAIN, "memory://bucket/shards")[SampleKey(epoch=0, row=0, single=False)]
-    assert sample.clip_row == 2 and "expected a file that can be read" in sample.replaced[0].reason
+    with pytest.raises(shards.StorageError, match="expected a file that can be read"):
+        training_set(plain / TRAIN, "memory://bucket/shards")[SampleKey(epoch=0, row=0, single=False)]
+
+
+class Failing(LocalFileSystem):
+    """Storage that fails so many times, in its package's own way."""
+
+    protocol = "failing"
+    left, tried = 0, 0
+
+    class Error(Exception):
+        pass
+
+    def _open(self, path, *args, **kwargs):
+        Failing.tried += 1
+        if Failing.left:
+            Failing.left -= 1
+            raise Failing.Error(f"503 of https://me:secret@host{path}?token=secret")
+        return super()._open(path, *args, **kwargs)
+
+
+def test_storage_that_fails_is_asked_again_and_never_swaps_a_sample(plain, sharded, monkeypatch):
+    fsspec.register_implementation("failing", Failing, clobber=True)
+    monkeypatch.setattr(shards, "_WAITS", (0.0, 0.0))
+    found, key = training_set(plain / TRAIN, f"failing://{sharded}"), SampleKey(epoch=0, row=0, single=False)
+    Failing.left, Failing.tried = 4, 0
+    with pytest.raises(shards.StorageError, match="got 503 of https://host/") as error:
+        found[key]
+    assert Failing.tried == 3 and "secret" not in str(error.value)
+    assert not found[key].replaced and Failing.tried == 6
+    with pytest.raises(InputError) as error:
+        training_set(plain / TRAIN, "nothere://me:secret@host/shards?token=secret")
+    assert "nothere://host/shards" in str(error.value) and "secret" not in str(error.value)
+
+
+def test_bytes_that_are_not_those_of_the_table_are_not_taken(sharded, tmp_path):
+    shutil.copytree(sharded, tmp_path / "shards")
+    for shard in (tmp_path / "shards").glob("*.tar"):
+        shard.write_bytes(bytes(shard.stat().st_size))
+    files = shards.ShardedFiles(str(tmp_path / "shards"), 1e9)
+    with pytest.raises(shards.StorageError, match=r"expected the bytes of .*mp4 that shards\.csv lists"):
+        files.find(Path(next(name for name in files._places if name.endswith(".mp4"))))
+
+
+def read_all(root: str) -> dict[str, bytes]:
+    files = shards.ShardedFiles(root, 1e9)
+    return {name: Path(files.find(Path(name)) or "").read_bytes() for name in files._places}
+
+
+def swapped(plain: Path, folder: Path) -> Path:
+    """The same names and sizes, other bytes: the last one of each video."""
+    shutil.copytree(plain, folder)
+    for file in folder.rglob("*.mp4"):
+        content = file.read_bytes()
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    return folder
+
+
+def test_two_projects_and_a_set_that_changed_keep_their_own_files(plain, tmp_path, monkeypatch):
+    other = swapped(plain, tmp_path / "other")
+    for project, data in (("one", plain), ("two", other)):
+        (tmp_path / project).mkdir()
+        monkeypatch.chdir(tmp_path / project)
+        write(data, Path("shards"))
+        expected = {file.name: file.read_bytes() for file in data.rglob("*.mp4")}
+        assert {Path(name).name: got for name, got in read_all("shards").items() if ".mp4" in name} == expected
+        assert len(list((shards.user_cache() / "shards").iterdir())) == (1 if project == "one" else 2)
+    write(plain, tmp_path / "two" / "shards")  # under the same address
+    expected = {file.name: file.read_bytes() for file in plain.rglob("*.mp4")}
+    assert {Path(name).name: got for name, got in read_all("shards").items() if ".mp4" in name} == expected
+
+
+def test_a_table_never_names_other_bytes(plain, tmp_path, monkeypatch):
+    """Ended between the shards and their table, and read by somebody who has the old one."""
+    folder, other = tmp_path / "shards", swapped(plain, tmp_path / "other")
+    write(plain, folder)
+    expected = read_all(str(folder))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another cache"))
+    reader = shards.ShardedFiles(str(folder), 1e9)
+    with monkeypatch.context() as patch:
+        patch.setattr(sharding, "_publish", None)
+        with pytest.raises(TypeError):
+            write(other, folder)
+    assert all(Path(reader.find(Path(name)) or "").read_bytes() == content for name, content in expected.items())
+    write(other, folder)
+    assert len(list(folder.glob("*.tar"))) == 3 and read_all(str(folder)) != expected
+    shutil.rmtree(shards.user_cache())
+    with pytest.raises(shards.StorageError, match="expected a file that can be read"):
+        [reader.find(Path(name)) for name in expected]
+
+
+def test_a_part_that_is_no_more_leaves_no_table(plain, tmp_path):
+    shutil.copytree(plain, tmp_path / "set")
+    write(tmp_path / "set", tmp_path / "shards")
+    assert len(list((tmp_path / "shards").glob("*_dataset.csv"))) == 2
+    (tmp_path / "set" / "pexels_videovo_test_dataset.csv").unlink()
+    (tmp_path / "set" / "our_video_inpaint.csv").unlink()
+    write(tmp_path / "set", tmp_path / "shards")
+    assert [file.name for file in (tmp_path / "shards").glob("*_dataset.csv")] == [TRAIN]
+    assert {file.name[:5] for file in (tmp_path / "shards").glob("*.tar")} == {"train"}
+
+
+def test_names_alike_and_long_ones(plain, tmp_path):
+    """WebDataset's keys have no dots, and tar's old headers no long names."""
+    folder, long = tmp_path / "set", "x" * 140 + "\u732b"
+    rows = (plain / TRAIN).read_text().splitlines()
+    names = [f"{name}.mp4" for name in ("a.b", "a-b", long)]
+    (folder / TRAIN).parent.mkdir()
+    (folder / TRAIN).write_text(
+        "\n".join([rows[0], *(f"{name},{row.partition(',')[2]}" for name, row in zip(names, rows[1:]))])
+    )
+    for name, row in zip(names, rows[1:]):
+        for old, new in zip(record_paths(row.split(",")[0]), record_paths(name)):
+            (folder / new).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(plain / old, folder / new)
+    assert rows[0].startswith("path,") and write(folder, tmp_path / "shards", "1GB") == 0
+    found = read_all(str(tmp_path / "shards"))
+    assert len(set(found.values())) == 6 and all((folder / name).read_bytes() == found[name] for name in found)
+    write(folder, tmp_path / "again", "1GB")
+    (one,), (two,) = (list((tmp_path / name).glob("*.tar")) for name in ("shards", "again"))
+    assert one.read_bytes() == two.read_bytes()
+    with tarfile.open(one) as archive:
+        assert sum(member.name.startswith(long) for member in archive) == 3
 
 
 def test_what_was_fetched_is_kept_and_makes_room(sharded, tmp_path, monkeypatch):
@@ -86,8 +212,10 @@ def test_what_was_fetched_is_kept_and_makes_room(sharded, tmp_path, monkeypatch)
     names = [Path(name) for name in files._places]
     first = files.find(names[0])
     assert first is not None and first.stat().st_size == files._places[names[0].as_posix()].size
+    os.utime(first, (0, 0))
     monkeypatch.setattr(files, "_read", None)
     assert files.find(names[0]) == first and files.find(Path("nowhere.mp4")) is None
+    assert first.stat().st_mtime == 0 and first.stat().st_atime > 0  # used; but no other file, for who has it open
     monkeypatch.undo()
     monkeypatch.setattr(shards, "_RESTS", -1.0)
     monkeypatch.setattr(shards, "_LOOK_EVERY", 1)
@@ -104,7 +232,7 @@ def test_the_same_set_gives_the_same_shards_once(plain, sharded, tmp_path):
     for file in (file for file in sharded.iterdir() if file.is_file()):
         assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes(), file.name
     write(plain, tmp_path / "again", "1GB")
-    assert sorted(file.name for file in (tmp_path / "again").glob("*.tar")) == ["test-000000.tar", "train-000000.tar"]
+    assert sorted(file.name[:7] for file in (tmp_path / "again").glob("*.tar")) == ["test-00", "train-0"]
     check_equal(training_set(tmp_path / "again" / TRAIN), training_set(plain / TRAIN))
 
 

@@ -1,7 +1,8 @@
 """A set in shards: WebDataset's tar files, which `datasets` loads as well, and the table that training reads.
 
 A clip is three members: `KEY.mp4`, `KEY.masks` (its `all_masks.npz`) and `KEY.json` (its rows). The same set gives the
-same bytes; a shard that is there, of the same files, is not written again.
+same bytes; a shard that is there, of the same files, is not written again. A shard's name says what it
+is made of: no table ever names other bytes than those that it was written for.
 """
 
 from __future__ import annotations
@@ -19,9 +20,19 @@ from typing import Any
 from videopainter.data.records import RecordTable, find_file, record_paths
 from videopainter.data.training.shards import INDEX, INDEX_COLUMNS
 from videopainter.errors import InputError
-from videopainter.files import fingerprint, make_folder, read_json, replacing, write_json, write_text
+from videopainter.files import (
+    fingerprint,
+    make_folder,
+    read_json,
+    replacing,
+    sha256_file,
+    sha256_text,
+    write_json,
+    write_text,
+)
 from videopainter.locks import held, sweep
 from videopainter.preparation.progress import WorkProgress
+from videopainter.preparation.stages.layout import SET_TABLES
 
 _CARD = """\
 ---
@@ -45,8 +56,13 @@ class ShardedClip:
 
     @property
     def key(self) -> str:
-        """WebDataset ends a key at the first dot."""
-        return self.path.removesuffix(".mp4").replace(".", "-")
+        """WebDataset ends a key at the first dot; without dots, `a.b.mp4` is still told from `a-b.mp4`."""
+        name = self.path.removesuffix(".mp4")
+        return f"{name.replace('.', '-')}-{sha256_text(name)[:8]}" if "." in name else name
+
+
+# A line of the table: INDEX_COLUMNS.
+_Line = tuple[str, str, int, int, str]
 
 
 def write_shards(tables: dict[str, Path], data: Path, folder: Path, most_bytes: int) -> dict[str, int]:
@@ -61,29 +77,38 @@ def write_shards(tables: dict[str, Path], data: Path, folder: Path, most_bytes: 
     if folder.exists() and any(folder.iterdir()) and not (folder / INDEX).exists() and not _begun(folder):
         raise InputError(f"--output_dir: expected a new folder, or shards, got other files, in {folder}")
     make_folder(folder)
-    index: list[tuple[str, str, int, int]] = []
+    index: list[_Line] = []
     with held(folder, folder=True):
         sweep(folder)
         (folder / _NOTES).mkdir(exist_ok=True)
-        names = []
         with WorkProgress("shards", sum(map(len, parts.values())), "clip") as progress:
             for part, clips in parts.items():
                 for number, group in enumerate(_groups(clips, data, most_bytes)):
-                    names.append(f"{part}-{number:06d}.tar")
-                    index += _shard(folder, names[-1], group, data)
+                    index += _shard(folder, f"{part}-{number:06d}", group, data)
                     progress.add(number=len(group))
-        for csv_file in tables.values():
-            with replacing(folder / csv_file.name) as partial:
-                shutil.copyfile(csv_file, partial)
-        splits = "".join(f"  - split: {part}\n    path: {part}-*.tar\n" for part in parts)
-        write_text(folder / "README.md", _CARD.format(splits=splits, index=INDEX))
-        with replacing(folder / INDEX) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(INDEX_COLUMNS)
-            writer.writerows(index)
-        for stale in set(folder.glob("*.tar")) - {folder / name for name in names}:
-            stale.unlink()
+        _publish(folder, tables, index)
     return {part: len(clips) for part, clips in parts.items()}
+
+
+def _publish(folder: Path, tables: dict[str, Path], index: Sequence[_Line]) -> None:
+    """CSVs, card and table of shards that are all there; then what no longer belongs to them goes."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(INDEX_COLUMNS)
+    writer.writerows(index)
+    table = folder / INDEX
+    if not table.is_file() or table.read_bytes() != text.getvalue().encode():
+        table.unlink(missing_ok=True)  # new CSVs never stand beside the old table
+    for csv_file in tables.values():
+        with replacing(folder / csv_file.name) as partial:
+            shutil.copyfile(csv_file, partial)
+    for name in set(SET_TABLES) - {csv_file.name for csv_file in tables.values()}:
+        (folder / name).unlink(missing_ok=True)
+    splits = "".join(f"  - split: {part}\n    path: {part}-*.tar\n" for part in tables)
+    write_text(folder / "README.md", _CARD.format(splits=splits, index=INDEX))
+    write_text(table, text.getvalue())
+    for stale in set(folder.glob("*.tar")) - {folder / line[1] for line in index}:
+        stale.unlink()
 
 
 _NOTES = ".shards"
@@ -123,18 +148,21 @@ def _groups(clips: Sequence[ShardedClip], data: Path, most_bytes: int) -> Iterat
         yield group
 
 
-def _shard(folder: Path, name: str, clips: Sequence[ShardedClip], data: Path) -> list[tuple[str, str, int, int]]:
-    """Write a shard, unless it is there; its lines of the index."""
-    target, note = folder / name, folder / _NOTES / f"{name}.json"
+def _shard(folder: Path, begins: str, clips: Sequence[ShardedClip], data: Path) -> list[_Line]:
+    """Write a shard, unless it is there; its lines of the index. `begins`: how its name does."""
     states = [(data / file).stat() for clip in clips for file in clip.files]
     key = fingerprint(
         [[(clip.path, clip.rows) for clip in clips], [(state.st_size, state.st_mtime_ns) for state in states]]
     )
+    note = folder / _NOTES / f"{begins}.json"
     known = _known(note)
-    if known.get("key") == key and target.is_file() and target.stat().st_size == known.get("size"):
-        return [(file, name, offset, size) for file, offset, size in known["places"]]
-    with replacing(target) as partial:
-        with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as archive:
+    if known.get("key") == key and _size(folder / known["shard"]) == known["size"]:
+        return [(file, known["shard"], *place) for file, *place in known["places"]]
+    digests = {file: sha256_file(data / file) for clip in clips for file in clip.files}
+    contents = fingerprint([(clip.path, clip.rows, *(digests[file] for file in clip.files)) for clip in clips])
+    name = f"{begins}-{contents[:12]}.tar"
+    with replacing(folder / name) as partial:
+        with tarfile.open(partial, "w", format=tarfile.PAX_FORMAT) as archive:  # knows long names
             for clip in clips:
                 _add_clip(archive, clip, data)
         size = partial.stat().st_size
@@ -142,12 +170,16 @@ def _shard(folder: Path, name: str, clips: Sequence[ShardedClip], data: Path) ->
             found = {member.name: (member.offset_data, member.size) for member in archive}
     suffixes = (".mp4", ".masks")
     places = [
-        (file.as_posix(), *found[clip.key + suffix])
+        (file.as_posix(), *found[clip.key + suffix], digests[file])
         for clip in clips
         for file, suffix in zip(clip.files, suffixes, strict=True)
     ]
-    write_json(note, {"key": key, "size": size, "places": places})
-    return [(file, name, offset, length) for file, offset, length in places]
+    write_json(note, {"key": key, "shard": name, "size": size, "places": places})
+    return [(file, name, offset, length, digest) for file, offset, length, digest in places]
+
+
+def _size(file: Path) -> int | None:
+    return file.stat().st_size if file.is_file() else None
 
 
 def _known(note: Path) -> dict[str, Any]:

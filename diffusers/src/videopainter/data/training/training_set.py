@@ -21,11 +21,12 @@ from videopainter.data.training.file_index import FileIndex
 from videopainter.data.training.mask_deform import MaskOptions, training_masks
 from videopainter.data.training.rows import TO_THE_END, TrainingRow, TrainingRows
 from videopainter.data.training.sample_order import CAPTION, FLIP, MASKS, PLACE, STAND_IN, TIME, SampleKey, sample_rng
-from videopainter.data.training.shards import ShardedFiles, is_sharded
+from videopainter.data.training.shards import ShardedFiles, StorageError, is_sharded
 from videopainter.data.training.unreadable import Unreadable, UnreadableLog
 from videopainter.data.video.conversion import RgbConverter
 from videopainter.data.video.reader import VideoFrames
 from videopainter.errors import InputError, one_line
+from videopainter.files import WriteError
 from videopainter.flags import MAX_FPS, MAX_INT, MAX_SIDE, check_size, flag
 
 RESHAPE_MODES = ("resize", "center", "random")
@@ -142,12 +143,14 @@ class TrainingSet:
     def __getitem__(self, key: SampleKey) -> TrainingSample:
         """The sample of that key, or, where its row cannot be read, one of another row, drawn by the key.
 
-        Raises InputError where none of the rows that were tried can be read.
+        Raises InputError where none of the rows that were tried can be read, or the storage of shards cannot.
         """
         replaced: list[Unreadable] = []
         for row in self._candidates(key):
             try:
                 frames, masks, inexact = self._clip(self._clips[row], key)
+            except (StorageError, WriteError):  # every row would meet it
+                raise
             except (InputError, OSError, FFmpegError) as error:
                 replaced.append(Unreadable(row, self._clips[row].path, one_line(error)))
                 continue
