@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from videopainter.app.jobs import JobStatus
 from videopainter.app.masking import MaskShape
 from videopainter.app.options import AppOptions
 from videopainter.app.projects import Projects
+from videopainter.app.ui.views import first_frame_pictures
 from videopainter.data.images import write_image
 from videopainter.data.synthetic.scenes import render_clip
 from videopainter.data.video.writer import VideoWriter
@@ -143,6 +145,13 @@ def test_another_video_forgets_masks_the_same_one_does_not(project, scene, tmp_p
     assert not project.objects and project.video.frames == 5 and project.range.stop == 5
 
 
+def test_work_and_the_video_that_it_is_of_are_known(project, scene, tmp_path, video):
+    other = write_video(tmp_path / "other.mp4", scene[0][:4])
+    assert project.is_of(video) and not project.is_of(other) and not project.has_work
+    project.box(1, 0, *box_of(scene[1][0]))
+    assert project.has_work
+
+
 def test_an_uploaded_mask_counts_in_place_of_objects(project, scene, tmp_path):
     project.shape(MaskShape(grow=0))
     write_image(tmp_path / "mask.png", scene[1][0].astype(np.uint8) * 255)
@@ -268,6 +277,9 @@ def test_pictures_are_named_by_the_app_and_masks_checked_alike(project, scene, t
     for wrong in ("..", "../own", f"{name}.png", "", "a/b", "/etc/passwd", "x" * 99):
         with pytest.raises(InputError, match="name of a picture"):
             project.picture(wrong)
+    assert [one["key"] for one in first_frame_pictures(project, [], name)["items"]] == [name]
+    gone = JobStatus(id="1", project=project.id, kind="first_frames", answer={"names": ["gone", name]})
+    assert [one["key"] for one in first_frame_pictures(project, [gone], "")["items"]] == [name, name]
     for path in ("text.png", "none.png"):
         with pytest.raises(InputError, match="expected"):
             project.set_mask(tmp_path / path)

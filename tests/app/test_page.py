@@ -372,6 +372,39 @@ def test_a_stopped_run_goes_on_and_another_session_and_a_reload_see_their_own(vi
     assert "Object 1" in other.locator(".vp-objects").inner_text()
 
 
+def test_another_video_or_project_keeps_what_was_made_and_shows_its_own(visit, server, clip):
+    page = visit()
+    page.locator("#vp-examples button", has_text="Remove the ball").click()
+    says(page, "Choose what is to happen")
+    project = project_of(page, server)
+    page.get_by_role("button", name="First frame: choose").click()
+    page.get_by_role("button", name="Paint first frames").click()
+    until(lambda: server.desk.jobs(project.id) and server.desk.jobs(project.id)[-1].state == "done")
+    step(page, 2)  # before the page asks again, as a rule
+    page.get_by_label("number input for Grow").fill("40")
+    page.keyboard.press("Tab")
+    until(lambda: project.mask_shape.grow == 40)
+    step(page, 3)
+    page.locator("#vp-first-frames button").first.click()
+    page.locator("#vp-first-frames button[aria-pressed=true]").wait_for()
+
+    step(page, 1)
+    page.locator("#vp-upload input[type=file]").set_input_files(clip)
+    page.wait_for_function("id => document.querySelector('.vp-stage').dataset.project !== id", arg=project.id)
+    assert project.mask_file and project.video.frames == 57 and project_of(page, server).video.frames == 13
+    page.wait_for_function("document.querySelectorAll('#vp-first-frames button').length === 0")
+    assert page.get_by_label("number input for Grow").input_value() == "16"
+
+    step(page, 1)
+    page.get_by_role("button", name="Begin a new project").click()
+    says(page, "Choose a video")
+    page.locator("#vp-examples button", has_text="Remove the ball").click()
+    says(page, "Choose what is to happen")
+    page.locator("#vp-start").click()  # without the first frame that the first project chose
+    says(page, re.compile("Waiting|Painting the video"))
+    page.get_by_role("button", name="Cancel").click()
+
+
 def test_the_steps_by_a_program(server, clip, tmp_path):
     output = tmp_path / "removed.mp4"
     command = [sys.executable, ROOT / "app" / "client_example.py", server.address, clip, output]

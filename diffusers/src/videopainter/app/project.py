@@ -108,12 +108,15 @@ class Project(Masking):
         write_image(self.folder / "pictures" / f"{name}.png", pixels)
         return name
 
+    def has_picture(self, name: str) -> bool:
+        """Whether a picture of that name is there."""
+        return bool(_PICTURE.fullmatch(name)) and (self.folder / "pictures" / f"{name}.png").is_file()
+
     def picture(self, name: str) -> Path:
         """A picture's file. InputError for a name that is none; names come from browsers."""
-        file = self.folder / "pictures" / f"{name}.png"
-        if not _PICTURE.fullmatch(name) or not file.is_file():
+        if not self.has_picture(name):
             raise InputError("first frame: expected the name of a picture of this project, got another text")
-        return file
+        return self.folder / "pictures" / f"{name}.png"
 
     # -- fills
 
@@ -226,6 +229,11 @@ class Project(Masking):
             made=video.stat().st_mtime,
             seconds=record.get("seconds", {}),
         )
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is more than a video: objects, a mask of one's own, or results."""
+        return bool(self.objects or self.mask_file or self.results)
 
     def forget_result(self, name: str) -> None:
         """Removes a result. InputError for one that is not there."""

@@ -139,6 +139,11 @@ class ProjectVideo:
             assert facts is not None
             return facts
 
+    def is_of(self, path: Path | str) -> bool:
+        """Whether a file is the project's video."""
+        known = self._state.get("video")
+        return known is not None and known["sha256"] == sha256_file(Path(path))
+
     def check_idle(self, kinds: Sequence[str] = JOB_KINDS) -> None:
         """InputError where a job (of some kinds) waits for the project or works on it."""
         if self._book.is_busy(self.id, kinds):

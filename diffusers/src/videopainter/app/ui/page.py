@@ -41,7 +41,7 @@ def build_page(projects: Projects, desk: Desk, served: Served, options: AppOptio
     ) as blocks:
         page = _layout(projects, options)
         wiring = Wiring(blocks, page, projects, desk, options)
-        wire_video(wiring, examples)
+        wire_video(wiring, served, examples)
         wire_mask(wiring)
         wire_fill(wiring)
         wire_result(wiring, served)

@@ -317,7 +317,7 @@ def first_frame_pictures(project: Project, jobs: Sequence[JobStatus], chosen: st
     painted = done[-1].answer["names"] if done else []
     own = sorted(file.stem for file in (project.folder / "pictures").glob("own_*.png"))
     items = []
-    for k, name in enumerate([*painted, *own], 1):
+    for k, name in enumerate(filter(project.has_picture, [*painted, *own]), 1):
         picture = resized_picture(read_image(project.picture(name)), _TILE_WIDTH)
         label = "Your own" if name in own else f"Choice {k}"
         items.append({"key": name, "label": label, "src": data_url(picture), "chosen": name == chosen})

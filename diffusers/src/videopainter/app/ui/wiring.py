@@ -10,6 +10,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -67,11 +68,6 @@ class Visit:
             raise InputError("Choose a video first.")
         return self.project
 
-    def begun(self) -> Project:
-        """The project, a new one where there is none."""
-        self.project = self.project or self.projects.new()
-        return self.project
-
     @property
     def frame(self) -> int:
         return int(self.stage.get("frame") or 0)
@@ -84,9 +80,14 @@ class Visit:
     def jobs(self) -> list[JobStatus]:
         return self.desk.jobs(self.project.id) if self.project else []
 
-    @property
-    def last_job(self) -> JobStatus | None:
-        return self.jobs[-1] if self.jobs else None
+    def bring(self, video: Path, name: str) -> Project:
+        """The project with a video that somebody brought: a new one where this one has work on another video."""
+        project = self.project = self.project or self.projects.new()
+        if project.video is not None and project.has_work and not project.is_of(video):
+            project = self.projects.new()
+        project.set_video(video, name)
+        self.project = project
+        return project
 
     def turn(self, **goto: Any) -> None:
         """What the stage is to show: `frame`, `object`, `view`, `result`."""
@@ -102,6 +103,8 @@ class Wiring:
     def __init__(self, blocks: gr.Blocks, page: Page, projects: Projects, desk: Desk, options: AppOptions) -> None:
         self.blocks, self.page = blocks, page
         self.projects, self.desk, self.options = projects, desk, options
+        # What is shown once a job is done.
+        self.ended: Callable[[Visit, JobStatus], dict[Any, Any]] = lambda visit, job: {}
 
     def on(self, listener: Callable[..., Any], step: Step, inputs: Sequence[Any] = (), **how: Any) -> Any:
         """Calls `step` at an event of a control, one that users cause: what a step sets calls no step.
@@ -152,11 +155,18 @@ class Wiring:
             traceback.print_exc()
             problem = "That did not work; the server's log says why."
         try:
+            changes = {**self._just_ended(visit), **changes}
             standing = self.standing(visit, problem, answered=not how["follows"])
             return {**standing, **changes, **how["always"]}
         except ValueError as error:  # the project was removed meanwhile
             visit.project = None
             return {**self.standing(visit, one_line(error)), **how["always"]}
+
+    def _just_ended(self, visit: Visit) -> dict[Any, Any]:
+        """What a job made that the page still shows as running: whichever call comes first after its end tells it."""
+        shown = visit.shown
+        job = next((one for one in visit.jobs if one.id == shown.get("job")), None) if shown.get("open") else None
+        return self.ended(visit, job) if job is not None and job.state == "done" else {}
 
     def _open(self, here: Any) -> Project | None:
         return self.projects.open(here) if here else None

@@ -11,7 +11,7 @@ from videopainter.app.ui import views
 from videopainter.app.ui.served import Served
 from videopainter.app.ui.steps.fill import ANSWERS
 from videopainter.app.ui.steps.result import show_result
-from videopainter.app.ui.steps.video import about
+from videopainter.app.ui.steps.video import opened
 from videopainter.app.ui.wiring import Visit, Wiring
 from videopainter.errors import InputError
 
@@ -21,21 +21,11 @@ def wire_jobs(wiring: Wiring, served: Served, examples: dict[str, Any]) -> None:
     page = wiring.page
 
     def load(visit: Visit) -> dict[Any, Any]:
-        shown = {page.video.examples: examples, **about(visit, page)}
-        project = visit.project
-        if project is None or project.video is None:
-            return shown
-        shape = project.mask_shape
-        shaped = dict(zip(page.mask.shaping, (shape.grow, shape.feather, shape.shape, shape.invert), strict=True))
-        first_frames = {page.fill.first_frames: views.first_frame_pictures(project, visit.jobs, "")}
-        return {**shown, **shaped, **first_frames, **show_result(visit, page, served, None, turn=False)}
+        return {page.video.examples: examples, **opened(visit, page, served)}
 
     def tick(visit: Visit) -> dict[Any, Any]:
-        """While something runs, every second. The page knows which job it showed, and so what has just ended."""
-        job = visit.last_job
-        if job is None or job.state != "done" or not visit.shown.get("open"):
-            return {}
-        return ended(visit, job)
+        """While something runs, every second: what changes is what every call tells."""
+        return {}
 
     def ended(visit: Visit, job: JobStatus) -> dict[Any, Any]:
         if job.kind == "mask_video":
@@ -43,7 +33,8 @@ def wire_jobs(wiring: Wiring, served: Served, examples: dict[str, Any]) -> None:
         if job.kind == "captions":
             return {getattr(page.fill, ANSWERS[job.settings["question"]]): job.answer["text"]}
         if job.kind == "first_frames":
-            return {page.fill.first_frames: views.first_frame_pictures(visit.known, visit.jobs, "")}
+            pictures = views.first_frame_pictures(visit.known, visit.jobs, "")
+            return {page.fill.first_frame: "", page.fill.first_frames: pictures}
         if job.kind == "fill":
             return {**show_result(visit, page, served, job.answer["result"]), page.tabs: gr.Tabs(selected="result")}
         return {}
@@ -67,6 +58,7 @@ def wire_jobs(wiring: Wiring, served: Served, examples: dict[str, Any]) -> None:
     def show(visit: Visit) -> dict[Any, Any]:
         return {**show_result(visit, page, served, None), page.tabs: gr.Tabs(selected="result")}
 
+    wiring.ended = ended
     wiring.on(wiring.blocks.load, load)
     wiring.on(page.timer.tick, tick, follows=True)
     wiring.on_part(page.status.cancel, cancel)

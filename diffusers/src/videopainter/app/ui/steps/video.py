@@ -8,14 +8,16 @@ from typing import Any
 
 import gradio as gr
 
+from videopainter.app.mask_views import MaskShape
 from videopainter.app.ui import views
 from videopainter.app.ui.examples import Example
-from videopainter.app.ui.steps.result import no_result
+from videopainter.app.ui.served import Served
+from videopainter.app.ui.steps.result import no_result, show_result
 from videopainter.app.ui.wiring import Page, Visit, Wiring
 from videopainter.errors import InputError
 
 
-def wire_video(wiring: Wiring, examples: Sequence[Example]) -> None:
+def wire_video(wiring: Wiring, served: Served, examples: Sequence[Example]) -> None:
     """Ties the controls of step 1."""
     page, step = wiring.page, wiring.page.video
     known = {example.key: example for example in examples}
@@ -23,23 +25,22 @@ def wire_video(wiring: Wiring, examples: Sequence[Example]) -> None:
     def upload(visit: Visit, file: str | None) -> dict[Any, Any]:
         if not file:
             return {}
-        visit.begun().set_video(Path(file), Path(file).name)
+        visit.bring(Path(file), Path(file).name)
         visit.turn(frame=0, object=1, view="mask")
-        return {**no_result(page), **about(visit, page), page.tabs: gr.Tabs(selected="mask")}
+        return {**opened(visit, page, served), page.tabs: gr.Tabs(selected="mask")}
 
     def example(visit: Visit) -> dict[Any, Any]:
         chosen = known.get(str(visit.event.get("key")))
         if chosen is None:
             raise InputError("That example is not there.")
-        project = visit.begun()
-        project.set_video(chosen.video, chosen.video.name)
+        project = visit.bring(chosen.video, chosen.video.name)
         if chosen.mask:
             project.set_mask(chosen.mask, chosen.mask.name)
         visit.turn(frame=0, object=1, view="mask")
         settings = {getattr(page.fill, name): value for name, value in chosen.settings.items()}
         settings |= page.fill.shows(chosen.settings.get("task", "remove"))
         turned = {page.tabs: gr.Tabs(selected="fill" if chosen.mask else "mask")}
-        return {**no_result(page), **about(visit, page), **settings, **turned}
+        return {**opened(visit, page, served), **settings, **turned}
 
     def span(visit: Visit, start: float | None, stop: float | None) -> dict[Any, Any]:
         project = visit.known
@@ -92,6 +93,26 @@ def span_where_changed(span: Any) -> Any:
     return changed
 
 
+def opened(visit: Visit, page: Page, served: Served) -> dict[Any, Any]:
+    """All controls that tell of a project, for one that comes to the page, or another video of it."""
+    project = visit.project
+    if project is None or project.video is None:
+        return empty(page)
+    return {
+        **no_result(page),
+        **about(visit, page),
+        **shaped(page, project.mask_shape),
+        page.fill.first_frame: "",
+        page.fill.first_frames: views.first_frame_pictures(project, visit.jobs, ""),
+        **show_result(visit, page, served, None, turn=False),
+    }
+
+
+def shaped(page: Page, shape: MaskShape) -> dict[Any, Any]:
+    """The controls of the hole's shape, as it is."""
+    return dict(zip(page.mask.shaping, (shape.grow, shape.feather, shape.shape, shape.invert), strict=True))
+
+
 def about(visit: Visit, page: Page) -> dict[Any, Any]:
     """What step 1 tells of the project."""
     project = visit.project
@@ -115,6 +136,8 @@ def empty(page: Page) -> dict[Any, Any]:
         page.video.stop: gr.Number(1, maximum=1),
         page.mask.candidates: {"items": []},
         page.mask.film: gr.Video(None, visible=False),
+        **shaped(page, MaskShape()),
+        page.fill.first_frame: "",
         page.fill.first_frames: {"items": []},
         page.fill.plan: [],
         **no_result(page),
