@@ -101,6 +101,15 @@ def test_files_are_served_under_names_that_nobody_guesses(tmp_path, monkeypatch)
     link = served.link(file, "removed.mp4")
     assert link == served.link(file, "removed.mp4") and link.endswith("/removed.mp4") and "abc" not in link
     assert Path(link).read_bytes() == b"video"
+    remade = file.with_name("new.mp4")
+    remade.write_bytes(b"another video")
+    remade.replace(file)
+    served.clean()
+    assert not Path(link).exists()
+    link = served.link(file, "removed.mp4")
+    assert Path(link).read_bytes() == b"another video"
+    served.clean()
+    assert Path(link).exists()
     file.unlink()
     served.clean()
     assert not Path(link).exists()

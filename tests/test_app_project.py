@@ -11,6 +11,7 @@ from videopainter.app.jobs import JobStatus
 from videopainter.app.masking import MaskShape
 from videopainter.app.options import AppOptions
 from videopainter.app.projects import Projects
+from videopainter.app.ui.frames import answer_picture
 from videopainter.app.ui.views import first_frame_pictures
 from videopainter.data.images import write_image
 from videopainter.data.synthetic.scenes import render_clip
@@ -150,6 +151,21 @@ def test_work_and_the_video_that_it_is_of_are_known(project, scene, tmp_path, vi
     assert project.is_of(video) and not project.is_of(other) and not project.has_work
     project.box(1, 0, *box_of(scene[1][0]))
     assert project.has_work
+
+
+@pytest.mark.parametrize("frame", [float("inf"), float("nan"), "x", [1], {}, 10**30, -1, LENGTH])
+def test_a_picture_of_no_frame_is_answered_in_a_line(frame, project, projects):
+    for view in ("mask", "original", "result"):
+        answer = answer_picture(projects, {"project": project.id, "frame": frame, "view": view})
+        if frame != {}:  # none is said: the first
+            assert list(answer) == ["error"] and answer["error"] and "\n" not in answer["error"]
+
+
+def test_a_page_with_another_video_than_the_projects_is_told(project, projects, scene, tmp_path):
+    asked = {"project": project.id, "frame": 0, "token": project.video_file.name}
+    assert "src" in answer_picture(projects, asked) and "src" in answer_picture(projects, asked | {"token": None})
+    project.set_video(write_video(tmp_path / "other.mp4", scene[0][:4]))
+    assert "reload" in answer_picture(projects, asked)["error"]
 
 
 def test_an_uploaded_mask_counts_in_place_of_objects(project, scene, tmp_path):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from videopainter.app.ui import views
+from videopainter.app.ui.frames import data_url
 from videopainter.app.video import resized_picture
 from videopainter.data.masks.opening import open_masks
 from videopainter.data.reshape import resize_masks
@@ -72,5 +72,5 @@ def tiles(examples: list[Example]) -> dict[str, Any]:
             small = resize_masks(hole[None], *picture.shape[:2])[0]
             picture = picture.copy()
             picture[small] = picture[small] // 2 + 127
-        items.append({"key": example.key, "label": example.label, "note": example.note, "src": views.data_url(picture)})
+        items.append({"key": example.key, "label": example.label, "note": example.note, "src": data_url(picture)})
     return {"label": "Examples", "items": items}

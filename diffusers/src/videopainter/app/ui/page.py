@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
@@ -10,11 +9,11 @@ import gradio as gr
 from videopainter.app.desk import Desk
 from videopainter.app.options import AppOptions
 from videopainter.app.projects import Projects
-from videopainter.app.ui import views
 from videopainter.app.ui.api import add_api
 from videopainter.app.ui.controls import mask_step, video_step
 from videopainter.app.ui.examples import find_examples, tiles
 from videopainter.app.ui.fill_controls import fill_step, result_step
+from videopainter.app.ui.frames import answer_picture
 from videopainter.app.ui.parts import make_stage, make_status
 from videopainter.app.ui.served import Served
 from videopainter.app.ui.steps.fill import wire_fill
@@ -23,7 +22,6 @@ from videopainter.app.ui.steps.mask import wire_mask
 from videopainter.app.ui.steps.result import wire_result
 from videopainter.app.ui.steps.video import wire_video
 from videopainter.app.ui.wiring import Page, Wiring
-from videopainter.errors import InputError
 from videopainter.pipelines.settings import SamplingSettings
 from videopainter.runs.weights import checkpoint_defaults
 
@@ -54,9 +52,13 @@ def _layout(projects: Projects, options: AppOptions) -> Page:
     here = gr.BrowserState("", storage_key=_KEEP_AS, secret=_KEEP_AS)
     timer = gr.Timer(_POLL_SECONDS, active=False)
     gr.HTML(_HEAD, apply_default_css=False, js_on_load=None)
+
+    def frame_picture(asked: Any) -> dict[str, str]:
+        return answer_picture(projects, asked)
+
     with gr.Row(elem_classes="vp-page"):
         with gr.Column(scale=7, min_width=340, elem_classes="vp-left"):
-            stage, status = make_stage(_pictures(projects)), make_status()
+            stage, status = make_stage(frame_picture), make_status()
         with (
             gr.Column(scale=4, min_width=340, elem_classes="vp-right"),
             gr.Tabs(selected="video", elem_classes="vp-steps") as tabs,
@@ -80,17 +82,3 @@ def _sampling(options: AppOptions) -> tuple[int, float]:
     usual = SamplingSettings()
     steps = known.get("num_inference_steps", usual.num_inference_steps)
     return int(steps), float(known.get("guidance_scale", usual.guidance_scale))
-
-
-def _pictures(projects: Projects) -> Any:
-    def frame_picture(asked: Any) -> dict[str, str]:
-        """What the stage shows of a frame: `src`, beside a result `after`, or `error`."""
-        asked = asked[0] if isinstance(asked, list) and asked else asked
-        try:
-            if not isinstance(asked, Mapping):
-                raise InputError("frame: expected a project and a number, got something else")
-            return views.frame_picture(projects.open(asked.get("project") or ""), asked)
-        except (ValueError, TypeError) as error:
-            return {"error": str(error)}
-
-    return frame_picture

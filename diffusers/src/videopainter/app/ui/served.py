@@ -39,8 +39,7 @@ class Served:
         if file is None or not Path(file).is_file():
             return None
         file = Path(file)
-        state = file.stat()
-        key = str(file), state.st_mtime_ns, state.st_size
+        key = _as_it_is(file)
         with self._lock:
             target = self._known.get(key)
             if target is None or not target.is_file():
@@ -60,13 +59,19 @@ class Served:
         """
         with self._lock:
             for key, target in list(self._known.items()):
-                if not Path(key[0]).is_file():
+                if not Path(key[0]).is_file() or _as_it_is(Path(key[0])) != key:
                     shutil.rmtree(target.parent, ignore_errors=True)
                     del self._known[key]
             linked = {target.parent for target in self._known.values()}
             for folder in set(self.folder.iterdir()) - linked:
                 if folder.is_dir() and time.time() - folder.stat().st_mtime > _KEEP_UPLOADS:
                     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _as_it_is(file: Path) -> tuple[str, int, int]:
+    """Another one where a file was made anew."""
+    state = file.stat()
+    return str(file), state.st_mtime_ns, state.st_size
 
 
 class ClosedDoors:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 import warnings
 
 import gradio as gr
@@ -52,8 +53,11 @@ class Server:
 
     def _clean(self) -> None:
         while not self._ended.wait(CLEANING_SECONDS):
-            self.projects.clean(self.options.idle_hours * 3600)
-            self.served.clean()
+            for clean in (lambda: self.projects.clean(self.options.idle_hours * 3600), self.served.clean):
+                try:
+                    clean()
+                except Exception:  # a folder that cannot be removed now: the next round tries again
+                    traceback.print_exc()
 
 
 def _launch(blocks: gr.Blocks, server: Server) -> str:

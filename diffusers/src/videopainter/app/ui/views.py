@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,28 +13,16 @@ from videopainter.app.filling import FillPlan, shown_seconds
 from videopainter.app.jobs import JobStatus
 from videopainter.app.mask_views import ObjectView
 from videopainter.app.project import FillResult, Project
-from videopainter.app.video import encode_jpeg, resized_picture
+from videopainter.app.ui.frames import data_url, file_url, result_frame
+from videopainter.app.video import resized_picture
 from videopainter.data.images import read_image
 from videopainter.data.reshape import resize_masks
-from videopainter.data.video.reader import open_video
-from videopainter.files import fingerprint, read_json
+from videopainter.files import fingerprint
 from videopainter.segmentation.prompts import PointPrompt, prompt_to_json
 from videopainter.segmentation.session import colour_of
 
-_PICTURE_WIDTH = 960  # more than that a page does not need to draw on
 _TILE_WIDTH = 240
 _STATES = {"none": "n", "absent": "a", "unsure": "u", "sure": "s"}
-
-
-def data_url(picture: np.ndarray) -> str:
-    """A picture, uint8 RGB (H, W, 3), as an address that holds it: no file, nothing that others could ask for."""
-    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(picture, 88)).decode()
-
-
-def file_url(file: Path | str) -> str:
-    """A small picture file as an address that holds it."""
-    kind = "png" if str(file).endswith(".png") else "jpeg"
-    return f"data:image/{kind};base64," + base64.b64encode(Path(file).read_bytes()).decode()
 
 
 # ---- the stage
@@ -61,6 +47,7 @@ def stage(project: Project | None, before: Mapping[str, Any], answered: bool = T
     return {
         **chosen,
         "project": project.id,
+        "token": project.video_file.name,
         "video": {"frames": video.frames, "fps": video.fps, "width": video.width, "height": video.height},
         "own_mask": project.mask_file is not None,
         "range": [project.range.start, project.range.stop],
@@ -75,7 +62,9 @@ def _version(project: Project, objects: Sequence[ObjectView], line: Mapping[str,
     """Another one where the picture of any frame may have become another."""
     said = [[one.id, [prompt_to_json(prompt) for prompt in one.prompts], one.tracked] for one in objects]
     own = project.mask_file.name if project.mask_file is not None else None
-    return fingerprint([said, project.session.candidate, own, asdict(project.mask_shape), line])
+    return fingerprint(
+        [project.video_file.name, said, project.session.candidate, own, asdict(project.mask_shape), line]
+    )
 
 
 def _now() -> int:
@@ -252,17 +241,6 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def frame_picture(project: Project, asked: Mapping[str, Any]) -> dict[str, str]:
-    """The picture of a frame: with its mask, as it is, or as it is and as a result has it (`after`)."""
-    number, view = int(asked.get("frame") or 0), asked.get("view")
-    if view == "mask":
-        return {"src": data_url(project.preview(number, _PICTURE_WIDTH))}
-    found = {"src": data_url(project.frame(number, _PICTURE_WIDTH))}
-    if view == "result":
-        found["after"] = data_url(result_frame(project, asked.get("result"), number))
-    return found
-
-
 # ---- fills
 
 
@@ -272,12 +250,6 @@ def plan(found: FillPlan) -> list[str]:
     if found.fills_first_frame:
         told.append("first frame: filled first, or chosen above")
     return told if found.seconds is not None else [*told, "how long: known after a first run"]
-
-
-def chosen_result(project: Project, key: Any) -> FillResult | None:
-    """A result by its id; the last one where there is none of that id."""
-    found = project.results
-    return next((one for one in found if one.id == key), found[-1] if found else None)
 
 
 def result_pictures(project: Project, chosen: str) -> dict[str, Any]:
@@ -298,17 +270,6 @@ def result_facts(result: FillResult) -> list[str]:
     took = sum(seconds for seconds in result.seconds.values() if isinstance(seconds, int | float))
     told = [fill["task"], words, f"seed {fill['seed']}", f"made in {shown_seconds(took)}" if took else ""]
     return [text for text in told if text]
-
-
-def result_frame(project: Project, key: Any, number: int, width: int = _PICTURE_WIDTH) -> np.ndarray:
-    """A frame of a result, counted as in the video; the video's own outside of what was filled."""
-    result = chosen_result(project, key)
-    if result is not None:
-        start = read_json(result.settings_file)["range"][0]
-        frames = open_video(result.video)
-        if 0 <= number - start < len(frames):
-            return resized_picture(frames.read(number - start, number - start + 1)[0], width)
-    return project.frame(number, width)
 
 
 def first_frame_pictures(project: Project, jobs: Sequence[JobStatus], chosen: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from videopainter.app.projects import Projects
 from videopainter.app.ui import views
 from videopainter.app.ui.controls import MaskStep, VideoStep
 from videopainter.app.ui.fill_controls import FillStep, ResultStep
+from videopainter.app.ui.frames import check_token
 from videopainter.errors import InputError, one_line
 
 
@@ -63,9 +64,10 @@ class Visit:
 
     @property
     def known(self) -> Project:
-        """The project. InputError where there is none yet."""
+        """The project. InputError where there is none yet, or the page shows another video than its."""
         if self.project is None or self.project.video is None:
             raise InputError("Choose a video first.")
+        check_token(self.project, self.event.get("token") or self.stage.get("token"))
         return self.project
 
     @property
@@ -86,7 +88,7 @@ class Visit:
         if project.video is not None and project.has_work and not project.is_of(video):
             project = self.projects.new()
         project.set_video(video, name)
-        self.project = project
+        self.project, self.stage = project, {}
         return project
 
     def turn(self, **goto: Any) -> None:
@@ -143,24 +145,32 @@ class Wiring:
     ) -> dict[Any, Any]:
         stage, shown = (value if isinstance(value, dict) else {} for value in (stage, shown))
         visit = Visit(projects=self.projects, desk=self.desk, project=None, stage=stage, shown=shown, event=event)
-        changes: dict[Any, Any] = {}
-        problem = str(shown.get("problem") or "") if how["follows"] else ""
-        try:
+        before = str(shown.get("problem") or "") if how["follows"] else ""
+
+        def opened() -> dict[Any, Any]:
             visit.project = self._open(here)
-            changes = step(visit, *values)
-        except ValueError as error:  # InputError, and settings that do not fit
-            problem = one_line(error)
-        except Exception:
-            # What a browser sends may be anything. A mistake of ours is told there, and seen here.
-            traceback.print_exc()
-            problem = "That did not work; the server's log says why."
+            return step(visit, *values)
+
+        changes, problem = self._tried(opened)
+        made, missed = self._tried(lambda: self._just_ended(visit))
+        changes, problem = {**made, **changes}, problem or missed or before
         try:
-            changes = {**self._just_ended(visit), **changes}
             standing = self.standing(visit, problem, answered=not how["follows"])
             return {**standing, **changes, **how["always"]}
         except ValueError as error:  # the project was removed meanwhile
             visit.project = None
             return {**self.standing(visit, one_line(error)), **how["always"]}
+
+    def _tried(self, call: Callable[[], dict[Any, Any]]) -> tuple[dict[Any, Any], str]:
+        """What a call changes, or its mistake in a line."""
+        try:
+            return call(), ""
+        except ValueError as error:  # InputError, and settings that do not fit
+            return {}, one_line(error)
+        except Exception:
+            # What a browser sends may be anything. A mistake of ours is told there, and seen here.
+            traceback.print_exc()
+            return {}, "That did not work; the server's log says why."
 
     def _just_ended(self, visit: Visit) -> dict[Any, Any]:
         """What a job made that the page still shows as running: whichever call comes first after its end tells it."""

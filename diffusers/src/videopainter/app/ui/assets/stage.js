@@ -33,22 +33,33 @@ async function fetchFrame() {
   if (loading) return;
   loading = true;
   while (wanted !== null) {
-    const asked = { project: state.project, frame: wanted, view, result: state.result ?? null };
+    const asked = { project: state.project, token: state.token, frame: wanted, view, result: state.result ?? null };
     wanted = null;
     try {
       const answer = await server.frame_picture(asked);
-      if (answer.error) { root.dataset.error = answer.error; continue; }
-      delete root.dataset.error;
+      if (answer.error) { failed(answer.error); continue; }
+      failed("");
       picture.src = answer.src;
       if (answer.after) after.src = answer.after;
+      seen = { frame: asked.frame, token: asked.token };
       root.dataset.shown = String(asked.frame);
-    } catch (error) { root.dataset.error = String(error); }
+    } catch (error) { failed("This frame's picture did not come: " + (error?.message || error)); }
   }
   loading = false;
   pending = [];
   root.dataset.busy = "no";
   paint();
 }
+
+let seen = null; // the frame that is on the screen, and of which video
+function failed(text) {
+  const line = find(".vp-late");
+  line.hidden = !text;
+  if (line.textContent !== text) line.textContent = text;
+}
+
+// People draw on what they see: nothing is placed while another frame, or another video's, is on its way.
+const isSeen = () => seen !== null && seen.frame === frame && seen.token === state.token;
 
 function go(number, quiet) {
   if (!video()) return;
@@ -138,7 +149,8 @@ function placeOf(event) {
 }
 
 function place(prompt) {
-  const whole = { ...prompt, object, frame };
+  if (!isSeen()) { paint(); return; }
+  const whole = { ...prompt, object, frame, token: seen.token };
   pending.push(whole);
   root.dataset.busy = "yes";
   paint();
@@ -156,6 +168,8 @@ function placeBox(a, b) {
 let down = null; // where a press began: [x, y of the screen, place]
 fit.addEventListener("pointerdown", (event) => {
   if (!video() || view !== "mask" || event.button !== 0) return;
+  if (playing) play();
+  if (!isSeen()) return;
   frameBox.focus({ preventScroll: true });
   down = { x: event.clientX, y: event.clientY, place: placeOf(event), moved: false };
   if (tool === "box" || tool === "brush" || tool === "erase") {
@@ -256,7 +270,7 @@ for (const group of all('[role="radiogroup"]')) group.addEventListener("keydown"
 function act(what) {
   if (!video()) return;
   keep();
-  trigger(what, { object, frame });
+  trigger(what, { object, frame, token: state.token });
 }
 
 function nextUnsure() {
@@ -384,7 +398,7 @@ function arrived() {
   for (const button of all("button[data-view]")) button.disabled = !has || (button.dataset.view === "result" && state.result == null);
   find('button[data-view="result"]').title = state.result == null ? "There is no result yet" : "The original and the result, with a slider";
   scrub.disabled = !has;
-  if (!has) { picture.removeAttribute("src"); after.removeAttribute("src"); frame = 0; scrub.value = "0"; shownVersion = null; shownProject = state.project; object = 1; look("mask"); tell(); listObjects(); for (const button of all("[data-object]")) button.disabled = true; paint(); paintStrip(); return; }
+  if (!has) { picture.removeAttribute("src"); after.removeAttribute("src"); frame = 0; scrub.value = "0"; shownVersion = null; shownProject = state.project; seen = null; failed(""); object = 1; look("mask"); tell(); listObjects(); for (const button of all("[data-object]")) button.disabled = true; paint(); paintStrip(); return; }
   scrub.max = String(has.frames - 1);
   fit.style.setProperty("--vp-ratio", String(has.width / has.height));
   fit.style.aspectRatio = `${has.width} / ${has.height}`;

@@ -9,6 +9,7 @@ import gradio as gr
 from videopainter.app.filling import FillSettings
 from videopainter.app.ui import views
 from videopainter.app.ui.fill_controls import NO_RESULT
+from videopainter.app.ui.frames import chosen_result
 from videopainter.app.ui.served import Served
 from videopainter.app.ui.wiring import Page, Visit, Wiring
 from videopainter.errors import InputError
@@ -22,7 +23,7 @@ def wire_result(wiring: Wiring, served: Served) -> None:
         return show_result(visit, page, served, str(visit.event.get("key")))
 
     def again(visit: Visit) -> dict[Any, Any]:
-        result = views.chosen_result(visit.known, visit.stage.get("result"))
+        result = chosen_result(visit.known, visit.stage.get("result"))
         if result is None:
             raise InputError("There is no result yet.")
         settings = FillSettings.from_json(result.settings)
@@ -42,7 +43,7 @@ def wire_result(wiring: Wiring, served: Served) -> None:
 
     def drop(visit: Visit) -> dict[Any, Any]:
         project = visit.known
-        result = views.chosen_result(project, visit.stage.get("result"))
+        result = chosen_result(project, visit.stage.get("result"))
         if result is None:
             raise InputError("There is no result yet.")
         project.forget_result(result.id)
@@ -57,7 +58,7 @@ def wire_result(wiring: Wiring, served: Served) -> None:
 def show_result(visit: Visit, page: Page, served: Served, key: str | None, *, turn: bool = True) -> dict[Any, Any]:
     """A result (None: the last one) in step 4, and on the stage beside the original, which turns to it."""
     step, project = page.result, visit.known
-    result = views.chosen_result(project, key)
+    result = chosen_result(project, key)
     if result is None:
         return {}
     visit.turn(result=result.id, **({"view": "result"} if turn else {}))
