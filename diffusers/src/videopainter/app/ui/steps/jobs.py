@@ -11,7 +11,7 @@ from videopainter.app.ui import views
 from videopainter.app.ui.served import Served
 from videopainter.app.ui.steps.fill import ANSWERS
 from videopainter.app.ui.steps.result import show_result
-from videopainter.app.ui.steps.video import opened
+from videopainter.app.ui.steps.video import project_controls
 from videopainter.app.ui.wiring import Visit, Wiring
 from videopainter.errors import InputError
 
@@ -21,7 +21,7 @@ def wire_jobs(wiring: Wiring, served: Served, examples: dict[str, Any]) -> None:
     page = wiring.page
 
     def load(visit: Visit) -> dict[Any, Any]:
-        return {page.video.examples: examples, **opened(visit, page, served)}
+        return {page.video.examples: examples, **project_controls(visit, page, served)}
 
     def tick(visit: Visit) -> dict[Any, Any]:
         """While something runs, every second: what changes is what every call tells."""

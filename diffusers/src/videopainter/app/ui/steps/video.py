@@ -27,7 +27,7 @@ def wire_video(wiring: Wiring, served: Served, examples: Sequence[Example]) -> N
             return {}
         visit.bring(Path(file), Path(file).name)
         visit.turn(frame=0, object=1, view="mask")
-        return {**opened(visit, page, served), page.tabs: gr.Tabs(selected="mask")}
+        return {**project_controls(visit, page, served), page.tabs: gr.Tabs(selected="mask")}
 
     def example(visit: Visit) -> dict[Any, Any]:
         chosen = known.get(str(visit.event.get("key")))
@@ -40,7 +40,7 @@ def wire_video(wiring: Wiring, served: Served, examples: Sequence[Example]) -> N
         settings = {getattr(page.fill, name): value for name, value in chosen.settings.items()}
         settings |= page.fill.shows(chosen.settings.get("task", "remove"))
         turned = {page.tabs: gr.Tabs(selected="fill" if chosen.mask else "mask")}
-        return {**opened(visit, page, served), **settings, **turned}
+        return {**project_controls(visit, page, served), **settings, **turned}
 
     def span(visit: Visit, start: float | None, stop: float | None) -> dict[Any, Any]:
         project = visit.known
@@ -93,7 +93,7 @@ def span_where_changed(span: Any) -> Any:
     return changed
 
 
-def opened(visit: Visit, page: Page, served: Served) -> dict[Any, Any]:
+def project_controls(visit: Visit, page: Page, served: Served) -> dict[Any, Any]:
     """All controls that tell of a project, for one that comes to the page, or another video of it."""
     project = visit.project
     if project is None or project.video is None:
