@@ -16,7 +16,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 : "${judge_model:=None}" # who looks at every pair: as llm_model
 export data_kind="${data_kind:-train}"
 export video_editing_instruction="${video_editing_instruction-auto}" # empty: the row's own
-export inpainting_sample_id="${inpainting_sample_id:-0-1000}"
+export inpainting_sample_id="${inpainting_sample_id:-0-1000}" # or to the table's end
 export output_path="${output_path:-../outputs/pairs}"
 export door=edit_bench.py
 

@@ -26,10 +26,13 @@ from videopainter.data.training.sample_order import SampleKey
 from videopainter.data.training.training_set import TrainingSet, TrainingSetOptions
 from videopainter.data.video.reader import open_video
 from videopainter.editing.data_set import write_data_set
+from videopainter.editing.jobs import EditedSample
 from videopainter.editing.kinds import kind_for, parse_kinds
 from videopainter.editing.measures import faults, measure_pixels
 from videopainter.editing.options import PairOptions
+from videopainter.editing.pairs import plan_pairs
 from videopainter.errors import InputError
+from videopainter.runs.plan import Job
 
 REPO = Path(__file__).resolve().parents[1]
 ROWS, FRAMES, HEIGHT, WIDTH = 4, 9, 32, 48
@@ -159,6 +162,7 @@ def test_what_is_dropped_is_listed_with_its_reason(server, copy, clips, tmp_path
     again = (*AUTO.split(), "--output_path", str(copy))
     assert make(clips, tmp_path / "cache", *again, "--min_change", "200") == 0
     assert table(copy) == []
+    assert "Nothing reads a set without a pair" in (copy / "README.md").read_text()
     dropped = table(copy, "dropped.csv")
     assert len(dropped) == ROWS
     assert all("the edit hardly shows: change" in row["reason"] for row in dropped)
@@ -197,6 +201,21 @@ def test_a_verdict_is_of_its_instruction(server, copy, clips, tmp_path):
     assert {file: file.stat().st_mtime_ns for file in copy.rglob("*.mp4")} == times
     assert table(copy)[row]["Editing_instruction"] == INSTRUCTIONS["that changes one property"]
     assert sum("Does the edited" in str(body) for body in server.requests[asked:]) == 1
+
+
+def test_a_pair_that_its_judge_has_not_seen_is_not_in_the_set(server, copy, clips, tmp_path):
+    again = (*AUTO.split(), "--output_path", str(copy), "--judge_model", "a third")
+    server.otherwise = lambda body: ("status", 401, "not now") if "Does the edited" in str(body) else by_question(body)
+    try:
+        assert make(clips, tmp_path / "cache", *again) != 0
+    finally:
+        server.otherwise = by_question
+    assert table(copy) == []
+    assert ["not judged yet by a third" in row["reason"] for row in table(copy, "dropped.csv")] == [True] * ROWS
+    assert make(clips, tmp_path / "cache", *again) == 0
+    assert len(table(copy)) == ROWS
+    assert "Nothing reads" not in (copy / "README.md").read_text()
+    assert write_data_set(copy, PairOptions()).kept == ROWS, "whoever has looked, where nobody is to"
 
 
 def test_a_row_without_an_answer_is_listed_and_made_by_the_next_run(server, clips, tmp_path, capsys):
@@ -341,7 +360,7 @@ def test_evaluate_reads_it_as_an_editing_set(made, tmp_path, monkeypatch):
     [
         ("--video_editing_instruction auto", "--llm_model"),
         ("--video_editing_instruction auto --llm_model template", "sees pictures"),
-        ("--video_editing_instruction auto --llm_model some --prompt x", "--prompt"),
+        ("--video_editing_instruction auto --llm_model some --inpainting_sample_id 6-9", "out of range"),
         ("--video_editing_instruction auto auto --llm_model some", "alone"),
         ("--video_editing_instruction auto --llm_model some --instruction_kinds add:1,paint:2", "--instruction_kinds"),
         ("--video_editing_instruction auto --llm_model some --instruction_kinds add:0", "above 0"),
@@ -383,6 +402,39 @@ def test_a_video_of_ones_own_makes_a_pair(clips, tmp_path, monkeypatch):
     assert (row["Original_video_caption"], row["frames"]) == ("A ball.", "5")
     record = json.loads((tmp_path / "out/pairs" / row["path"].replace("mp4", "json")).read_text())
     assert record["origin"] == {"path": str(video), "mask_id": None, "start_frame": 0, "end_frame": 5, "fps": 8}
+
+
+def planned(*flags: str) -> list[Job]:
+    return plan_pairs(read_options([*QUICK.split(), *flags]))
+
+
+def test_own_videos_differ_in_kind_and_long_names_keep_their_numbers(clips, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("notes.json").write_text('[{"kind": "video", "text": "A ball."}]')
+    own = ["--box", "10,8,30,24", "--llm_model", "replay:notes.json", "--output_path", "out"]
+    (video,) = list(clips.parent.rglob("raw_video/*/*.mp4"))[:1]
+    names = [f"{number}{100 * 'x'}.mp4" for number in range(12)]
+    for name in names:
+        shutil.copy(video, name)
+    auto = ["--video_editing_instruction", "auto"]
+    jobs = [planned("--video", name, *own, *auto)[0] for name in names]
+    assert len({job.sample.kind for job in jobs if isinstance(job.sample, EditedSample)}) > 1
+    two = planned("--video", names[0], *own, "--video_editing_instruction", "add a kite", "remove the ball")
+    assert [job.output.stem[-5:] for job in two] == ["xxx_1", "xxx_2"]
+    assert len({job.label for job in two}) == 2
+
+
+def test_rows_are_cut_at_the_tables_end_and_prompts_of_the_release_ignored(
+    server, clips, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    rows = ["--inpainting_mask_meta", str(clips), "--inpainting_sample_id", "0", "3-1000"]
+    jobs = planned(*rows, "--video_editing_instruction", "auto", "--llm_model", "some", "--prompt", "x")
+    assert [job.sample.row for job in jobs] == [0, 3, 4, 5]
+    assert all(job.options.prompts.prompt is None for job in jobs)
+    ignored, cut = capsys.readouterr().err.splitlines()
+    assert "--prompt, --image_prompt: ignored" in ignored
+    assert "ends with row 5, taken is 0 3-5" in cut
 
 
 def test_a_set_of_anothers_folder_is_refused_and_own_cards_stay(copy, clips, tmp_path):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import moving_mask, noise_video
+from safetensors.torch import load_file, save_file
 from test_first_frame import save_stable_diffusion
 from test_metric_models import make_clip
 
@@ -80,6 +82,20 @@ def test_candidates_are_shown_and_one_is_chosen_by_its_number(run):
     (line,) = run("--first_frame_candidates", "3", "--choose_first_frame", "3", code=2)
     assert "--overwrite" in line, "another frame makes another result"
     assert run("--first_frame_candidates", "9", "--choose_first_frame", "2") == ["finished already: out/result.mkv"]
+
+
+def test_candidates_of_other_weights_are_others(run, models):
+    run("--first_frame_candidates", "2")
+    first = candidates()
+    Path("pipe").unlink()
+    shutil.copytree(models / "pipe", "pipe")
+    weights = next(Path("pipe/unet").glob("*.safetensors"))
+    save_file({name: 0.5 * tensor for name, tensor in load_file(weights).items()}, weights)
+    run("--first_frame_candidates", "2")
+    assert len(list(Path("out/result.mkv.first_frames").iterdir())) == 4
+    run("--first_frame_candidates", "2", "--choose_first_frame", "1")
+    taken = open_video(RESULT).read(0, 1)[0]
+    assert (taken != first[1]).any()
 
 
 def test_the_first_candidate_is_what_a_run_without_candidates_paints(run):

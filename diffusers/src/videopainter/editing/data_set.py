@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from videopainter.captions.backends import asks_somebody, make_backend
 from videopainter.data.tables import write_table
 from videopainter.editing.measures import BACKGROUND, CHANGE, DIRECTION, faults
 from videopainter.editing.options import PairOptions
@@ -39,9 +40,10 @@ def write_data_set(folder: Path, options: PairOptions) -> DataSet:
     """Write table, list and card anew from the records in the folder, those of earlier runs and other rows, too."""
     rows: list[dict[str, Any]] = []
     dropped: list[dict[str, Any]] = []
+    judge = _judge(options)
     with held(folder / METADATA, patience=float("inf")):  # runs that share out a set's rows
         for stem, record in _records(folder):
-            reasons = _reasons(folder, stem, record, options)
+            reasons = _reasons(folder, stem, record, options, judge)
             row = {key: record.get(key, "") for key in _ROW} | _facts(record)
             if reasons:
                 dropped.append({"name": stem, "reason": "; ".join(reasons), **row})
@@ -71,7 +73,12 @@ def _records(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             yield file.stem, record
 
 
-def _reasons(folder: Path, stem: str, record: dict[str, Any], options: PairOptions) -> list[str]:
+def _judge(options: PairOptions) -> str | None:
+    """As verdicts have it; None if nobody is to look at pairs."""
+    return make_backend(options.judge_model or "").name if asks_somebody(options.judge_model) else None
+
+
+def _reasons(folder: Path, stem: str, record: dict[str, Any], options: PairOptions, judge: str | None) -> list[str]:
     if "failed" in record:
         return [f"{_FAILED}{record['failed']}"]
     if not PairFiles.of(stem).are_in(folder):
@@ -81,6 +88,8 @@ def _reasons(folder: Path, stem: str, record: dict[str, Any], options: PairOptio
     found, verdict = faults(record["measures"], options), record["verdict"]
     if verdict is not None and not verdict["keep"]:
         found.append(f"{verdict['model']} says no: {verdict['reason'] or 'without a reason'}")
+    if judge is not None and not found and (verdict is None or verdict["model"] != judge):
+        found.append(f"not judged yet by {judge}")
     return found
 
 
@@ -107,6 +116,7 @@ def _write_card(folder: Path, kept: int, dropped: int) -> None:
     file = folder / CARD
     if file.exists() and _MARK not in file.read_text(encoding="utf-8"):
         return  # the user's own
+    none = "" if kept else f"\n\nNothing reads a set without a pair: `{METADATA}` has no rows yet."
     text = f"""---
 configs:
 - config_name: default
@@ -120,7 +130,7 @@ configs:
 ---
 # Video editing pairs
 
-{_MARK} {kept} pairs; {dropped} more are not in the set, for the reasons in `{DROPPED}`.
+{_MARK} {kept} pairs; {dropped} more are not in the set, for the reasons in `{DROPPED}`.{none}
 
 A row of `{METADATA}` is a pair: `source_file_name` and `edited_file_name` (videos of one length and size),
 `mask_file_name` (white = edited; `masks` has the same as ids, in VPData's layout), captions of both, the edited region

@@ -32,7 +32,7 @@ class PairOptions:
     instruction_kinds: str = flag(
         "add:1,remove:1,swap:1,change:2",
         "With --video_editing_instruction auto: how often each kind is invented. A row's kind follows from its number "
-        "and --seed.",
+        "(that of --video from its name) and --seed.",
     )
     judge_model: str | None = flag(
         None, "Who looks at every pair and says whether the edit shows: as --llm_model. Default: nobody."

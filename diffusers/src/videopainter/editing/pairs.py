@@ -18,7 +18,7 @@ from videopainter.captions.captioner import Captioner
 from videopainter.captions.pictures import shown_frames
 from videopainter.captions.template import kind_of
 from videopainter.data.clip import Clip, FrameSource, tags_of, times_of
-from videopainter.data.records import record_paths
+from videopainter.data.records import RecordTable, record_paths
 from videopainter.data.video.pictures import image_name_of
 from videopainter.data.video.reader import open_video
 from videopainter.data.video.writer import VideoWriter
@@ -27,8 +27,8 @@ from videopainter.editing.jobs import AUTO, EditedSample, check_instructions, ed
 from videopainter.editing.kinds import kind_for, parse_kinds
 from videopainter.editing.measures import DIRECTION, ClipDirection, faults, measure_pixels
 from videopainter.editing.options import EditBenchOptions, PairOptions
-from videopainter.errors import InputError
-from videopainter.files import make_folder, read_json, write_json
+from videopainter.errors import InputError, complain
+from videopainter.files import make_folder, read_json, sha256_text, write_json
 from videopainter.locks import sweep
 from videopainter.metrics.catalog import CLIP_SCORE
 from videopainter.metrics.networks.downloads import absent, clip_folder
@@ -100,6 +100,9 @@ def plan_pairs(options: EditBenchOptions) -> list[Job]:
     find_ckpt(pairs.ckpt)
     check_one_frame(run.prompts)
     several = "_seed{seed}" if run.sampling.num_videos_per_prompt > 1 else ""
+    if AUTO in wanted:
+        run = _without_prompts(run)
+    run = _within_table(run)
     pattern = f"{folder / _EDITED}/{{id:012d}}_{{name}}{several}.mp4"
     run = replace(run, output=replace(run.output, output_path=pattern))
 
@@ -108,8 +111,8 @@ def plan_pairs(options: EditBenchOptions) -> list[Job]:
         return [
             replace(
                 sample,
-                name=re.sub(r"[^\w-]+", "_", sample.name)[:80],
-                kind=kind_for(sample.row or 0, kinds, run.sampling.seed) if AUTO in wanted else None,
+                name=_short_name(sample.name, numbered=len(wanted) > 1),
+                kind=kind_for(_place_of(sample), kinds, run.sampling.seed) if AUTO in wanted else None,
             )
             for sample in samples
         ]
@@ -129,11 +132,46 @@ def _check(options: EditBenchOptions, *, invents: bool) -> None:
         return
     if len(wanted) > 1:
         raise InputError(f"--video_editing_instruction: expected auto alone, got {len(wanted)} instructions")
-    if run.prompts.prompt is not None or run.prompts.image_prompt is not None:
-        raise InputError("--prompt, --image_prompt: expected none with --video_editing_instruction auto, got one")
     check_inventor(run.prompts.llm_model, "--video_editing_instruction auto")
     nothing = replace(options.edits.editing, video_editing_instruction=None)
     check_instructions(replace(options.edits, editing=nothing), invented=True)
+
+
+def _without_prompts(run: InpaintOptions) -> InpaintOptions:
+    """Scripts of the release give a --prompt, too, and nothing came of it."""
+    prompts = run.prompts
+    if prompts.prompt is not None or prompts.image_prompt is not None:
+        complain("--prompt, --image_prompt: ignored, as with --video_editing_instruction auto --llm_model writes both")
+    return replace(run, prompts=replace(prompts, prompt=None, image_prompt=None))
+
+
+def _within_table(run: InpaintOptions) -> InpaintOptions:
+    """Ranges of rows that go on past the table's end stop there: so many pairs are wanted, or as many as there are."""
+    clips, ids = run.clip, run.clip.inpainting_sample_id
+    if clips.video is not None or clips.inpainting_mask_meta is None or ids is None:
+        return run
+    given, last = " ".join(map(str, ids)).replace(",", " "), len(RecordTable(clips.inpainting_mask_meta)) - 1
+    cut = re.sub(
+        r"(?<!\S)(\d+)-(\d+)(?!\S)",
+        lambda two: f"{two[1]}-{last}" if int(two[1]) <= last < int(two[2]) else two[0],
+        given,
+    )
+    if cut == given:
+        return run
+    complain(f"--inpainting_sample_id {given}: {clips.inpainting_mask_meta} ends with row {last}, taken is {cut}")
+    return replace(run, clip=replace(clips, inpainting_sample_id=[cut]))
+
+
+def _short_name(name: str, *, numbered: bool) -> str:
+    """For files: of at most 80 characters, and the number after them that tells several instructions apart."""
+    stem, _, number = name.rpartition("_") if numbered else (name, "", "")
+    short = re.sub(r"[^\w-]+", "_", stem)[:80]
+    return f"{short}_{number}" if numbered else short
+
+
+def _place_of(sample: EditedSample) -> int:
+    """What a sample's kind follows from: its row; of one's own videos, one after the other, each its name."""
+    return int(sha256_text(sample.name)[:8], 16) if sample.row is None else sample.row
 
 
 @dataclass(kw_only=True)

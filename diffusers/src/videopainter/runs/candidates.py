@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ from videopainter.files import fingerprint, write_json
 from videopainter.pipelines.first_frame import FirstFrameFiller
 from videopainter.runs.plan import Job
 from videopainter.runs.record import image_prompt
-from videopainter.runs.results.manifest import work_dir
+from videopainter.runs.results.manifest import Hasher, work_dir
 from videopainter.runs.results.outputs import sheet_of
 from videopainter.runs.results.writers import sheet_picture
-from videopainter.runs.weights import choosing_clip
+from videopainter.runs.weights import choosing_clip, weight_digests
 
 _CHOICE = "first_frame_choice.json"  # in a work folder
 
@@ -72,11 +73,16 @@ class Candidates:
         write_json(file.with_name(_CHOICE), note)
         write_image(file, self.read(number, self.job.sample.open()))
 
+    @cached_property
+    def _filler(self) -> str:
+        """As a result's recipe has it: of the weights, whatever they are called."""
+        return weight_digests({"filler": self.job.options.prompts.img_inpainting_model}, Hasher())["filler"]
+
     def _file(self, number: int, clip: Clip) -> Path:
         """By what it is made of, so that another clip's or prompt's is not taken for it."""
         pixels = hashlib.sha256(clip.frames.read(0, 1).tobytes() + clip.masks.read(0, 1).tobytes()).hexdigest()
         options = self.job.options
-        made_of = [pixels, image_prompt(clip), options.prompts.img_inpainting_model, options.sampling.seed + number]
+        made_of = [pixels, image_prompt(clip), self._filler, options.sampling.seed + number]
         folder = self.job.output.with_name(f"{self.job.output.name}.first_frames")
         return folder / f"{number}_{fingerprint(made_of)[:8]}.png"
 
