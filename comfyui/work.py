@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ from videopainter.segmentation.choosing import SegmenterOptions
 from videopainter.segmentation.making import make_masks, mask_request
 from videopainter.segmentation.prompts import FrameRange, ObjectOptions
 
-# Of the last run: what follows with the same models finds them loaded.
+# Of the last run on a CPU: what follows with the same models finds them loaded.
 _loaded = LoadedPipeline()
 
 
@@ -59,7 +60,8 @@ def inpaint(words: Sequence[str], video: Path, mask: Path, watch: Watch) -> tupl
     """
     output, given = _files(words, video, mask)
     options = inpaint_door.read_options([*words, *given])
-    make_results(lambda: plan_jobs(options), options, captioned, watch=watch, loaded=_loaded)
+    with _models() as loaded:
+        make_results(lambda: plan_jobs(options), options, captioned, watch=watch, loaded=loaded)
     return output, manifest_path(output).read_text(encoding="utf-8")
 
 
@@ -67,8 +69,19 @@ def edit(words: Sequence[str], video: Path, mask: Path, watch: Watch) -> tuple[P
     """As `inpaint`, for `infer/edit.py`."""
     output, given = _files(words, video, mask)
     options = edit_door.read_options([*words, *given])
-    make_results(lambda: plan_edits(options), options.run, edit_captions, watch=watch, loaded=_loaded)
+    with _models() as loaded:
+        make_results(lambda: plan_edits(options), options.run, edit_captions, watch=watch, loaded=loaded)
     return output, manifest_path(output).read_text(encoding="utf-8")
+
+
+@contextmanager
+def _models() -> Iterator[LoadedPipeline]:
+    """The models of the last run. On a GPU they are let go: ComfyUI frees its own there, and would find no room."""
+    try:
+        yield _loaded
+    finally:
+        if torch.cuda.is_initialized():
+            _loaded.release()
 
 
 def _files(words: Sequence[str], video: Path, mask: Path) -> tuple[Path, list[str]]:

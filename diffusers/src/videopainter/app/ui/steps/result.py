@@ -7,12 +7,17 @@ from typing import Any
 import gradio as gr
 
 from videopainter.app.filling import FillSettings
+from videopainter.app.mask_views import MaskShape
+from videopainter.app.project import FillResult, Project
 from videopainter.app.ui import views
 from videopainter.app.ui.fill_controls import NO_RESULT
 from videopainter.app.ui.frames import chosen_result
 from videopainter.app.ui.served import Served
+from videopainter.app.ui.steps.about import about, shaped
 from videopainter.app.ui.wiring import Page, Visit, Wiring
 from videopainter.errors import InputError
+from videopainter.files import read_json
+from videopainter.segmentation.prompts import FrameRange
 
 
 def wire_result(wiring: Wiring, served: Served) -> None:
@@ -27,10 +32,13 @@ def wire_result(wiring: Wiring, served: Served) -> None:
         if result is None:
             raise InputError("There is no result yet.")
         settings = FillSettings.from_json(result.settings)
+        bring_back(visit.known, result)
         values = {name: getattr(settings, name) for name in page.fill.settings if hasattr(settings, name)}
         controls = {getattr(page.fill, name): value for name, value in values.items() if value is not None}
         height, width = settings.size or (None, None)
         return {
+            **about(visit, page),
+            **shaped(page, visit.known.mask_shape),
             **page.fill.shows(settings.task),
             **controls,
             page.fill.instruction: gr.Textbox(settings.instruction, visible=settings.task != "inpaint"),
@@ -53,6 +61,16 @@ def wire_result(wiring: Wiring, served: Served) -> None:
     wiring.on(step.drop.click, drop)
     wiring.on_part(step.made.pick, choose)
     wiring.on(step.again.click, again)
+
+
+def bring_back(project: Project, result: FillResult) -> None:
+    """The range and the shape that a result was made with. The masks stay what they are now."""
+    told = read_json(result.settings_file)
+    span, shape = FrameRange(start=told["range"][0], stop=told["range"][1]), MaskShape(**told["shape"])
+    if span != project.range:
+        project.set_range(span.start, span.stop)
+    if shape != project.mask_shape:
+        project.shape(shape)
 
 
 def show_result(visit: Visit, page: Page, served: Served, key: str | None, *, turn: bool = True) -> dict[Any, Any]:

@@ -12,6 +12,7 @@ from videopainter.app.mask_views import MaskShape
 from videopainter.app.ui import views
 from videopainter.app.ui.examples import Example
 from videopainter.app.ui.served import Served
+from videopainter.app.ui.steps.about import about, shaped
 from videopainter.app.ui.steps.result import no_result, show_result
 from videopainter.app.ui.wiring import Page, Visit, Wiring
 from videopainter.errors import InputError
@@ -105,26 +106,6 @@ def project_controls(visit: Visit, page: Page, served: Served) -> dict[Any, Any]
         page.fill.first_frame: "",
         page.fill.first_frames: views.first_frame_pictures(project, visit.jobs, ""),
         **show_result(visit, page, served, None, turn=False),
-    }
-
-
-def shaped(page: Page, shape: MaskShape) -> dict[Any, Any]:
-    """The controls of the hole's shape, as it is."""
-    return dict(zip(page.mask.shaping, (shape.grow, shape.feather, shape.shape, shape.invert), strict=True))
-
-
-def about(visit: Visit, page: Page) -> dict[Any, Any]:
-    """What step 1 tells of the project."""
-    project = visit.project
-    if project is None or project.video is None:
-        return empty(page)
-    last = project.video.frames
-    return {
-        page.video.facts: views.video_facts(project),
-        page.video.start: gr.Number(project.range.start + 1, maximum=last),
-        page.video.stop: gr.Number(project.range.stop, maximum=last),
-        page.mask.candidates: {"items": []},
-        page.mask.film: gr.Video(None, visible=False),
     }
 
 
