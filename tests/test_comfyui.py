@@ -116,6 +116,16 @@ def test_what_is_painted_depends_on_the_prompt_and_the_seed(nodes, images, masks
     assert not torch.equal(first, other)
 
 
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_models_are_kept_but_not_where_comfyui_needs_the_room(on_gpu, nodes, monkeypatch):
+    work = sys.modules["nodes_of_ours.work"]
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: on_gpu)
+    with work._models() as loaded:
+        loaded.key, loaded.pipe = "models", object()
+    assert (loaded.pipe is None) == on_gpu and bool(loaded.key) != on_gpu
+    loaded.release()
+
+
 def test_one_mask_serves_for_all_frames_and_a_first_frame_is_taken(nodes, images):
     mask = torch.zeros(1, 64, 96)
     mask[:, 10:54, 4:90] = 1.0

@@ -304,6 +304,22 @@ def test_from_an_upload_to_a_result_and_another(visit, server, clip):
     assert page.locator("#vp-result-facts b").count() == 0
 
 
+def test_a_result_brings_its_range_and_shape_back(server, clip, tmp_path):
+    from videopainter.app.masking import MaskShape
+    from videopainter.app.project import FillResult
+    from videopainter.app.ui.steps.result import bring_back
+    from videopainter.segmentation.prompts import FrameRange
+
+    project = server.projects.new()
+    project.set_video(clip)
+    record = tmp_path / "settings.json"
+    shape = {"grow": 3, "feather": 2, "shape": "hull", "invert": True}
+    record.write_text(json.dumps({"range": [2, 9], "shape": shape}))
+    files = {"video": clip, "mask": clip, "comparison": clip, "settings_file": record}
+    bring_back(project, FillResult(id="a", **files, settings={}, made=0.0, seconds={}))
+    assert project.range == FrameRange(start=2, stop=9) and project.mask_shape == MaskShape(**shape)
+
+
 def refused_paths(page, server, project):
     """What is served are the links that the page was given; ten ways to other files of a project end at 403 or 404."""
     served = page.locator("#vp-result video").evaluate("it => it.src")
