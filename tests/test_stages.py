@@ -1,6 +1,7 @@
 """Stages from raw videos to clips: what they find, and that a run that was ended goes on."""
 
 import csv
+import hashlib
 import json
 import signal
 import subprocess
@@ -78,11 +79,12 @@ def test_scenes_are_cut_where_they_change_and_the_rest_is_told(videos, tmp_path)
     clips, dropped = build(videos, tmp_path)
     found = [(clip["id"], int(clip["start_frame"]), int(clip["end_frame"])) for clip in clips]
     # 2.5 s are 20 frames, 1.5 s are 12: of 24 frames 20 stay, of 32 all, of 8 none.
-    assert found == [("a_cut-000", 0, 20), ("a_cut-001", 24, 44), ("a_cut-002", 44, 56)]
+    cut, copy = f"a_cut-{digest('a cut.mp4')}", f"more_copy-{digest('more/copy.mp4')}"
+    assert found == [(f"{cut}-000", 0, 20), (f"{cut}-001", 24, 44), (f"{cut}-002", 44, 56)]
     assert {Path(clip["video"]).name for clip in clips} == {"a cut.mp4"} and {clip["fps"] for clip in clips} == {"8"}
     assert dropped == {
         "dark-000": ("score", "dark"),
-        "more_copy-000": ("near_duplicates", "near duplicate"),
+        f"{copy}-000": ("near_duplicates", "near duplicate"),
         "short": ("split", "too short"),
         "still-000": ("score", "still"),
         "zero": ("split", "unreadable"),
@@ -97,7 +99,23 @@ def test_what_is_below_the_output_is_no_raw_video_and_long_names_are_cut(tmp_pat
     write_video(tmp_path / "out" / "pexels" / "made.mp4", scene(2, 24))
     for _ in range(2):
         clips, _ = build(tmp_path, tmp_path / "out")
-        assert [clip["id"] for clip in clips] == [f"{long[:33]}-000"]
+        assert [clip["id"] for clip in clips] == [f"{long[:33]}-{digest(f'{long}.mp4')}-000"]
+
+
+def digest(path: str) -> str:
+    return hashlib.sha256(path.encode()).hexdigest()[:8]
+
+
+def test_a_video_keeps_its_name_whatever_others_come(tmp_path):
+    names = ("a_b.mp4", "a b.mp4", "a_b.mov", "a/b.mp4", "a_b_.mp4")
+    alone = {}
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+        alone[name] = {Path(row["video"]): row["id"] for row in collect_folder(tmp_path)}[tmp_path / name]
+    assert alone["a_b.mp4"] == "a_b" and len(set(alone.values())) == 5
+    found = {Path(row["video"]): (row["id"], row["source"]) for row in collect_folder(tmp_path)}
+    assert found == {tmp_path / name: (row_id, row_id) for name, row_id in alone.items()}
 
 
 def test_motion_is_what_the_scene_moves(videos, tmp_path):
@@ -204,6 +222,39 @@ def test_a_row_that_fails_is_told_and_tried_again(tmp_path, capsys, monkeypatch)
     monkeypatch.setattr(Doubled, "process", lambda self, row: [{"twice": -1}])
     again = run_stages([Doubled()], rows, tmp_path, ProcessScheduler(1))
     assert again.stages[0].reused == 5 and [row["twice"] for row in again.rows] == [0, 2, 4, -1, 10]
+
+
+class Written(Stage):
+    name, inputs, outputs, files = "written", ("number",), ("file",), ("file",)
+
+    def __init__(self, work: Path, text: str) -> None:
+        self.work, self.text = work, text
+
+    def settings(self):
+        return {"text": self.text}
+
+    def process(self, row):
+        (self.work / "made").write_text(self.text)
+        if self.text == "bad":
+            raise RuntimeError("after the file, before the record")
+        return [{"file": "made"}]
+
+
+def test_a_record_does_not_outlive_its_file(tmp_path):
+    for text, failed in (("good", 0), ("bad", 1), ("good", 0)):
+        found = run_stages([Written(tmp_path, text)], [{"id": "a", "number": 1}], tmp_path, ProcessScheduler(1))
+        assert found.stages[0].failed == failed and (tmp_path / "made").read_text() == text
+
+
+class Opened(Doubled):
+    def process(self, row):
+        return [{"twice": len(Path("nowhere.mp4").read_bytes())}]
+
+
+def test_a_video_that_is_taken_away_is_told_in_a_line(tmp_path, capsys):
+    run_stages([Opened()], [{"id": "a", "number": 1}], tmp_path, ProcessScheduler(1))
+    lines = [line for line in capsys.readouterr().err.splitlines() if "nowhere.mp4" in line]
+    assert len(lines) == 1 and lines[0].startswith("doubled: a: ")
 
 
 @pytest.mark.parametrize(("names", "message"), [(["a", "a"], "'a' twice"), (["../a"], "id: expected letters")])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from videopainter.errors import InputError
-from videopainter.files import fingerprint, read_json, write_json
+from videopainter.files import fingerprint, read_json, write_errors, write_json
 from videopainter.preparation.stages.stage import Row, Stage
 
 _ID = re.compile(r"[\w-]+(?:\.[\w-]+)*")
@@ -53,6 +53,11 @@ class StageRecords:
     def write(self, row: Row, record: StageRecord) -> None:
         """Note it. WriteError where it cannot be written."""
         write_json(self._file(row), asdict(record))
+
+    def forget(self, row: Row) -> None:
+        """Take a record away: the files that it stands for are about to be replaced."""
+        with write_errors(self._file(row)):
+            self._file(row).unlink(missing_ok=True)
 
     def _file(self, row: Row) -> Path:
         # A folder of 390 000 files is slow to list and to copy.

@@ -39,6 +39,8 @@ def work_on(records: StageRecords, row: Row) -> StageRecord | None:
     started = time.perf_counter()
     rows: list[Row] = []
     kind = detail = ""
+    if stage.files:
+        records.forget(row)
     try:
         rows = [dict(made) for made in stage.process({name: row[name] for name in ("id", *stage.inputs)})]
         assert stage.splits or len(rows) == 1, f"{stage.name} makes one row of one"
@@ -52,6 +54,9 @@ def work_on(records: StageRecords, row: Row) -> StageRecord | None:
         kind, detail = why.kind, why.detail
     except InputError as error:
         kind, detail = UNREADABLE, one_line(error)
+    except FileNotFoundError as error:  # a raw video that was taken away
+        complain(f"{stage.name}: {row['id']}: {one_line(error)}")
+        return None
     except Exception:
         traceback.print_exc()
         return None
