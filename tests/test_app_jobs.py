@@ -26,13 +26,13 @@ from videopainter.app.options import AppOptions
 from videopainter.app.projects import Projects
 from videopainter.app.queue.lane import Lane, new_flag
 from videopainter.app.queue.work import Bench, needs_device
-from videopainter.app.queue.worker import is_asked
+from videopainter.app.queue.worker import _Teller, is_asked
 from videopainter.app.speeds import Speeds
 from videopainter.data.images import write_image
 from videopainter.data.synthetic.scenes import render_clip
 from videopainter.data.video.reader import open_video
 from videopainter.data.video.writer import VideoWriter
-from videopainter.errors import InputError
+from videopainter.errors import InputError, Interrupted
 from videopainter.files import WriteError
 from videopainter.runs.watch import Watch
 
@@ -424,3 +424,27 @@ def test_a_project_is_kept_after_a_long_job_and_its_jobs_go_with_its_video(still
     book.keep(replace(job, state="done"))
     assert projects.clean(-1) == [project.id] and book.get(job.id) is None
     assert not list(projects.folder.iterdir())
+
+
+def test_masks_are_written_with_progress_until_told_to_stop(still_desk, video, scene):
+    projects = still_desk.projects
+    project = project_with(projects, video, scene)
+    told = []
+
+    def stop():
+        return len(told) > 1
+
+    bench = Bench(projects, Speeds(projects.root))
+    fill = FillSettings.from_json({"task": "remove"}).seeded().to_json()
+    with pytest.raises(Interrupted):
+        bench.do("fill", project, fill, Watch(on_progress=lambda *one: told.append(one), interrupted=stop))
+    assert told == [("masks", 0, FRAMES), ("masks", 8, FRAMES)]
+    assert not list(project.folder.rglob("mask.mp4")) and not project.results
+
+
+def test_a_fault_is_told_without_this_machines_folders(still_desk, tmp_path):
+    project = still_desk.projects.new()
+    bench = Bench(still_desk.projects, Speeds(tmp_path))
+    teller = _Teller(None, new_flag(multiprocessing), bench, "job", project.id)
+    said = teller.told(KeyError(f"{project.folder}/a.png, /opt/some/where/b.py at http://host:8000/v1/chat \udc80"))
+    assert said == "'a.png, b.py at http://host:8000/v1/chat \\udc80'"

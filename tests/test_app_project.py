@@ -361,3 +361,46 @@ def test_a_small_picture_of_the_video_before_is_not_kept_for_the_next(project, s
     shows.join()
     shown = project.frame(3, WIDTH).astype(int)
     assert np.abs(shown - (255 - scene[0][3])).mean() < 20
+
+
+def test_values_of_another_kind_are_told_in_a_line_and_change_nothing(project, scene):
+    project.box(1, 0, *box_of(scene[1][0]))
+    wrong = {
+        "range: expected a whole number": lambda: project.set_range(1.2, 1.9),
+        "frame: expected a whole number": lambda: project.point(1, 0.5, 30, 20),
+        "frame: expected a whole number, got nan": lambda: project.frame(float("nan")),
+        "object: expected a whole number, got '1'": lambda: project.point("1", 0, 30, 20),
+        "object: expected a whole number, got 1.5": lambda: project.point(1.5, 0, 30, 20),
+        "object: expected a whole number, got \\[1": lambda: project.undo([1]),
+        "place: expected a number, got 'x'": lambda: project.point(1, 0, "x", 20),
+        "place: expected a number, got 1000": lambda: project.point(1, 0, 10**400, 20),
+        "box: expected a number, got None": lambda: project.box(1, 0, None, 2, 3, 4),
+        "stroke: expected places of two numbers": lambda: project.stroke(1, 0, [[1]]),
+        "stroke: expected 1 to 4000 places": lambda: project.stroke(1, 0, 7),
+        "words: expected a text, got 7": lambda: project.words(1, 0, 7),
+        "grow: expected a whole number, got 'x'": lambda: project.shape(MaskShape(grow="x")),
+        "invert: expected true or false": lambda: project.shape(MaskShape(invert=1)),
+    }
+    for said, call in wrong.items():
+        with pytest.raises(InputError, match=said) as error:
+            call()
+        assert "\n" not in str(error.value)
+    assert [len(thing.prompts) for thing in project.objects] == [1]
+    project.set_range(1.0, 4.0)
+    assert (project.range.start, project.range.stop) == (1, 4)
+
+
+def test_every_id_of_an_array_is_the_hole_and_pictures_are_called_so(project, scene, tmp_path):
+    ids = np.where(scene[1], 7, 0).astype(np.int16)
+    ids[:, :4, :6] = 2
+    ids[:, -2:] = -1
+    np.savez(tmp_path / "ids.npz", ids)
+    project.shape(MaskShape(grow=0))
+    project.set_mask(tmp_path / "ids.npz")
+    np.testing.assert_array_equal(project.hole(5), ids[5] > 0)
+    np.save(tmp_path / "ids.npy", ids)
+    project.set_mask(tmp_path / "ids.npy", mask_id=2)
+    assert project.hole(5).sum() == 24
+    write_image(tmp_path / "wide.png", np.zeros((50, 600, 3), np.uint8))
+    with pytest.raises(InputError, match=r"^picture: expected sides of at most 512 pixels, got 600x50, in wide\.png$"):
+        project.add_picture(tmp_path / "wide.png")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import av
+import numpy as np
 from av.error import ArgumentError, FFmpegError, InvalidDataError
 
 from videopainter.app.options import AppOptions
@@ -62,11 +63,39 @@ def named(path: Path, name: str) -> Iterator[None]:
 
 
 def check_text(what: str, text: str) -> str:
-    """A text as it may be used: on one line, in characters that can be written. InputError where it is too long."""
+    """A text as it may be used: on one line, in characters that can be written. InputError where it is too long, or
+    no text."""
+    if not isinstance(text, str):
+        raise InputError(f"{what}: expected a text, got {text!r:.60}")
     if len(text) > _LONGEST_TEXT:
         raise InputError(f"{what}: expected at most {_LONGEST_TEXT} characters, got {len(text)}")
     whole = text.encode("utf-8", "replace").decode()  # no halves of characters: no file takes them
     return " ".join(whole.replace("\0", " ").split())
+
+
+def as_whole(what: str, value: object) -> int:
+    """A whole number, as browsers and programs send one. InputError for what is none."""
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return int(value)
+    if isinstance(value, float | np.floating) and not isinstance(value, bool) and float(value).is_integer():
+        return int(value)
+    raise InputError(f"{what}: expected a whole number, got {value!r:.60}")
+
+
+def as_number(what: str, value: object) -> float:
+    """A number. InputError for what is none; NaN passes."""
+    with suppress(OverflowError):
+        if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
+            return float(value)
+    raise InputError(f"{what}: expected a number, got {value!r:.60}")
+
+
+def check_picture_upload(path: Path, limits: Limits, name: str) -> None:
+    """InputError for a file that is no picture, or a larger one than may be; nothing is decoded."""
+    with named(path, name):
+        _check_size(path, limits, "picture")
+        width, height = image_size(path)
+        _check_pixels("picture", height, width, limits, path)
 
 
 def check_video_upload(path: Path, limits: Limits, name: str) -> None:

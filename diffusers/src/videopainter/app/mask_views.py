@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from videopainter.app.limits import as_whole
 from videopainter.errors import InputError
 from videopainter.flags import MAX_DILATION, check_ranges, flag
 from videopainter.segmentation.prompts import (
@@ -26,7 +27,11 @@ class MaskShape:
     invert: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("grow", "feather"):
+            object.__setattr__(self, name, as_whole(name, getattr(self, name)))
         check_ranges(self)
+        if type(self.invert) is not bool:
+            raise InputError(f"invert: expected true or false, got {self.invert!r:.60}")
         if self.shape not in ("exact", "hull", "box"):
             raise InputError(f"shape: expected exact, hull or box, got {self.shape!r}")
 

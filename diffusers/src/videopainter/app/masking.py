@@ -16,12 +16,13 @@ from videopainter.app.mask_views import FrameState, MaskShape, frame_state
 from videopainter.app.objects import ProjectObjects
 from videopainter.data.clip import MaskSource, PickedFrames, PickedMasks
 from videopainter.data.images import IMAGE_SUFFIXES
-from videopainter.data.masks.ids import ARRAY_SUFFIXES
+from videopainter.data.masks.ids import ARRAY_SUFFIXES, IdArray
 from videopainter.data.masks.opening import check_not_empty, open_masks
 from videopainter.data.masks.views import DilatedMasks, PlacedMasks, ResizedMasks
 from videopainter.errors import InputError
 from videopainter.files import fingerprint, replacing
 from videopainter.runs.samples import shaped_hole
+from videopainter.segmentation.output import write_masks
 from videopainter.segmentation.session import colour_of
 
 _MOST_PROMPTS, _MOST_PLACES = 400, 4000
@@ -36,7 +37,7 @@ class Masking(ProjectObjects):
 
     def set_mask(self, path: Path | str | None, name: str | None = None, mask_id: int | None = None) -> None:
         """Takes an uploaded mask (an image for all frames, a video, .npz or .npy) in place of the objects; None: the
-        objects count again."""
+        objects count again. `mask_id`: the id of an array that is the hole; None: every one."""
         if path is None:
             self.check_idle(MASK_READERS)
             self._remember(mask=None)
@@ -47,8 +48,13 @@ class Masking(ProjectObjects):
         with self.lock:
             self.check_idle()
             file = self.folder / "mask" / f"{secrets.token_hex(8)}{own_suffix(path, _MASK_KINDS)}"
-            with replacing(file) as partial:
-                shutil.copyfile(path, partial)
+            if file.suffix in ARRAY_SUFFIXES and mask_id is None:
+                file = file.with_suffix(".npz")
+                with named(path, shown):
+                    self._take_ids(path, file)
+            else:
+                with replacing(file) as partial:
+                    shutil.copyfile(path, partial)
             try:
                 with named(file, shown):
                     check_not_empty(self._open_mask(file, mask_id), shown)
@@ -60,6 +66,12 @@ class Masking(ProjectObjects):
             for old in file.parent.iterdir():
                 if old != file:
                     old.unlink()
+
+    def _take_ids(self, path: Path, file: Path) -> None:
+        """Where no id is asked for every one is the hole: what is above 0."""
+        masks = IdArray(path)
+        ids = masks.all()
+        write_masks(file, lambda _: (next(ids) > 0).astype(np.uint8), len(masks), self.frames.fps)
 
     @property
     def mask_file(self) -> Path | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from videopainter.app.jobs import MASK_READERS, JobBook
-from videopainter.app.limits import Limits, check_text, display_name
+from videopainter.app.limits import Limits, as_number, as_whole, check_text, display_name
 from videopainter.app.makers import MaskMakers
 from videopainter.app.mask_views import ObjectView
 from videopainter.app.video import FrameCache, ProjectVideo
@@ -66,10 +66,11 @@ class ProjectObjects(ProjectVideo):
     def point(self, number: int, frame: int, x: float, y: float, positive: bool = True) -> np.ndarray:
         """A pixel of the video that belongs to an object, or does not; the object's mask there, bool (H, W)."""
         x, y = self._place(x, y)
-        return self._say(number, PointPrompt(frame=self.check_frame(frame), x=x, y=y, positive=positive))
+        return self._say(number, PointPrompt(frame=self.check_frame(frame), x=x, y=y, positive=bool(positive)))
 
     def box(self, number: int, frame: int | None, x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
         """A box round an object, from any corner; `frame` None: the box itself is the mask, always."""
+        x0, y0, x1, y1 = (as_number("box", value) for value in (x0, y0, x1, y1))
         (x0, y0), (x1, y1) = self._place(min(x0, x1), min(y0, y1)), self._place(max(x0, x1), max(y0, y1))
         if x1 - x0 < 1 or y1 - y0 < 1:
             raise InputError("box: expected two corners, got one place")
@@ -78,10 +79,12 @@ class ProjectObjects(ProjectVideo):
 
     def stroke(self, number: int, frame: int, places: Sequence[Sequence[float]], positive: bool = True) -> np.ndarray:
         """A line over an object, or over what is not it."""
-        if not 0 < len(places) <= _MOST_PLACES:
-            raise InputError(f"stroke: expected 1 to {_MOST_PLACES} places, got {len(places)}")
+        if not isinstance(places, list | tuple) or not 0 < len(places) <= _MOST_PLACES:
+            raise InputError(f"stroke: expected 1 to {_MOST_PLACES} places, got {str(places)[:60]}")
+        if not all(isinstance(place, list | tuple) and len(place) == 2 for place in places):
+            raise InputError("stroke: expected places of two numbers, x and y, got others")
         line = tuple(self._place(*place) for place in places)
-        return self._say(number, StrokePrompt(frame=self.check_frame(frame), places=line, positive=positive))
+        return self._say(number, StrokePrompt(frame=self.check_frame(frame), places=line, positive=bool(positive)))
 
     def words(self, number: int, frame: int, text: str) -> np.ndarray:
         """What an object is, in words; needs a model that knows words."""
@@ -100,6 +103,7 @@ class ProjectObjects(ProjectVideo):
 
     def _place(self, x: float, y: float) -> tuple[float, float]:
         """A place in the video's pixels as one in the frames that masks are made at."""
+        x, y = as_number("place", x), as_number("place", y)
         width, height = self.frames.width, self.frames.height
         if not (0 <= x <= width and 0 <= y <= height):
             raise InputError(f"place: expected one inside a picture of {width}x{height}, got {x:g},{y:g}")
@@ -107,6 +111,7 @@ class ProjectObjects(ProjectVideo):
         return min(x * work.scale, work.width - 0.01), min(y * work.scale, work.height - 0.01)
 
     def _say(self, number: int, prompt: Prompt) -> np.ndarray:
+        number = as_whole("object", number)
         if not 1 <= number <= MOST_OBJECTS:
             raise InputError(f"object: expected 1 to {MOST_OBJECTS}, got {number}")
         with self.lock, self.makers.turn():
@@ -134,7 +139,7 @@ class ProjectObjects(ProjectVideo):
         """Takes back what was said last of an object; one of which nothing is left goes."""
         with self.lock:
             self.check_idle(MASK_READERS)
-            thing = self.session.object(number)
+            thing = self.session.object(as_whole("object", number))
             if len(thing.prompts) <= 1:
                 self.forget(number)
             else:
@@ -145,7 +150,7 @@ class ProjectObjects(ProjectVideo):
         """Takes an object out, with its masks; not while they are tracked."""
         with self.lock:
             self.check_idle()
-            self.session.remove(number)
+            self.session.remove(as_whole("object", number))
 
     def rename(self, number: int, name: str) -> None:
         """Gives an object another name, to be shown."""
@@ -160,6 +165,7 @@ class ProjectObjects(ProjectVideo):
 
     def choose(self, number: int, candidate: int) -> None:
         """Takes another of an object's `candidates`, counted from 1."""
+        candidate = as_whole("candidate", candidate)
         if not 1 <= candidate <= 3:
             raise InputError(f"candidate: expected 1 to 3, got {candidate}")
         with self.lock:

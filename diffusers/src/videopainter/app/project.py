@@ -24,7 +24,7 @@ from videopainter.app.filling import (
     speed_key,
 )
 from videopainter.app.jobs import JobBook
-from videopainter.app.limits import Limits, check_video_upload, display_name, named
+from videopainter.app.limits import Limits, check_picture_upload, display_name, named
 from videopainter.app.makers import MaskMakers, captions_state
 from videopainter.app.masking import Masking
 from videopainter.app.options import AppOptions
@@ -94,7 +94,7 @@ class Project(Masking):
         shown = display_name(path.name if name is None else name)
         if path.suffix.lower() not in IMAGE_SUFFIXES:
             raise InputError(f"picture: expected {', '.join(IMAGE_SUFFIXES[:3])} or the like, got {shown}")
-        check_video_upload(path, self._limits, shown)
+        check_picture_upload(path, self._limits, shown)
         with named(path, shown):
             pixels = read_image(path)
         frames = self.frames

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from videopainter.app.jobs import JOB_KINDS, JobBook
-from videopainter.app.limits import Limits, check_video_upload, display_name, named, own_suffix
+from videopainter.app.limits import Limits, as_whole, check_video_upload, display_name, named, own_suffix
 from videopainter.data.clip import FrameSource, FramesView, duration_of, notes_of
 from videopainter.data.images import load_image
 from videopainter.data.video.reader import VideoFrames, open_video, sound_of
@@ -231,23 +231,23 @@ class ProjectVideo:
 
     def set_range(self, start: int, stop: int) -> None:
         """Frames `start` to `stop` (exclusive) are worked on."""
-        length = len(self.frames)
+        start, stop, length = as_whole("range", start), as_whole("range", stop), len(self.frames)
         if not 0 <= start < stop <= length:
             raise InputError(f"range: expected START < STOP within 0:{length}, got {start}:{stop}")
         with self.lock:
             self.check_idle()
             self._check_range(start, stop)
-            self._remember(range=[int(start), int(stop)])
+            self._remember(range=[start, stop])
 
     def _check_range(self, start: int, stop: int) -> None:
         """InputError where something else does not go with a range."""
 
     def check_frame(self, number: int) -> int:
         """A frame's number. InputError for one that the video has not."""
-        length = len(self.frames)
+        number, length = as_whole("frame", number), len(self.frames)
         if not 0 <= number < length:
             raise InputError(f"frame: expected 0 to {length - 1}, got {number}")
-        return int(number)
+        return number
 
     def frame(self, number: int, width: int | None = None) -> np.ndarray:
         """A frame of the video, uint8 RGB (H, W, 3), or as a picture of `width`: small ones are kept on disk."""

@@ -188,15 +188,14 @@ class Bench:
         fill = FillSettings.from_json(settings)
         plan, inputs, run = project.check_fill(fill), project.fill_inputs(fill), project.fill_run(fill)
         if project.mask_file is None and not inputs.mask.exists():
-            masks = project.masks()
-            write_masks(inputs.mask, lambda k: masks.read(k, k + 1)[0].astype(np.uint8), len(masks), project.frames.fps)
+            _write_masks(inputs.mask, project, watch)
+        _write_hole(inputs.result.with_name("mask.mp4"), project.shaped(project.masks()), project, watch)
         edit = edit_of(fill, run)
         write_json(inputs.result.with_name("settings.json"), project.settings_record(fill), indent=2)
         if edit is None:
             make_results(lambda: plan_jobs(run), run, captioned, watch=watch, loaded=self._loaded)
         else:
             make_results(lambda: plan_edits(edit), run, with_captions, watch=watch, loaded=self._loaded)
-        _write_hole(inputs.result.with_name("mask.mp4"), project.shaped(project.masks()), project)
         self._learn(plan, project, fill, meter)
         return {"result": inputs.result.parent.name}
 
@@ -247,10 +246,24 @@ def _filler(options: AppOptions) -> Any:
     return make_filler(name, dtype=torch_dtype(precision.dtype), device=precision.device)
 
 
-def _write_hole(file: Path, holes: MaskSource, project: Project) -> None:
+def _write_masks(file: Path, project: Project, watch: Watch) -> None:
+    """The masks of the objects, as a run takes them."""
+    masks = project.masks()
+
+    def ids_of(k: int) -> np.ndarray:
+        watch.at("masks", k, len(masks))
+        return masks.read(k, k + 1)[0].astype(np.uint8)
+
+    write_masks(file, ids_of, len(masks), project.frames.fps)
+
+
+def _write_hole(file: Path, holes: MaskSource, project: Project, watch: Watch) -> None:
     """The hole of every frame as a video, white."""
+    if file.exists():  # the folder's name tells its masks
+        return
     with VideoWriter(file, fps=project.frames.fps) as writer:
         for start in range(0, len(holes), _CHUNK):
+            watch.at("masks", start, len(holes))
             writer.write(_white(holes.read(start, min(start + _CHUNK, len(holes)))))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 import traceback
@@ -23,6 +24,7 @@ from videopainter.errors import Interrupted, one_line
 from videopainter.files import WriteError, write_bytes
 from videopainter.runs.watch import Watch
 
+_PATH = re.compile(r"(?<![\w.:/])/(?:[^\s/'\":,]+/)+")  # the folders of an absolute path; an address has none
 _TELL = 0.15  # seconds between two messages about progress
 _KEPT = "cancelled; what was finished is kept: go on"
 _FAULT = "this should not have happened, the server's log says more"
@@ -54,7 +56,7 @@ def _done(bench: Bench, teller: _Teller, kind: str, settings: dict[str, Any]) ->
         return "failed", {"message": teller.told(error)}
     except Exception as error:
         traceback.print_exc()
-        return "failed", {"message": f"{one_line(error)[:200]} ({_FAULT})"}
+        return "failed", {"message": f"{teller.told(error)[:200]} ({_FAULT})"}
 
 
 def is_asked(stop: Any) -> bool:
@@ -97,4 +99,5 @@ class _Teller:
     def told(self, error: Exception) -> str:
         """What an error says, without the paths of this machine."""
         folder = self._bench.projects.folder / self.project
-        return one_line(error).replace(f"{folder}/", "").replace(str(folder), "the project")
+        told = one_line(error).replace(f"{folder}/", "").replace(str(folder), "the project")
+        return _PATH.sub("", told).encode("utf-8", "replace").decode()
