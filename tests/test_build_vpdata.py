@@ -15,6 +15,7 @@ from conftest import clean_process
 from test_sam import tiny_sam2
 from test_text_prompts import grounding_dino  # noqa: F401 (a fixture)
 
+from videopainter.captions.questions import ask_for_object, ask_for_video
 from videopainter.cli.preparation import build_vpdata as door
 from videopainter.cli.preparation.build_vpdata import build_vpdata
 from videopainter.cli.preparation.check_data import check_data
@@ -26,12 +27,15 @@ from videopainter.data.training.training_set import TrainingSet, TrainingSetOpti
 from videopainter.data.video.reader import VideoFrames
 from videopainter.data.video.writer import VideoWriter
 from videopainter.errors import InputError
+from videopainter.files import WriteError
 from videopainter.preparation.objects.moving import moving_things
 from videopainter.preparation.objects.rules import ObjectRuleOptions, RuleStage, area_change
+from videopainter.preparation.objects.track import _ClipTracker, find_seeds
 from videopainter.preparation.stages import layout, records
 from videopainter.preparation.stages.cut import clip_name
 from videopainter.preparation.stages.layout import PartOptions
 from videopainter.preparation.stages.stage import RowDropped
+from videopainter.segmentation.builtin import BuiltinSegmenter
 
 pytest.importorskip("scenedetect", reason="finds scenes; make setup EXTRAS=data")
 
@@ -353,7 +357,8 @@ def test_a_server_that_fails_is_asked_again_by_the_next_run(raw, built, tmp_path
         server.script, server.otherwise = [told, "A red ball."], ("status", 401, "no more")
         assert build_vpdata(arguments(raw, output, "--llm_model", "some-model")) == 1
         assert "no more" in capsys.readouterr().err
-        assert [row["caption"] for row in table(output / TRAIN)] == [told]
+        # A set that is there is not lost because nobody answers.
+        assert contents(output) == contents(built)
         server.requests.clear()
         server.otherwise = told
         assert build_vpdata(arguments(raw, output, "--llm_model", "some-model")) == 0
@@ -361,6 +366,36 @@ def test_a_server_that_fails_is_asked_again_by_the_next_run(raw, built, tmp_path
     rows = table(output / TRAIN)
     assert [row["caption"] for row in rows] == [told] * 3
     assert [row["image_inpainting_prompt"] for row in rows] == ["A red ball.", told, told]
+
+
+def test_other_answers_in_a_file_are_taken(raw, built, tmp_path):
+    output, file = tmp_path / "vpdata", tmp_path / "answers.json"
+    shutil.copytree(built, output)
+    for color in ("red", "blue"):
+        told = f"A {color} ball rolls to the right over a pattern of soft colours."
+        kinds = [question.kind for question in (ask_for_video([]), ask_for_object([], "", ""))]
+        file.write_text(json.dumps([{"kind": kind, "text": told} for kind in kinds]))
+        assert build_vpdata(arguments(raw, output, "--llm_model", f"replay:{file}")) == 0
+        assert [row["caption"] for row in table(output / TRAIN)] == [told] * 3
+
+
+def test_a_full_disk_is_not_taken_for_a_clip_without_objects(built, tmp_path):
+    frames = VideoFrames(next((built / "pexels").rglob("*.mp4")))
+    tracker = _ClipTracker(tmp_path / "session", "0" * 64, frames, BuiltinSegmenter(), masks=True)
+    (tmp_path / "session").mkdir()
+    seeds = find_seeds(frames, None, "")
+    (tmp_path / "session" / "object_001").write_text("no folder can be here")
+    with pytest.raises(WriteError):
+        tracker.track(seeds, 1)
+
+
+def test_rates_are_exact():
+    assert (
+        layout._line(
+            {"clip_fps": "30000/1001", "clip_frames": 9, "caption": "", "region_caption": "", "start_frame": 0}
+        )["fps"]
+        == "30000/1001"
+    )
 
 
 def test_no_captions(raw, built, tmp_path):

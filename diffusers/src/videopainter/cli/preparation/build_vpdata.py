@@ -113,13 +113,14 @@ def build_vpdata(argv: Sequence[str] | None = None) -> int:
     write_json(output / OPTIONS_FILE, {name: value for one in found for name, value in asdict(one).items()}, indent=1)
     for report in result.stages:
         print(_text(report))
-    if options.until == "all":
+    failed = sum(report.failed for report in result.stages)
+    if options.until == "all" and not failed:
         _finish(output, result, found[-1])
     print(f"{counted(len(result.rows), 'row')} of {counted(len(rows), 'video')}: {work / CLIPS_FILE}")
     print(f"who was dropped, and why: {work / DROPPED_FILE}")
-    failed = sum(report.failed for report in result.stages)
     if failed:
-        complain(f"{failed} rows failed; start the same command again to try them again")
+        kept = "; the set is left as it was" if options.until == "all" else ""
+        complain(f"{counted(failed, 'row')} failed{kept}; start the same command again to try again")
     return 1 if failed else 0
 
 

@@ -17,12 +17,14 @@ from videopainter.data.masks.opening import open_masks
 from videopainter.data.masks.views import PlacedMasks
 from videopainter.data.video.reader import VideoFrames
 from videopainter.errors import InputError, one_line
+from videopainter.files import WriteError, sha256_file
 from videopainter.flags import flag
 from videopainter.preparation.objects.describe import Described, describe
 from videopainter.preparation.stages.stage import Row, RowDelayed, Stage, StageResources
 
 # Answers, below the work folder: nobody is asked twice, not even for the other objects of a clip.
 _ANSWERS = "answers"
+_REPLAY = "replay:"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +60,10 @@ class CaptionStage(Stage):
             self.resources = StageResources(gpus=1)
 
     def settings(self) -> Mapping[str, Any]:
-        return {"version": 1, "wording": WORDING_VERSION, "llm_model": self.options.llm_model}
+        model = self.options.llm_model
+        settings = {"version": 1, "wording": WORDING_VERSION, "llm_model": model}
+        # Answers in a file are other answers once it is another one.
+        return settings | ({"replay": sha256_file(model.removeprefix(_REPLAY))} if model.startswith(_REPLAY) else {})
 
     def setup(self) -> None:
         """Who answers; a model is loaded by the first question."""
@@ -89,6 +94,8 @@ class CaptionStage(Stage):
         try:
             video = self._captioner.answer(ask_for_video(shown_frames(whole, outlined=False), told.video)).text
             region = self._captioner.answer(ask_for_object(shown_regions(clip), video, told.region)).text
+        except WriteError:
+            raise
         except InputError as error:
             self._nobody = one_line(error) if isinstance(error, NobodyAnswers) else ""
             raise RowDelayed(one_line(error)) from None

@@ -19,7 +19,7 @@ from videopainter.data.masks.ids import IdArray
 from videopainter.data.records import record_paths
 from videopainter.data.video.reader import VideoFrames
 from videopainter.errors import InputError
-from videopainter.files import remove_folder, sha256_file
+from videopainter.files import WriteError, remove_folder, sha256_file
 from videopainter.preparation.objects.moving import moving_shares, moving_things
 from videopainter.preparation.objects.rules import ObjectRuleOptions, areas_of
 from videopainter.preparation.stages.cut import FILES
@@ -157,6 +157,8 @@ class _ClipTracker:
             try:
                 self.session.put(thing)
                 self.session.track(thing.id)
+            except WriteError:  # says nothing of what is there
+                raise
             except InputError:  # nothing there after all
                 continue
             if not any(self._over(thing.id, number) for number, _ in kept):

@@ -11,7 +11,6 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -121,7 +120,7 @@ def _line(row: Row) -> dict[str, Any]:
         **row,
         "start_frame": 0,
         "end_frame": row["clip_frames"],
-        "fps": round(Fraction(row["clip_fps"])),
+        "fps": row["clip_fps"],
         "video_inpainting_prompt": row["caption"],
         "image_inpainting_prompt": row["region_caption"],
         "source_start_frame": row["start_frame"],
