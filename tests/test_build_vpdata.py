@@ -227,9 +227,10 @@ def test_options_from_a_file(raw, built, tmp_path, monkeypatch):
     )
     assert build_vpdata(["--options", "build.yaml", "--output_dir", "out", "--max_same_bits", "-1"]) == 0
     assert len(table(tmp_path / "out" / "work" / "clips.csv")) == 4
-    written = json.loads((tmp_path / "out" / "options.json").read_text())
+    written = json.loads((tmp_path / "out" / "work" / "options.json").read_text())
+    assert not (tmp_path / "out" / "options.json").exists(), "which tells what made a set"
     assert written["clip_seconds"] == 3 and written["max_same_bits"] == -1
-    assert build_vpdata(["--options", "out/options.json", "--min_clip_seconds", "2.5"]) == 0
+    assert build_vpdata(["--options", "out/work/options.json", "--min_clip_seconds", "2.5"]) == 0
     assert len(table(tmp_path / "out" / "work" / "clips.csv")) == 3
 
 

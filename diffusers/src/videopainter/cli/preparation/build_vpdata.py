@@ -20,6 +20,7 @@ from videopainter.preparation.objects.track import TrackStage
 from videopainter.preparation.stages.collect import collect_folder
 from videopainter.preparation.stages.cut import FILES, CutOptions, CutStage
 from videopainter.preparation.stages.layout import (
+    SET_MANIFEST,
     SHEET,
     PartOptions,
     check_set_folder,
@@ -110,17 +111,19 @@ def build_vpdata(argv: Sequence[str] | None = None) -> int:
             scheduler = stack.enter_context(RayScheduler(processes, options.ray_address))
         result = run_stages(stages, rows, work, scheduler)
     write_rows(work / CLIPS_FILE, _CLIP_COLUMNS, result.rows)
-    write_json(output / OPTIONS_FILE, {name: value for one in found for name, value in asdict(one).items()}, indent=1)
     for report in result.stages:
         print(_text(report))
     failed = sum(report.failed for report in result.stages)
-    if options.until == "all" and not failed:
+    kept = options.until == "all" and failed > 0 and (output / SET_MANIFEST).exists()
+    if options.until == "all" and not kept:
         _finish(output, result, found[-1])
+    made = output if options.until == "all" and not kept else work  # beside the set: what made it
+    write_json(made / OPTIONS_FILE, {name: value for one in found for name, value in asdict(one).items()}, indent=1)
     print(f"{counted(len(result.rows), 'row')} of {counted(len(rows), 'video')}: {work / CLIPS_FILE}")
     print(f"who was dropped, and why: {work / DROPPED_FILE}")
     if failed:
-        kept = "; the set is left as it was" if options.until == "all" else ""
-        complain(f"{counted(failed, 'row')} failed{kept}; start the same command again to try again")
+        left = "; the set is left as it was" if kept else ""
+        complain(f"{counted(failed, 'row')} failed{left}; start the same command again to try again")
     return 1 if failed else 0
 
 
