@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from videopainter import locks
 from videopainter.app.options import AppOptions
 from videopainter.app.ui.access import check_access, check_address, check_models, read_accounts, root_path_of
 from videopainter.app.ui.served import Served, uploaded
@@ -129,3 +130,29 @@ def test_a_path_that_was_not_uploaded(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="uploaded here"):
         uploaded({"path": path})
+
+
+def test_a_second_server_of_a_folder_is_refused_and_takes_nothing_from_the_first(tmp_path):
+    from videopainter.app.ui.serving import Server
+
+    options = AppOptions(work_dir=str(tmp_path), port=0)
+    with locks.held(tmp_path, folder=True):  # as the first one holds it
+        link = tmp_path / "served" / "link.mp4"
+        link.parent.mkdir()
+        link.touch()
+        with (
+            pytest.raises(InputError, match="--work_dir: expected a folder that no other server uses"),
+            Server(options),
+        ):
+            pass
+        assert link.exists()
+
+
+def test_a_server_that_cannot_be_reached_lets_its_folder_go(tmp_path, monkeypatch):
+    from videopainter.app.ui import serving
+
+    monkeypatch.setattr(serving, "_launch", lambda blocks, server: 1 / 0)
+    with pytest.raises(ZeroDivisionError), serving.Server(AppOptions(work_dir=str(tmp_path), port=0)):
+        pass
+    with locks.held(tmp_path, folder=True, patience=0):
+        pass

@@ -29,16 +29,21 @@ class Server:
         self.port = check_address(options)
         self.projects = Projects(options=options)
         self.desk = Desk(self.projects)
-        self.served = Served(self.projects.root)
         self.address = ""
         self._ended = threading.Event()
 
     def __enter__(self) -> Server:
         self.desk.start()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self._blocks = build_page(self.projects, self.desk, self.served, self.options)
-            self.address = _launch(self._blocks, self)
+        try:
+            # Only now: it empties the folder, which may have been another server's.
+            self.served = Served(self.projects.root)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self._blocks = build_page(self.projects, self.desk, self.served, self.options)
+                self.address = _launch(self._blocks, self)
+        except BaseException:
+            self.desk.stop()
+            raise
         threading.Thread(target=self._clean, daemon=True).start()
         return self
 

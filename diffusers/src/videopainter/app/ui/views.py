@@ -171,6 +171,10 @@ def _next_step(project: Project | None) -> str:
 
 _STAGES = {
     "check": "checking",
+    "hash": "weights are read",
+    "load": "models are loaded",
+    "captions": "asking",
+    "masks": "masks written",
     "first_frame": "first frame",
     "propagate": "copying what other frames show",
     "inpaint": "steps",
