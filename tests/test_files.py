@@ -1,6 +1,7 @@
 """Files under temporary names, strict JSON, disks that are full, locks, and what killed processes leave."""
 
 import errno
+import faulthandler
 import json
 import math
 import multiprocessing
@@ -114,6 +115,7 @@ def test_what_is_missing_beside_the_output_is_another_matter(tmp_path):
 
 def full(path: Path) -> None:
     """What each library says when no more can be written."""
+    faulthandler.dump_traceback_later(50)  # where it waits, should it ever
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
     noise = np.random.default_rng(0).integers(0, 256, (6, 256, 256, 3), dtype=np.uint8)
     tensor = torch.from_numpy(noise.astype(np.float32))
@@ -149,7 +151,8 @@ def full(path: Path) -> None:
 
 def test_a_full_disk_is_one_line_whoever_writes(tmp_path):
     """Every library's own error; a limit of the file size stands for the disk."""
-    process = multiprocessing.get_context("fork").Process(target=full, args=(tmp_path,))
+    # Not forked: other tests' threads leave their locks behind in a forked process, which then waits forever.
+    process = multiprocessing.get_context("forkserver").Process(target=full, args=(tmp_path,))
     process.start()
     process.join(60)
     assert process.exitcode == 0

@@ -308,7 +308,7 @@ def test_flux_goes_by_blocks_on_24_gigabytes():
 def test_one_process_hashes_for_all(tmp_path, monkeypatch):
     file, read = tmp_path / "weights.safetensors", tmp_path / "read"
     file.write_bytes(b"weights")
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("forkserver")  # other tests' threads leave locks behind in a fork
     processes = [context.Process(target=_hash, args=(file, tmp_path / "cache.json", read)) for _ in range(3)]
     for process in processes:
         process.start()
