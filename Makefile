@@ -14,7 +14,7 @@ WITH_EXTRAS = $(if $(EXTRAS),[$(subst $(space),$(comma),$(EXTRAS))],)
 # Other extras, another stamp: what is asked for later is installed, too.
 INSTALLED = $(BIN)/.installed$(subst $(space),,$(patsubst %,-%,$(EXTRAS)))
 
-.PHONY: setup dev demo demo-edit app weights test test-sizes test-kills test-docs test-app test-launch check format
+.PHONY: setup dev demo demo-edit app weights test test-slow test-sizes test-kills test-docs test-app test-launch check format
 
 setup: $(INSTALLED)
 
@@ -63,6 +63,10 @@ weights: setup
 test: dev
 	$(BIN)/python -m pytest -q -n 2
 
+# Those of the tests that take long: whole doors killed and gone on with, several processes, tables of colours.
+test-slow: dev
+	$(BIN)/python -m pytest -q -n 2 -m slow
+
 # The published 5B models, all blocks, on an accelerator of shapes alone; `test` has a few blocks of each.
 test-sizes: dev
 	VIDEOPAINTER_WHOLE_SIZES=1 $(BIN)/python -m pytest -q -n 2 tests/test_fake_accelerator.py
@@ -79,11 +83,13 @@ test-app: dev
 KILLS ?= 40
 test-kills: dev
 	$(BIN)/python tests/kills.py --kills $(KILLS)
-	VIDEOPAINTER_ALL_KILLS=1 $(BIN)/python -m pytest -q -n 0 tests/test_build_vpdata.py -k killed
+	VIDEOPAINTER_ALL_KILLS=1 $(BIN)/python -m pytest -q -n 0 -m slow tests/test_build_vpdata.py -k killed
 
 # Both training scripts in every way that runs without a GPU, killed and resumed: minutes. Needs EXTRAS=train.
+# LAUNCHES=half: every way, most with one of the scripts.
+LAUNCHES ?= all
 test-launch: dev
-	VIDEOPAINTER_ALL_ENGINES=1 $(BIN)/python -m pytest -q -n 0 tests/launch tests/test_sharded_training.py
+	VIDEOPAINTER_ALL_ENGINES=1 VIDEOPAINTER_LAUNCHES=$(LAUNCHES) $(BIN)/python -m pytest -q -n 0 -m "" tests/launch tests/test_sharded_training.py
 
 check: dev
 	$(BIN)/ruff format --check .

@@ -132,6 +132,7 @@ def test_a_path_that_was_not_uploaded(path, tmp_path, monkeypatch):
         uploaded({"path": path})
 
 
+@pytest.mark.slow
 def test_a_second_server_of_a_folder_is_refused_and_takes_nothing_from_the_first(tmp_path):
     from videopainter.app.ui.serving import Server
 

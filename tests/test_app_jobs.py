@@ -87,14 +87,18 @@ def project_with(projects, video, scene, *, tracked=True):
     return project
 
 
-def test_tracking_is_told_stopped_and_gone_on_with(room, video, scene):
+def test_tracking_is_told_stopped_and_gone_on_with(room, scene, tmp_path):
+    """Long enough to be met at work: there and back again."""
     projects, desk = room
-    project = project_with(projects, video, scene, tracked=False)
-    with pytest.raises(InputError, match="expected Object 1 to be tracked through 21 frames, got 0"):
+    frames = np.concatenate([scene[0], scene[0][::-1], scene[0]])
+    with VideoWriter(tmp_path / "long.mp4", fps=Fraction(8)) as writer:
+        writer.write(frames)
+    project = project_with(projects, tmp_path / "long.mp4", scene, tracked=False)
+    with pytest.raises(InputError, match="expected Object 1 to be tracked through 63 frames, got 0"):
         project.check_fill(FillSettings())
     job = desk.submit(project.id, "track")
     status = wait(desk, job, until=lambda status: status.done > 2)
-    assert (status.state, status.stage, status.total) == ("running", "track", FRAMES)
+    assert (status.state, status.stage, status.total) == ("running", "track", len(frames))
     with pytest.raises(InputError, match="waits or runs already"):
         desk.submit(project.id, "track")
     with pytest.raises(InputError, match="a job of this project waits or runs"):
@@ -104,11 +108,11 @@ def test_tracking_is_told_stopped_and_gone_on_with(room, video, scene):
     desk.cancel(job)
     assert wait(desk, job).state == "cancelled"
     before = project.objects[0].tracked
-    assert 2 < before < FRAMES
+    assert 2 < before < len(frames)
     again = desk.submit(project.id, "track")
     assert wait(desk, again, until=lambda status: status.done > 0).done >= before
-    assert wait(desk, again).answer["objects"]["1"]["tracked"] == FRAMES
-    assert project.objects[0].tracked == FRAMES
+    assert wait(desk, again).answer["objects"]["1"]["tracked"] == len(frames)
+    assert project.objects[0].tracked == len(frames)
     assert {state.state for state in project.timeline()} <= {"sure", "unsure", "absent"}
     assert desk.speeds.get(f"track builtin {WIDTH}x{HEIGHT}") > 0
 

@@ -153,6 +153,7 @@ def wide(awkward: Callable[[str], Path], tmp_path_factory) -> Iterator[dict[str,
         yield {name: opened(awkward(name)) for name in ("hdr10.mkv", "hlg.mkv", "bt2020.mkv")}
 
 
+@pytest.mark.slow
 def test_hdr_is_mapped_to_sdr_and_said(wide: dict[str, VideoFrames], tmp_path: Path) -> None:
     for name, says in (("hdr10.mkv", "PQ"), ("hlg.mkv", "HLG"), ("bt2020.mkv", "BT.2020")):
         frames = wide[name]
@@ -175,6 +176,7 @@ def test_hdr_is_mapped_to_sdr_and_said(wide: dict[str, VideoFrames], tmp_path: P
         assert written(clip_of(frames), tmp_path / "out.mp4").notes == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(FFMPEG is None, reason="no ffmpeg to compare with")
 @pytest.mark.parametrize(("name", "peak"), [("hdr10.mkv", 1000), ("hlg.mkv", 1000), ("bt2020.mkv", None)])
 def test_hdr_is_near_what_ffmpeg_makes_of_it(
@@ -194,6 +196,7 @@ def test_hdr_is_near_what_ffmpeg_makes_of_it(
         assert (ours[-8, 28::8].argmax(-1) == theirs[0, -8, 28::8].argmax(-1)).all()
 
 
+@pytest.mark.slow
 def test_a_kind_of_hdr_is_worked_out_once_whatever_the_size(
     wide: dict[str, VideoFrames], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,6 +208,7 @@ def test_a_kind_of_hdr_is_worked_out_once_whatever_the_size(
     assert np.abs(small[::16, 2::4].astype(int) - expected[8::32, 4::8]).max() <= 1
 
 
+@pytest.mark.slow
 def test_another_process_finds_the_table_and_a_damaged_one_is_made_anew(
     wide: dict[str, VideoFrames], awkward: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -196,6 +196,7 @@ def build_and_die(argv: list[str], where: str, after: int) -> None:
     build_vpdata(argv)
 
 
+@pytest.mark.slow
 def test_killed_in_every_stage_and_started_again(raw, built, tmp_path):
     """One set, killed again and again on its way: it ends as the one that was not."""
     output = tmp_path / "vpdata"
@@ -215,6 +216,7 @@ def test_killed_in_every_stage_and_started_again(raw, built, tmp_path):
     assert not list((output / "work" / "sessions").iterdir())
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_set(raw, built, tmp_path):
     assert build_vpdata(arguments(raw, tmp_path / "two", "--processes", "2")) == 0
     assert contents(tmp_path / "two") == contents(built)

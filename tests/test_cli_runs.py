@@ -298,6 +298,7 @@ def test_two_processes_share_the_rows(bench: Path, tmp_path: Path):
     assert [len(open_video(path)) for path in results] == [7, 7, 7]
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_gives_the_same_file(tmp_path: Path):
     """Eight windows; killed after the third, the second start denoises only what is missing."""
     video, mask = write_pair(tmp_path, 33, 48, 64, 8)

@@ -229,6 +229,7 @@ def test_a_flag_is_the_same_in_a_node_as_in_the_script(nodes):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(COMFYUI is not None, reason="the stand-in remembers what bars showed")
 def test_stop_keeps_what_is_finished_and_the_bar_tells_how_far_it_is(nodes, images, masks, tmp_path):
     import comfy.model_management as management  # pyright: ignore[reportMissingImports]

@@ -104,6 +104,7 @@ def test_without_matplotlib(runs, monkeypatch):
         plot_curves(CurveOptions(runs=[str(runs / "first")], output=str(runs / "x.png")))
 
 
+@pytest.mark.slow
 def test_the_door(runs):
     pytest.importorskip("matplotlib")
     door = Path(__file__).resolve().parents[1] / "train/plot_curves.py"

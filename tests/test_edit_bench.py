@@ -129,6 +129,7 @@ def test_a_part_that_is_gone_is_made_again(copy, made, clips, tmp_path):
     assert gone.read_bytes() == (made / gone.relative_to(copy)).read_bytes()
 
 
+@pytest.mark.slow
 def test_processes_share_the_rows_and_make_the_same_set_without_the_key(server, made, clips, tmp_path):
     variables = {
         "inpainting_mask_meta": str(clips),

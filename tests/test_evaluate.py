@@ -86,6 +86,7 @@ def files_of(folder: Path) -> dict[str, int]:
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_sweep_is_made_scored_and_reported_and_made_only_once(bench: Path, tmp_path: Path, run):
     flags = ("--sets", f"standard={bench}", "--dilate_sizes", 5, 0, "--replace_gts", "true", "false", *QUICK)
     flags = (*flags, "--inpainting_sample_id", "0-1", "--output_path", "out", "--paste_background", "false")
@@ -361,6 +362,7 @@ def test_mistakes_are_one_line_before_anything_is_loaded(bench: Path, run, flags
     assert len(lines) == 1 and told in lines[0], lines
 
 
+@pytest.mark.slow
 def test_killed_half_way_the_same_command_ends_with_the_same_numbers(bench: Path, tmp_path: Path, run):
     """SIGKILL once while results are made and once while they are scored."""
     flags = ["--sets", f"standard={bench}", *QUICK, "--paste_background", "false", "--long_sets", "standard"]
@@ -382,6 +384,7 @@ def test_killed_half_way_the_same_command_ends_with_the_same_numbers(bench: Path
     assert "seam_error" in means(killed.parent)
 
 
+@pytest.mark.slow
 def test_the_bash_scripts_run_with_all_that_they_hand_on(bench: Path, tmp_path: Path):
     """The longest chain: the alias of long editing, over the ID script, to the one that runs; two processes."""
     data = tmp_path / "my data"

@@ -144,6 +144,7 @@ def case_compact_and_tiled():
     case_windows("CogVideoX-5b-I2V", "compact", tiled=True, frames=9, num_frames=5, overlap_frames=1)
 
 
+@pytest.mark.slow
 def test_two_windows_with_compact_resampling_and_tiles():
     in_own_process(case_compact_and_tiled)
 
@@ -348,6 +349,7 @@ def case_fault(name):
             checked_windows(watch, pipe)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [fault.__name__ for fault in FAULTS])
 def test_faults_are_seen(fault):
     in_own_process(case_fault, fault)

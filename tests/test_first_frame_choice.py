@@ -84,6 +84,7 @@ def test_candidates_are_shown_and_one_is_chosen_by_its_number(run):
     assert run("--first_frame_candidates", "9", "--choose_first_frame", "2") == ["finished already: out/result.mkv"]
 
 
+@pytest.mark.slow
 def test_candidates_of_other_weights_are_others(run, models):
     run("--first_frame_candidates", "2")
     first = candidates()

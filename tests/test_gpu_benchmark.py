@@ -44,6 +44,7 @@ def chosen():
             yield from ("--case", name)
 
 
+@pytest.mark.slow
 def test_every_kind_of_case_runs_and_a_failure_is_a_row(run):
     pytest.importorskip("torchao", reason="the extra `quant` is not installed")
     pytest.importorskip("bitsandbytes", reason="the extra `quant` is not installed")

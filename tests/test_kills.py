@@ -28,6 +28,7 @@ from videopainter.training.trainer import Trainer
 REPO = Path(__file__).resolve().parents[1]
 
 
+@pytest.mark.slow
 def test_killed_and_gone_on_with(tmp_path):
     case = cases(tmp_path, tmp_path)["make_synthetic"]
     assert try_door("make_synthetic", case, tmp_path / "kills", 3, random.Random(1)) == []
@@ -196,6 +197,7 @@ def launched(tmp_path):
     return lambda what: [*launch, str(script), what]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "code", "line"),
     [

@@ -176,6 +176,7 @@ def test_shapes_and_the_hole(meta: Path, folder: Path):
     assert single.latents.shape == single.first_latent.shape == (1, 1, 16, h, w)
 
 
+@pytest.mark.slow
 def test_half_precision_is_the_rounded_float(meta: Path, folder: Path, tmp_path: Path):
     """bfloat16 runs the encoders in it too, as training does: close to float32, and half the size."""
     cache_latents(cache_options(tmp_path / "half", dtype="bfloat16"), set_options(meta))

@@ -53,6 +53,7 @@ def test_block_by_block_the_text_encoder_is_never_on_the_device_as_a_whole(monke
     assert pipe._execution_device.type == "meta"
 
 
+@pytest.mark.slow
 def test_tiles_of_offloaded_vaes_are_whole_latents():
     """Larger than a tile, and larger than those that upstream would choose for this VAE, 32×48: 9 rows for 8."""
     pipe = load_pipeline(MODEL, inpainting_branch=BRANCH, memory="model_offload", device="cpu")

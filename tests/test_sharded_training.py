@@ -121,6 +121,7 @@ if os.environ.get("VIDEOPAINTER_ALL_ENGINES"):
     PAIRS = [(engine, kind) for engine in ENGINES for kind in WEIGHTS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("engine", "kind"), PAIRS)
 def test_two_processes_train_validate_and_save(flags, checkpoint, clips, tmp_path, engine, kind):
     """And go on: DeepSpeed's launches are killed and resumed by `make test-launch`, FSDP2 cannot be launched there."""

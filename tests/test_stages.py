@@ -174,6 +174,7 @@ def test_processes_change_nothing(videos, tmp_path):
     assert build(videos, tmp_path / "two", "--processes", "2") == build(videos, tmp_path / "one")
 
 
+@pytest.mark.slow
 def test_ray_gives_the_same_result_and_reads_the_same_records(videos, tmp_path):
     """Tasks on CPUs, and an actor that has what Ray takes for a GPU."""
     pytest.importorskip("ray", reason="schedules; make setup EXTRAS=data")

@@ -86,6 +86,7 @@ def test_insert_replaces_what_is_between_the_markers_again_and_again(part):
             tables.insert(bad, "x")
 
 
+@pytest.mark.slow
 def test_the_command_writes_tables_numbers_and_sheets(part, tmp_path, capsys):
     options = {"clips": 2, "num_frames": 5, "steps": 1, "height": 32, "width": 48, "long_clips": 2, "long_frames": 41}
     options |= {"prev_clip_weights": 0.5, "sheet_clips": 1, "output": tmp_path, "checkpoint": TINY}

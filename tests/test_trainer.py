@@ -277,6 +277,7 @@ def run_until(argv: list[str]) -> None:
     train_branch(argv)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed(flags, tmp_path):
     """SIGKILL at random moments, then the same command again: the same weights, bit for bit."""
     steps = 6 * KILLS

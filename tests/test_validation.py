@@ -568,6 +568,7 @@ def two_processes(function, csv, folder):
     return found
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_work_and_survive_each_other(csv, tmp_path, setup):
     alone = setup.validation.run(10, setup.model)  # one video here, two there
     folder = tmp_path / "two"
@@ -616,6 +617,7 @@ def run_sharded(rank, port, csv, folder, queue):
     queue.put((rank, results, setup.told))
 
 
+@pytest.mark.slow
 def test_sharded_processes_learn_of_each_others_failures(csv, tmp_path, setup):
     alone = setup.validation.run(10, setup.model)
     folder = tmp_path / "two"

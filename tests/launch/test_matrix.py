@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import os
 import time
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 import torch
 from launch.processes import Launch
 from launch.trainings import FLAGS, KILLED, LAST, SAVED, Trained, planned_rate, resume, train_until_killed, variables
-from launch.ways import REFUSED, SCRIPTS, TINY, TRAIN, WAYS, Way, has_compiler
+from launch.ways import REFUSED, SCRIPTS, TINY, TRAIN, WAYS, Way, cells, has_compiler
 from safetensors.torch import load_file
 
 from videopainter.cli.inpaint import inpaint, read_options
@@ -30,8 +31,11 @@ def test_every_config_is_launched():
     assert ours == {path.name for path in TRAIN.glob("accelerate_config_*.yaml")}
 
 
-@pytest.mark.parametrize("task", SCRIPTS)
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+@pytest.mark.parametrize(
+    ("way", "task"),
+    cells(os.environ.get("VIDEOPAINTER_LAUNCHES", "all")),
+    ids=lambda value: getattr(value, "name", value),
+)
 def test_training_is_killed_and_goes_on(way: Way, task: str, data: Path, tmp_path: Path, cell) -> None:
     if way.compiles and not has_compiler():
         reason = "no g++ and ninja: DeepSpeed's CPU Adam cannot be compiled"
