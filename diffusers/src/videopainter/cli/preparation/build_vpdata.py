@@ -9,15 +9,19 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from videopainter.cli.door import parse_options
+from videopainter.cli.preparation.download_videos import tell_download
 from videopainter.cli.preparation.options_file import with_file_flags
 from videopainter.data.workers import processors
 from videopainter.errors import InputError, complain
-from videopainter.files import write_json
-from videopainter.flags import check_installed, flag
+from videopainter.files import make_folder, write_json
+from videopainter.flags import check_installed, flag, switch
+from videopainter.preparation.disk import DiskOptions
+from videopainter.preparation.download.fetching import FetchOptions
+from videopainter.preparation.download.videos import DownloadLimits, download_videos
 from videopainter.preparation.objects.caption import BuildCaptionOptions, CaptionStage
 from videopainter.preparation.objects.rules import ObjectRuleOptions, ObjectStage, RuleStage
 from videopainter.preparation.objects.track import TrackStage
-from videopainter.preparation.stages.collect import collect_folder
+from videopainter.preparation.stages.collect import collect_folder, collect_links, linked_videos
 from videopainter.preparation.stages.cut import FILES, CutOptions, CutStage
 from videopainter.preparation.stages.layout import (
     SET_MANIFEST,
@@ -33,7 +37,7 @@ from videopainter.preparation.stages.running import DROPPED_FILE, StageReport, S
 from videopainter.preparation.stages.schedulers import ProcessScheduler
 from videopainter.preparation.stages.score import ClipScoreOptions, NearDuplicates, ScoreStage
 from videopainter.preparation.stages.split import SplitOptions, SplitStage
-from videopainter.preparation.stages.stage import SetStage, Stage
+from videopainter.preparation.stages.stage import Row, SetStage, Stage
 from videopainter.preparation.units import counted
 from videopainter.segmentation.choosing import SegmenterOptions, choose_segmenter
 
@@ -42,7 +46,8 @@ _DESCRIPTION = (
     "left out, objects found and tracked, captioned. Who was dropped why is listed. A run that was ended goes on where "
     "it was; after a change of flags only what depends on them is done anew."
 )
-CLIPS_FILE, OPTIONS_FILE, _WORK = "clips.csv", "options.json", "work"
+CLIPS_FILE, OPTIONS_FILE, NOT_DOWNLOADED = "clips.csv", "options.json", "not_downloaded.csv"
+_WORK, _RAW = "work", "raw"
 _CLIP_COLUMNS: tuple[str, ...] = (
     "id",
     "video",
@@ -66,6 +71,12 @@ class BuildOptions:
     _argument_group_name: ClassVar[str] = "from which videos, to where"
 
     videos: str = flag("", "The folder of raw videos; those in subfolders, too.")
+    links: str = flag(
+        "",
+        "Instead of it a CSV of links: `link`, and for a name `videoId` (as pexels.csv) or `path`. Videos go to "
+        "work/raw in the set's folder; what could not be had stands in work/not_downloaded.csv.",
+    )
+    retry_dead: bool = switch(False, "Ask again for --links that an earlier run found dead.")
     output_dir: str = flag("outputs/vpdata", "The set's folder; records and files of the stages are in its `work`.")
     options: str | None = flag(
         None, "A JSON or YAML file with any of these flags; those of the command line count more. See options.json."
@@ -87,6 +98,9 @@ BUILD_OPTIONS = (
     SegmenterOptions,
     BuildCaptionOptions,
     PartOptions,
+    DownloadLimits,
+    FetchOptions,
+    DiskOptions,
 )
 
 
@@ -94,16 +108,22 @@ def build_vpdata(argv: Sequence[str] | None = None) -> int:
     """Build the set; the exit code: 1 where a stage failed on a row."""
     found = parse_options(BUILD_OPTIONS, with_file_flags(BUILD_OPTIONS, argv), description=_DESCRIPTION)
     options: BuildOptions = found[0]
-    if not options.videos:
-        raise InputError("--videos: expected a folder of videos, got nothing")
+    parts: PartOptions = found[7]
+    if bool(options.videos) == bool(options.links):
+        got = "both" if options.links else "nothing"
+        raise InputError(f"--videos: expected a folder of videos, or --links and a CSV of links, got {got}")
     if options.ray_address and options.scheduler != "ray":
         raise InputError(f"--ray_address {options.ray_address}: expected --scheduler ray, got {options.scheduler}")
     check_installed("finding scenes", "scenedetect", install="scenedetect-headless")
     output = Path(options.output_dir)
     check_set_folder(output)
     work = output / _WORK
-    stages = _stages(options, found[1:], work)
-    rows = collect_folder(Path(options.videos), output)
+    stages = _stages(options, found[1:7], work)
+    missing = 0
+    if options.links:
+        rows, missing = _linked_rows(options, found[8:], work)
+    else:
+        rows = collect_folder(Path(options.videos), output)
     with contextlib.ExitStack() as stack:
         processes = options.processes or processors()
         scheduler: Any = ProcessScheduler(processes)
@@ -116,7 +136,7 @@ def build_vpdata(argv: Sequence[str] | None = None) -> int:
     failed = sum(report.failed for report in result.stages)
     kept = options.until == "all" and failed > 0 and (output / SET_MANIFEST).exists()
     if options.until == "all" and not kept:
-        _finish(output, result, found[-1])
+        _finish(output, result, parts)
     made = output if options.until == "all" and not kept else work  # beside the set: what made it
     write_json(made / OPTIONS_FILE, {name: value for one in found for name, value in asdict(one).items()}, indent=1)
     print(f"{counted(len(result.rows), 'row')} of {counted(len(rows), 'video')}: {work / CLIPS_FILE}")
@@ -124,11 +144,23 @@ def build_vpdata(argv: Sequence[str] | None = None) -> int:
     if failed:
         left = "; the set is left as it was" if kept else ""
         complain(f"{counted(failed, 'row')} failed{left}; start the same command again to try again")
-    return 1 if failed else 0
+    return 1 if failed or missing else 0
+
+
+def _linked_rows(options: BuildOptions, how: Sequence[Any], work: Path) -> tuple[list[Row], int]:
+    """The rows of the videos that could be had, and the download's exit code."""
+    links = linked_videos(Path(options.links))
+    raw, rest = work / _RAW, work / NOT_DOWNLOADED
+    make_folder(work, "the work folder")
+    code = tell_download("links", download_videos(links, raw, rest, *how, retry_dead=options.retry_dead), rest)
+    rows = collect_links(links, raw)
+    if not rows:
+        raise InputError(f"--links: expected a link that gives a video, got {counted(len(links), 'other')}, see {rest}")
+    return rows, code
 
 
 def _stages(options: BuildOptions, groups: Sequence[Any], work: Path) -> list[Stage | SetStage]:
-    split, score, cut, objects, segmenter, captions, _ = groups
+    split, score, cut, objects, segmenter, captions = groups
     stages: list[Stage | SetStage] = [SplitStage(split), ScoreStage(score), NearDuplicates(score)]
     if options.until == "clips":
         return stages

@@ -63,7 +63,12 @@ def download_subset(
     links = [links[row] for row in parse_sample_ids(which.rows, len(links))]
     rest = data / f"{subset}_not_downloaded.csv"
     result = download_videos(links, data, rest, limits, options, disk, retry_dead=which.retry_dead)
-    print(f"{subset}: {_text(result)}")
+    return tell_download(subset, result, rest)
+
+
+def tell_download(what: str, result: Downloaded, rest: Path) -> int:
+    """Say what came of links; the exit code: 1 where some gave no video. `rest`: the list of those."""
+    print(f"{what}: {_text(result)}")
     missing = sum(result.counts[status] for status in (DEAD, OTHER, FAILED))
     if missing:
         complain(f"{missing} links gave no video, see {rest}")

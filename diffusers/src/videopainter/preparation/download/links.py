@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from videopainter.errors import InputError, one_line
 # What may be part of a file's name.
 _ID = re.compile(r"[\w-]+(?:\.[\w-]+)*")
 SUBSETS = ("pexels", "videovo")
+_DELIMITERS = ",;\t"
 
 
 @dataclass(frozen=True)
@@ -37,32 +38,47 @@ def read_links(csv_file: Path, subset: str) -> list[VideoLink]:
     columns = ("videoId", "link") if subset == "pexels" else ("path", "link")
     links: list[VideoLink] = []
     rows: dict[str, int] = {}
-    for number, row in enumerate(_rows(csv_file, columns)):
-        link = _link(number, row, subset)
-        first = rows.setdefault(link.path, number) if link.path else number
-        if first != number:
-            link = replace(link, path="", fault=f"row {first} has the same name")
-        links.append(link)
-    if not links:
-        raise InputError(f"links: expected rows, got none, in {csv_file}")
+    for number, row in enumerate(read_link_rows(csv_file, columns)):
+        links.append(named_once(_link(number, row, subset), rows))
     return links
 
 
-def _rows(csv_file: Path, columns: tuple[str, str]) -> Iterator[dict[str, str]]:
+def named_once(link: VideoLink, rows: dict[str, int]) -> VideoLink:
+    """The link, or a fault where a row before it has its path; `rows`: {path: row}, which is added to."""
+    first = rows.setdefault(link.path, link.row) if link.path else link.row
+    return link if first == link.row else replace(link, path="", fault=f"row {first} has the same name")
+
+
+def read_link_rows(csv_file: Path, needed: Sequence[str], also: Sequence[str] = ()) -> Iterator[dict[str, str]]:
+    """Of each row the columns `needed`, and those of `also` that the table has. Commas, semicolons or tabs part them.
+
+    Raises InputError for a file that is missing, no CSV, without rows, or that lacks a column.
+    """
+    number = 0
     try:
         with csv_file.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            missing = [name for name in columns if name not in (reader.fieldnames or ())]
+            header = stream.readline()
+            stream.seek(0)
+            reader = csv.DictReader(stream, delimiter=max(_DELIMITERS, key=header.count))
+            missing = [name for name in needed if name not in (reader.fieldnames or ())]
             if missing:
                 raise InputError(
-                    f"links: expected the columns {' and '.join(columns)}, found no {', '.join(missing)}, in {csv_file}"
+                    f"links: expected the columns {' and '.join(needed)}, found no {', '.join(missing)}, in {csv_file}"
                 )
-            for row in reader:
+            columns = [*needed, *(name for name in also if name in (reader.fieldnames or ()))]
+            for number, row in enumerate(reader, start=1):  # noqa: B007 (how many there were)
                 yield {name: (row[name] or "").strip() for name in columns}
     except FileNotFoundError:
         raise InputError(f"links: expected a CSV, found none at {csv_file}") from None
     except (OSError, UnicodeError, csv.Error) as error:
         raise InputError(f"links: expected a CSV, it cannot be read ({one_line(error)}): {csv_file}") from None
+    if not number:
+        raise InputError(f"links: expected rows, got none, in {csv_file}")
+
+
+def is_web_address(url: str) -> bool:
+    """Whether it is an address that can be fetched."""
+    return url.lower().startswith(("http://", "https://"))
 
 
 def _link(number: int, row: dict[str, str], subset: str) -> VideoLink:
@@ -73,7 +89,7 @@ def _link(number: int, row: dict[str, str], subset: str) -> VideoLink:
     else:
         name = row["path"]
         fault = "" if _ID.fullmatch(name) and name.endswith(".0.mp4") else f"path: expected NUMBER.0.mp4, got {name!r}"
-    if not fault and not url.lower().startswith(("http://", "https://")):
+    if not fault and not is_web_address(url):
         fault = f"link: expected an http address, got {url!r}"
     path = "" if fault else record_paths(name)[0].as_posix()
     return VideoLink(row=number, name=name, url=url, path=path, fault=fault)
