@@ -57,7 +57,9 @@ def test_what_comes_is_built_and_the_rest_listed(server, tmp_path, capsys):
     output = tmp_path / "out"
     assert build(tmp_path / "links.csv", output) == 1
     assert "6 links gave no video" in capsys.readouterr().err
-    names = sorted(row["id"] for row in table(output / "work" / "clips.csv"))
+    clips = table(output / "work" / "clips.csv")
+    assert {(row["aesthetic"], row["unsafe_frames"]) for row in clips} == {("not scored", "not scored")}
+    names = sorted(row["id"] for row in clips)
     assert names[:2] == ["1-000", "2-000"] and len(names) == 3 and names[2].startswith("6-")
     rest = {row["name"]: (row["status"], row["reason"]) for row in table(output / "work" / "not_downloaded.csv")}
     assert {name: status for name, (status, _) in rest.items()} == {

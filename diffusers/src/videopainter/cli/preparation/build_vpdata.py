@@ -33,6 +33,7 @@ from videopainter.preparation.stages.layout import (
     write_sheet,
 )
 from videopainter.preparation.stages.on_ray import RayScheduler
+from videopainter.preparation.stages.rate import RATINGS, ClipRatingOptions, RateStage, unrated
 from videopainter.preparation.stages.running import DROPPED_FILE, StageReport, StagesResult, run_stages
 from videopainter.preparation.stages.schedulers import ProcessScheduler
 from videopainter.preparation.stages.score import ClipScoreOptions, NearDuplicates, ScoreStage
@@ -59,6 +60,7 @@ _CLIP_COLUMNS: tuple[str, ...] = (
     "sharpness",
     "motion",
     "brightness",
+    *RATINGS,
     "path",
     "mask_id",
 )
@@ -93,6 +95,7 @@ BUILD_OPTIONS = (
     BuildOptions,
     SplitOptions,
     ClipScoreOptions,
+    ClipRatingOptions,
     CutOptions,
     ObjectRuleOptions,
     SegmenterOptions,
@@ -108,7 +111,7 @@ def build_vpdata(argv: Sequence[str] | None = None) -> int:
     """Build the set; the exit code: 1 where a stage failed on a row."""
     found = parse_options(BUILD_OPTIONS, with_file_flags(BUILD_OPTIONS, argv), description=_DESCRIPTION)
     options: BuildOptions = found[0]
-    parts: PartOptions = found[7]
+    parts: PartOptions = found[8]
     if bool(options.videos) == bool(options.links):
         got = "both" if options.links else "nothing"
         raise InputError(f"--videos: expected a folder of videos, or --links and a CSV of links, got {got}")
@@ -118,10 +121,10 @@ def build_vpdata(argv: Sequence[str] | None = None) -> int:
     output = Path(options.output_dir)
     check_set_folder(output)
     work = output / _WORK
-    stages = _stages(options, found[1:7], work)
+    stages = _stages(options, found[1:8], work)
     missing = 0
     if options.links:
-        rows, missing = _linked_rows(options, found[8:], work)
+        rows, missing = _linked_rows(options, found[9:], work)
     else:
         rows = collect_folder(Path(options.videos), output)
     with contextlib.ExitStack() as stack:
@@ -130,7 +133,7 @@ def build_vpdata(argv: Sequence[str] | None = None) -> int:
         if options.scheduler == "ray":
             scheduler = stack.enter_context(RayScheduler(processes, options.ray_address))
         result = run_stages(stages, rows, work, scheduler)
-    write_rows(work / CLIPS_FILE, _CLIP_COLUMNS, result.rows)
+    write_rows(work / CLIPS_FILE, _CLIP_COLUMNS, [{**unrated(), **row} for row in result.rows])
     for report in result.stages:
         print(_text(report))
     failed = sum(report.failed for report in result.stages)
@@ -160,8 +163,9 @@ def _linked_rows(options: BuildOptions, how: Sequence[Any], work: Path) -> tuple
 
 
 def _stages(options: BuildOptions, groups: Sequence[Any], work: Path) -> list[Stage | SetStage]:
-    split, score, cut, objects, segmenter, captions = groups
-    stages: list[Stage | SetStage] = [SplitStage(split), ScoreStage(score), NearDuplicates(score)]
+    split, score, rating, cut, objects, segmenter, captions = groups
+    rated = [RateStage(rating)] if rating.asked else []
+    stages: list[Stage | SetStage] = [SplitStage(split), ScoreStage(score), *rated, NearDuplicates(score)]
     if options.until == "clips":
         return stages
     choice = choose_segmenter(segmenter, words=bool(objects.words))

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from videopainter.errors import InputError
+from videopainter.files import read_json
 from videopainter.metrics.networks.common import exact_convolutions, reject_pointer
 
 _BICUBIC = 3  # Pillow's number for it
@@ -43,6 +44,16 @@ class ClipImages:
         if not with_text:
             del model.text_model, model.text_projection
         return cls(model.to(device), preprocessing, tokenizer)
+
+    @staticmethod
+    def check(folder: Path) -> int:
+        """How many numbers a vector has; InputError where a folder is no CLIP's. Loads no weights."""
+        _check_folder(folder, with_text=False)
+        ClipPreprocessing.load(folder)
+        config = read_json(folder / "config.json", "CLIP")
+        if not isinstance(config, dict) or not isinstance(config.get("projection_dim"), int):
+            raise InputError(f"expected a CLIP model with its projection_dim, got none: {folder / 'config.json'}")
+        return config["projection_dim"]
 
     @torch.inference_mode()
     def images(self, frames: torch.Tensor) -> torch.Tensor:

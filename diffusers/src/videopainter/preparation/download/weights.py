@@ -78,6 +78,21 @@ CATALOGUE: dict[str, PublishedWeights] = {
             files=(*_TRANSFORMERS, "pytorch_model.bin"),
         ),
     ),
+    "aesthetic": PublishedWeights(
+        what="LAION's aesthetic head for CLIP ViT-L/14, to choose clips by",
+        source=WebFile(
+            url="https://github.com/LAION-AI/aesthetic-predictor/raw/main/sa_0_4_vit_l_14_linear.pth",
+            path="sa_0_4_vit_l_14_linear.pth",
+        ),
+    ),
+    "safety-checker": PublishedWeights(
+        what="Stable Diffusion's safety checker, to choose clips by",
+        source=HubFiles(
+            repo="CompVis/stable-diffusion-safety-checker",
+            folder="safety-checker",
+            files=(*_TRANSFORMERS, "pytorch_model.bin"),
+        ),
+    ),
     "lpips": PublishedWeights(
         what="SqueezeNet 1.1, for LPIPS",
         source=WebFile(
@@ -102,6 +117,7 @@ TASKS: dict[str, tuple[str, ...]] = {
     "segment": ("sam2", "grounding-dino"),
     "train": ("cogvideox",),
     "train-id": ("cogvideox", "videopainter"),
+    "data": ("clip-large", "aesthetic", "safety-checker", "sam2", "grounding-dino"),
     "evaluate": ("clip-large", "clip-base", "lpips", "i3d"),
     "all": tuple(CATALOGUE),
 }

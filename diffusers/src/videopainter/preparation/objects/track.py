@@ -23,7 +23,7 @@ from videopainter.files import WriteError, remove_folder, sha256_file
 from videopainter.preparation.objects.moving import moving_shares, moving_things
 from videopainter.preparation.objects.rules import ObjectRuleOptions, areas_of
 from videopainter.preparation.stages.cut import FILES
-from videopainter.preparation.stages.stage import Row, RowDropped, Stage, StageResources
+from videopainter.preparation.stages.stage import Row, RowDropped, Stage, StageResources, weights_told
 from videopainter.segmentation.choosing import SegmenterChoice
 from videopainter.segmentation.output import write_masks
 from videopainter.segmentation.prompts import BoxPrompt, MaskPrompt, Prompt, TrackedObject
@@ -199,9 +199,4 @@ class _ClipTracker:
 
 
 def _identity(place: WeightsPlace | None) -> Any:
-    """What tells weights from others, without reading them."""
-    if place is None:
-        return None
-    path = Path(place.place)
-    files = [path] if path.is_file() else sorted(path.glob("*")) if path.is_dir() else []
-    return [place.kind, path.name if files else place.place, [(file.name, file.stat().st_size) for file in files]]
+    return None if place is None else [place.kind, *weights_told(place.place)]

@@ -26,11 +26,12 @@ from videopainter.errors import InputError
 from videopainter.files import fingerprint, read_json, replacing, write_json
 from videopainter.flags import flag
 from videopainter.locks import held
+from videopainter.preparation.stages.rate import RATINGS, unrated
 from videopainter.preparation.stages.stage import Row
 
 SET_MANIFEST = "vpdata.json"
 SHEET = "contact_sheet.png"
-_MEASURES = ("sharpness", "motion", "brightness", "presence", "area", "area_change")
+_MEASURES = ("sharpness", "motion", "brightness", *RATINGS, "presence", "area", "area_change")
 SET_COLUMNS = (*BENCHMARK_COLUMNS, "word", *_MEASURES, "source", "source_start_frame")
 # {CSV: the part it lists}; the last one is what `infer` and `evaluate` read by default.
 SET_TABLES = {
@@ -117,6 +118,7 @@ def _link(source: Path, target: Path) -> None:
 
 def _line(row: Row) -> dict[str, Any]:
     return {
+        **unrated(),
         **row,
         "start_frame": 0,
         "end_frame": row["clip_frames"],

@@ -113,7 +113,9 @@ def _begin(stage: Stage, work: Path) -> StageRecords:
 
 # ---- in the processes that work
 
-_current: list[StageRecords] = []
+# What this process works with; an error where that could not be loaded: an initializer that raises breaks the pool,
+# and says nothing.
+_current: list[StageRecords | InputError] = []
 
 
 def _begin_process(stage: Stage, work: Path, turn: Any, gpus: int) -> None:
@@ -124,9 +126,14 @@ def _begin_process(stage: Stage, work: Path, turn: Any, gpus: int) -> None:
         seen = os.environ.get("CUDA_VISIBLE_DEVICES")
         names = seen.split(",") if seen else [str(number) for number in range(gpus)]
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names[first : first + stage.resources.gpus])
-    _current[:] = [_begin(stage, work)]
+    try:
+        _current[:] = [_begin(stage, work)]
+    except InputError as error:
+        _current[:] = [error]
 
 
 def _process(row: Row) -> StageRecord | None:
     (records,) = _current
+    if isinstance(records, InputError):
+        raise records
     return work_on(records, row)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 Row = dict[str, Any]
@@ -76,3 +77,10 @@ class SetStage(ABC):
     @abstractmethod
     def drop(self, rows: Sequence[Row]) -> Mapping[str, RowDropped]:
         """{id: why} of the rows that do not go on; the same for the same rows in the same order."""
+
+
+def weights_told(place: str) -> tuple[str, list[tuple[str, int]]]:
+    """What tells weights (a file, a folder, a hub id) from others, without reading them: for a stage's settings."""
+    path = Path(place)
+    files = [path] if path.is_file() else sorted(path.glob("*")) if path.is_dir() else []
+    return path.name if files else place, [(file.name, file.stat().st_size) for file in files]
