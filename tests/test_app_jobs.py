@@ -300,6 +300,9 @@ def test_a_full_queue_is_told_and_what_waits_is_cancelled_at_once(room, video, s
         desk.submit(waiting[3].id, "fill", PAINTED)
     assert [desk.status(job).place for job in jobs[1:]] == [1, 2]
     assert desk.status(jobs[2]).expected_wait is None or desk.status(jobs[2]).expected_wait > 0
+    for project in (waiting[0], waiting[2]):  # one runs or is about to, one waits
+        with pytest.raises(InputError, match="a job of this project waits or runs"):
+            projects.remove(project.id)
     for job in reversed(jobs):
         desk.cancel(job)
     assert {wait(desk, job).state for job in jobs} == {"cancelled"}

@@ -1,5 +1,6 @@
 """Projects of the app: uploads, what is said about objects and answered at once, uploaded masks, the hole."""
 
+import os
 import threading
 from fractions import Fraction
 
@@ -111,7 +112,10 @@ def test_what_points_at_nothing_leaves_everything_as_it_was(project, scene):
 
 def test_all_is_there_again_when_a_project_is_opened_anew(project, projects, scene):
     project.box(1, 0, *box_of(scene[1][0]))
-    project.rename(1, "<b>ball</b>")
+    project.rename(1, "")
+    assert project.objects[0].name == "Object 1"
+    project.rename(1, " <b>ball</b>\n")
+    assert project.objects[0].name == "<b>ball</b>"
     project.shape(MaskShape(grow=4, shape="box"))
     project.set_range(0, 6)
     again = Projects(projects.root, projects.options).open(project.id)
@@ -329,6 +333,34 @@ def test_projects_do_not_see_each_other_and_idle_ones_go(projects, video, scene)
     assert set(projects.clean(-1)) == {one.id, other.id}
     with pytest.raises(InputError, match="gone or never was"):
         projects.open(one.id)
+
+
+def test_a_browser_has_its_own_projects_on_its_shelf_and_no_others(projects, video, scene, tmp_path):
+    one, other, bare = projects.new(), projects.new(), projects.new()
+    one.set_video(video, "one.mp4")
+    other.set_video(write_video(tmp_path / "other.mp4", scene[0][:4]), "other.mp4")
+    browser = projects.shelf.put("", one.id)
+    assert projects.shelf.put(browser, bare.id) == browser == projects.shelf.put(browser, one.id)
+    stranger = projects.shelf.put("not an id", other.id)
+    assert stranger not in (browser, "not an id")
+    os.utime(one.folder, (0, 0))
+    (card,) = projects.cards(browser)
+    assert (card.id, card.name, card.frames, card.results) == (one.id, "one.mp4", LENGTH, 0)
+    assert Image.open(card.cover).size == (WIDTH, HEIGHT) and one.folder.stat().st_mtime == 0, "to look is no use"
+    assert [one.id for one in projects.cards(stranger)] == [other.id]
+    for wrong in ("", "a" * 24, f"../projects/{one.id}/project", None, 7):
+        assert projects.cards(wrong) == []
+        with pytest.raises(InputError, match="not there any more"):
+            projects.own(wrong, one.id)
+    with pytest.raises(InputError, match="not there any more"):
+        projects.own(stranger, one.id)
+    assert projects.own(browser, one.id) is one
+    projects.remove(one.id)
+    assert not one.folder.exists() and projects.cards(browser) == [] and other.video is not None
+    with pytest.raises(InputError, match="gone or never was"):
+        projects.remove(one.id)
+    projects.clean(-1)
+    assert not list((projects.root / "browsers").iterdir())
 
 
 def test_a_forgotten_object_does_not_come_back_as_the_next_one(project, scene):

@@ -7,112 +7,21 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from app.driving import CHROMIUM, DEMO, ROOT, at, drag, project_of, says, settled, step, tool, until, upload
 
 from videopainter.data.video.reader import open_video
-from videopainter.data.video.writer import VideoWriter
 
-ROOT = Path(__file__).parents[2]
-DEMO = ROOT / "data" / "demo"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytest.importorskip("gradio", reason="gradio is not installed")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-WAIT = 60_000  # milliseconds; a machine of CI may be busy
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """The app with its default flags, for two people who have a password."""
-    from videopainter.app.options import AppOptions
-    from videopainter.app.ui.serving import Server
-
-    folder = tmp_path_factory.mktemp("app")
-    accounts = folder / "users.txt"
-    accounts.write_text("# who may come in\nann:open sesame\nben:x:y\n")
-    with Server(AppOptions(port=0, auth=str(accounts), work_dir=str(folder / "work"))) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def browser(server):
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(server, browser):
-    """`visit()` opens the page as another person's browser would; errors of the page's own code fail the test."""
-    opened, wrong = [], []
-
-    def visit(width=1280, **options):
-        context = browser.new_context(viewport={"width": width, "height": 900}, **options)
-        context.set_default_timeout(WAIT)
-        page = context.new_page()
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        opened.append(context)
-        page.goto(server.address)
-        if "storage_state" not in options:
-            page.get_by_label("username", exact=True).fill("ann")
-            page.get_by_label("password", exact=True).fill("open sesame")
-            page.get_by_role("button", name="Login").click()
-        page.locator("#vp-examples button").first.wait_for()
-        return page
-
-    yield visit
-    for context in opened:
-        context.close()
-    assert not wrong
-
-
-def upload(page, file=DEMO / "video.mp4"):
-    page.locator("#vp-upload input[type=file]").set_input_files(file)
-    page.locator(".vp-stage[data-empty=no][data-shown]").wait_for()
-
-
-def settled(page):
-    """Until the server has answered what was drawn."""
-    page.wait_for_function("document.querySelector('.vp-stage').dataset.busy !== 'yes'")
-
-
-def says(page, text):
-    page.locator(".vp-say", has_text=text).wait_for()
-
-
-def step(page, number):
-    page.get_by_role("tab").nth(number - 1).click()
-
-
-def at(page, x, y):
-    """A place of the demo's 360x240 pixels on the screen."""
-    box = page.locator(".vp-fit").bounding_box()
-    return box["x"] + box["width"] * x / 360, box["y"] + box["height"] * y / 240
-
-
-def tool(page, name):
-    page.locator(f"button[data-tool={name}]").click()
-
-
-def drag(page, start, stop):
-    page.mouse.move(*at(page, *start))
-    page.mouse.down()
-    page.mouse.move(*at(page, *stop), steps=4)
-    page.mouse.up()
-    settled(page)
-
-
-def project_of(page, server):
-    return server.projects.open(page.locator(".vp-stage").get_attribute("data-project"))
 
 
 def test_marks_an_object_in_every_way(visit, server):
-    page = visit()
+    page = visit(form=True)
     upload(page)
     project = project_of(page, server)
     says(page, "Mark what is to be painted")
@@ -133,6 +42,12 @@ def test_marks_an_object_in_every_way(visit, server):
     kinds = [[type(prompt).__name__ for prompt in one.prompts] for one in project.objects]
     assert kinds == [["PointPrompt", "PointPrompt"], ["BoxPrompt", "StrokePrompt"]]
     assert not project.objects[0].prompts[1].positive and project.hole(0)[185, 103]
+
+    page.get_by_role("button", name="Rename").click()
+    page.get_by_label("Name of the object").fill("<b>The flower</b>")
+    page.keyboard.press("Enter")
+    until(lambda: project.objects[1].name == "<b>The flower</b>")
+    page.locator("[data-object='2']", has_text="<b>The flower</b>").wait_for()
 
     page.get_by_role("button", name="Undo").click()
     page.wait_for_function("document.querySelectorAll('[data-object]').length === 2")
@@ -196,14 +111,6 @@ def test_a_range_a_mask_of_ones_own_and_its_shape(visit, server):
     assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
-def until(true, seconds=30):
-    """Waits for something of the server's."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 def test_mistakes_are_told_in_a_line_and_nothing_is_run_as_html(visit, tmp_path):
     page = visit()
     text = tmp_path / "text.mp4"
@@ -220,16 +127,6 @@ def test_mistakes_are_told_in_a_line_and_nothing_is_run_as_html(visit, tmp_path)
     assert "onerror" in page.locator("#vp-facts").inner_text()
     assert page.locator("#vp-facts img").count() == 0 and page.title() == "VideoPainter"
     assert page.locator(".vp-problem").inner_text() == ""
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory):
-    """Frames of the demo, small and few, with a ball that moves."""
-    frames = open_video(DEMO / "video.mp4")
-    file = tmp_path_factory.mktemp("clip") / "ball.mp4"
-    with VideoWriter(file, fps=frames.fps) as writer:
-        writer.write(np.ascontiguousarray(frames.read(0, 13)[:, ::2, ::2]))
-    return file
 
 
 def test_from_an_upload_to_a_result_and_another(visit, server, clip):
@@ -419,6 +316,51 @@ def test_another_video_or_project_keeps_what_was_made_and_shows_its_own(visit, s
     page.locator("#vp-start").click()  # without the first frame that the first project chose
     says(page, re.compile("Waiting|Painting the video"))
     page.get_by_role("button", name="Cancel").click()
+    says(page, "stopped")
+
+    # What was left behind is there again, for this browser alone, until it is deleted.
+    step(page, 1)
+    mine, last = page.locator("#vp-projects"), project_of(page, server)
+    assert mine.locator("button[data-key]").count() == 3
+    assert visit().locator("#vp-projects button").count() == 0
+    mine.locator(f"button[data-key='{project.id}']").click()
+    page.wait_for_function("id => document.querySelector('.vp-stage').dataset.project === id", arg=project.id)
+    page.get_by_text("Your own mask", exact=True).wait_for()
+    step(page, 2)
+    assert page.get_by_label("number input for Grow").input_value() == "40"
+    step(page, 1)
+    for one in (last, project):  # another one, and the one that is open
+        drop = mine.locator(f"button[data-drop='{one.id}']")
+        drop.click()
+        assert one.folder.is_dir()
+        drop.click()
+        drop.wait_for(state="detached")
+        assert not one.folder.exists()
+    says(page, "Choose a video")
+    page.reload()
+    page.locator("#vp-examples button").first.wait_for()
+    assert mine.locator("button[data-key]").count() == 1
+
+
+def test_proposals_fill_empty_boxes_and_what_somebody_wrote_stays(visit):
+    page = visit()
+    page.locator("#vp-examples button", has_text="Remove the ball").click()
+    says(page, "Choose what is to happen")
+    page.get_by_role("radio", name="Swap").check()
+    caption, hole = page.get_by_label("What the whole video shows"), page.get_by_label("What belongs in the hole")
+    page.get_by_label("Instruction", exact=True).fill("change the red ball to a blue star")
+    page.get_by_role("button", name="Describe the hole").click()
+    until(lambda: hole.input_value() == "a blue star")
+    assert not page.locator(".vp-proposal").is_visible()
+
+    caption.fill("A red ball over sand.")
+    page.get_by_role("button", name="Carry out the instruction").click()
+    page.locator(".vp-proposal", has_text="A blue star over sand.").wait_for()
+    assert caption.input_value() == "A red ball over sand." and hole.input_value() == "a blue star"
+    caption.fill("A red ball over sand, mine.")
+    page.get_by_role("button", name="Use it").click()
+    until(lambda: caption.input_value() == "A blue star over sand.")
+    page.locator(".vp-proposal").wait_for(state="hidden")
 
 
 def test_the_steps_by_a_program(server, clip, tmp_path):

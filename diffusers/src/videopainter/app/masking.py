@@ -25,7 +25,6 @@ from videopainter.runs.samples import shaped_hole
 from videopainter.segmentation.output import write_masks
 from videopainter.segmentation.session import colour_of
 
-_MOST_PROMPTS, _MOST_PLACES = 400, 4000
 _MASK_KINDS = (*IMAGE_SUFFIXES, *ARRAY_SUFFIXES, ".mp4", ".mkv", ".mov", ".webm", ".avi", ".gif")
 _OUTLINE = (255, 255, 255)
 
@@ -121,7 +120,7 @@ class Masking(ProjectObjects):
     def hole(self, frame: int) -> np.ndarray:
         """What is painted in a frame as far as masks are known, after `shape`; bool (H, W)."""
         frame = self.check_frame(frame)
-        return self.shaped(_OneMask(self._mask(frame))).read(0, 1)[0]
+        return self.shaped(OneMask(self._mask(frame))).read(0, 1)[0]
 
     def shaped(self, masks: MaskSource) -> MaskSource:
         """Masks after `shape`."""
@@ -208,7 +207,7 @@ def _shrunk(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_AREA) > 0
 
 
-class _OneMask:
+class OneMask:
     """A mask bool (H, W) as a source of one."""
 
     def __init__(self, mask: np.ndarray) -> None:

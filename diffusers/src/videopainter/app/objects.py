@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,12 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from videopainter.app.jobs import MASK_READERS, JobBook
-from videopainter.app.limits import Limits, as_number, as_whole, check_text, display_name
+from videopainter.app.limits import Limits, as_number, as_whole, check_text
 from videopainter.app.makers import MaskMakers
 from videopainter.app.mask_views import ObjectView
 from videopainter.app.video import FrameCache, ProjectVideo
-from videopainter.data.images import IMAGE_SUFFIXES, write_image
-from videopainter.data.masks.ids import ARRAY_SUFFIXES
+from videopainter.data.images import write_image
 from videopainter.data.reshape import resize_masks
 from videopainter.errors import InputError
 from videopainter.segmentation.prompts import (
@@ -31,8 +31,7 @@ from videopainter.segmentation.prompts import (
 from videopainter.segmentation.session import Session, colour_of
 
 _MOST_PROMPTS, _MOST_PLACES = 400, 4000
-_MASK_KINDS = (*IMAGE_SUFFIXES, *ARRAY_SUFFIXES, ".mp4", ".mkv", ".mov", ".webm", ".avi", ".gif")
-_OUTLINE = (255, 255, 255)
+_LONGEST_NAME = 40
 
 
 class ProjectObjects(ProjectVideo):
@@ -155,7 +154,9 @@ class ProjectObjects(ProjectVideo):
     def rename(self, number: int, name: str) -> None:
         """Gives an object another name, to be shown."""
         with self.lock:
-            thing = replace(self.session.object(number), name=display_name(name))
+            number = as_whole("object", number)
+            shown = check_text("name", name)[:_LONGEST_NAME].strip() or f"Object {number}"
+            thing = replace(self.session.object(number), name=shown)
             self.session.put(thing, candidate=self.session.candidate.get(number, 1))
 
     def candidates(self, number: int) -> list[np.ndarray]:
@@ -197,8 +198,10 @@ class ProjectObjects(ProjectVideo):
         return out
 
     def _seen(self, number: int, frame: int) -> np.ndarray | None:
-        with self.makers.turn():
-            mask = self.session.seen(number, frame)
+        session = self.session
+        # What is known is only read: who scrubs through a video does not wait for others' clicks.
+        with contextlib.nullcontext() if session.is_known(number, frame) else self.makers.turn():
+            mask = session.seen(number, frame)
         return None if mask is None else self._large(mask)
 
     def _large(self, mask: np.ndarray) -> np.ndarray:

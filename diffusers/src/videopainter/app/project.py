@@ -26,10 +26,10 @@ from videopainter.app.filling import (
 from videopainter.app.jobs import JobBook
 from videopainter.app.limits import Limits, check_picture_upload, display_name, named
 from videopainter.app.makers import MaskMakers, captions_state
-from videopainter.app.masking import Masking
+from videopainter.app.masking import Masking, OneMask
 from videopainter.app.options import AppOptions
 from videopainter.app.speeds import Speeds
-from videopainter.app.video import FrameCache
+from videopainter.app.video import COVER, FrameCache, read_state, state_file
 from videopainter.data.clip import Clip, PickedFrames
 from videopainter.data.images import IMAGE_SUFFIXES, read_image, write_image
 from videopainter.data.reshape import is_same_shape
@@ -59,6 +59,35 @@ class FillResult:
     settings: dict[str, Any]
     made: float
     seconds: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectCard:
+    """What a list tells of a project: `name` of its video, `changed` in seconds since 1970, `cover` a small picture."""
+
+    id: str
+    name: str
+    frames: int
+    results: int
+    changed: float
+    cover: Path | None
+
+
+def card_of(folder: Path) -> ProjectCard | None:
+    """Of a project's folder, without opening it; None where it has no video."""
+    try:
+        video, changed = read_state(folder)["video"], state_file(folder).stat().st_mtime
+        cover = folder / COVER
+        return ProjectCard(
+            id=folder.name,
+            name=video["name"],
+            frames=video["frames"],
+            results=sum(1 for _ in folder.glob(f"results/*/{_RESULT}")),
+            changed=changed,
+            cover=cover if cover.is_file() else None,
+        )
+    except (InputError, OSError, KeyError):  # it is being removed, or was never begun
+        return None
 
 
 class Project(Masking):
@@ -125,6 +154,17 @@ class Project(Masking):
         part = self.range
         frames = PickedFrames(self.frames, np.arange(part.start, part.stop))
         return Clip(name=self._state["video"]["name"], frames=frames, masks=self.shaped(self.masks()))
+
+    def first_clip(self, settings: FillSettings) -> Clip:
+        """The range's first frame and its hole, as far as that is known, also where nothing is tracked yet."""
+        start = self.range.start
+        return Clip(
+            name=self._state["video"]["name"],
+            frames=PickedFrames(self.frames, np.arange(start, start + 1)),
+            masks=OneMask(self.hole(start)),
+            prompt=settings.prompt,
+            image_prompt=settings.image_prompt,
+        )
 
     def check_fill(self, settings: FillSettings) -> FillPlan:
         """What settings would compute, and how long that takes. InputError, in one line, for what does not fit."""

@@ -24,8 +24,8 @@ from videopainter.errors import InputError
 from videopainter.files import WriteError, read_json, remove_folder, replacing, sha256_file, write_bytes, write_json
 from videopainter.segmentation.prompts import FrameRange
 
-_STATE = "project.json"
-_PROXY_SIDE, _PROXY_QUALITY = 640, 88
+_STATE, COVER = "project.json", "cover.jpg"
+_PROXY_SIDE, _PROXY_QUALITY, _COVER_WIDTH = 640, 88, 240
 # Longest side at which masks are made; those of larger videos are enlarged.
 _MASKED_SIDE = 1920
 # What belongs to a video, and goes with it.
@@ -96,6 +96,17 @@ class WorkFrames(FramesView):
         return out
 
 
+def state_file(folder: Path) -> Path:
+    """Where a project keeps what it is."""
+    return folder / _STATE
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """What a project's folder says of it; nothing where it is new."""
+    file = state_file(folder)
+    return read_json(file, "project") if file.exists() else {}
+
+
 class ProjectVideo:
     """A project's folder, as far as its video goes. All state is in the folder; methods may be called by any thread.
 
@@ -112,13 +123,12 @@ class ProjectVideo:
 
     @cached_property
     def _state(self) -> dict[str, Any]:
-        file = self.folder / _STATE
-        return read_json(file, "project") if file.exists() else {}
+        return read_state(self.folder)
 
     def _remember(self, **values: Any) -> None:
         """Changes the state on disk."""
         self._state.update(values)
-        write_json(self.folder / _STATE, self._state)
+        write_json(state_file(self.folder), self._state)
 
     # -- video
 
@@ -157,11 +167,13 @@ class ProjectVideo:
             try:
                 frames = open_video(file)
                 facts = {"file": file.name, "name": shown, "sha256": digest, "frames": len(frames)}
-                frames.read(0, 1)
+                first = frames.read(0, 1)[0]
             except InputError:
                 file.unlink(missing_ok=True)
                 raise
         self._forget_video()
+        with contextlib.suppress(WriteError):
+            write_bytes(self.folder / COVER, encode_jpeg(resized_picture(first, _COVER_WIDTH)))
         self._remember(video=facts, range=[0, len(frames)], shape={}, mask=None)
         for old in self.folder.glob("video_*"):
             if old.name != file.name:

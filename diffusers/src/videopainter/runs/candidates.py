@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -47,11 +47,10 @@ class Candidates:
 
     def paint(self, filler: FirstFrameFiller) -> None:
         """Paint those that are needed and not there."""
-        clip = self.job.sample.open()
-        for number in self.numbers:
-            file = self._file(number, clip)
-            if not file.exists():
-                write_image(file, filled_frame(filler, clip, self.job.options.sampling.seed + number - 1))
+        clip, seed = self.job.sample.open(), self.job.options.sampling.seed
+        missing = [number for number in self.numbers if not self._file(number, clip).exists()]
+        for number, picture in painted_candidates(filler, clip, seed, missing):
+            write_image(self._file(number, clip), picture)
 
     def write_sheet(self) -> Path:
         """The frame with its hole outlined, and the candidates under their numbers, in a picture."""
@@ -69,7 +68,7 @@ class Candidates:
     def take(self, number: int, file: Path, **facts: Any) -> None:
         """Make a candidate the first frame that waits in `file`, with a note for the result's JSON."""
         options = self.job.options
-        note = {"number": number, "seed": options.sampling.seed + number - 1, **facts}
+        note = {"number": number, "seed": candidate_seed(options.sampling.seed, number), **facts}
         write_json(file.with_name(_CHOICE), note)
         write_image(file, self.read(number, self.job.sample.open()))
 
@@ -85,6 +84,19 @@ class Candidates:
         made_of = [pixels, image_prompt(clip), self._filler, options.sampling.seed + number]
         folder = self.job.output.with_name(f"{self.job.output.name}.first_frames")
         return folder / f"{number}_{fingerprint(made_of)[:8]}.png"
+
+
+def candidate_seed(seed: int, number: int) -> int:
+    """The seed of a candidate, counted from 1: the first is what a run without candidates paints."""
+    return seed + number - 1
+
+
+def painted_candidates(
+    filler: FirstFrameFiller, clip: Clip, seed: int, numbers: Sequence[int]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Candidates of a clip's first frame, one after the other: their number, and uint8 (H, W, 3)."""
+    for number in numbers:
+        yield number, filled_frame(filler, clip, candidate_seed(seed, number))
 
 
 def filled_frame(filler: FirstFrameFiller, clip: Clip, seed: int) -> np.ndarray:

@@ -390,6 +390,12 @@ class Session:
         frames = {frame: leg.key for leg in legs for frame in leg.frames if self.span.start <= frame < self.span.stop}
         return {k: records[k] for k, key in sorted(frames.items()) if k in records and records[k].key == key}
 
+    def is_known(self, number: int, frame: int) -> bool:
+        """Whether `seen` only reads; else what the frame's prompts say is solved first."""
+        if frame not in self.object(number).frames or frame in self.made(number):
+            return True
+        return self.store(number).has_arrays(f"answer_{self._anchors(self.object(number))[frame].digest}")
+
     def seen(self, number: int, frame: int) -> np.ndarray | None:
         """An object in a frame as far as it is known, bool (H, W): as tracked, else what the frame's prompts say, else
         as tracked before they changed; None where there is nothing."""

@@ -72,6 +72,10 @@ class MaskStore:
         with replacing(self.folder / f"{name}.npz") as partial:
             np.savez(partial, allow_pickle=False, **arrays)
 
+    def has_arrays(self, name: str) -> bool:
+        """Whether arrays were kept under a name; whether they can be read is not looked at."""
+        return (self.folder / f"{name}.npz").is_file()
+
     def load(self, name: str) -> dict[str, np.ndarray] | None:
         """Arrays that were kept; None where there are none, or none that can be read."""
         try:

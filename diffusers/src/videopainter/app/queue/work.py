@@ -26,6 +26,7 @@ from videopainter.editing.jobs import plan_edits, with_captions
 from videopainter.errors import InputError
 from videopainter.files import write_json
 from videopainter.pipelines.first_frame import make_filler, reads_prompts
+from videopainter.runs.candidates import candidate_seed, painted_candidates
 from videopainter.runs.first_frames import captioned
 from videopainter.runs.making import make_results
 from videopainter.runs.plan import plan_jobs
@@ -161,22 +162,18 @@ class Bench:
 
     def _first_frames(self, project: Project, settings: dict[str, Any], watch: Watch, meter: Meter) -> dict[str, Any]:
         fill = FillSettings.from_json(settings)
-        options, frame = project.options, project.range.start
-        image, mask = project.frames.read(frame, frame + 1)[0], project.hole(frame)
+        options, clip = project.options, project.first_clip(fill)
         paints = reads_prompts(options.img_inpainting_model)
         count = fill.candidates if paints else 1  # what reads no seed paints all alike
         names = []
         filler = _filler(options)
         try:
-            for k in range(count):
-                watch.at("first_frame", k, count)
-                seed, prompt = fill.seed + k, fill.image_prompt or fill.prompt
-                filled = filler.fill(image, mask, prompt=prompt, seed=seed)
-                picture = image if filled is None else filled
+            watch.at("first_frame", 0, count)
+            for number, picture in painted_candidates(filler, clip, fill.seed, range(1, count + 1)):
                 # By what it shows: a fill that was begun with another one of the same seed keeps that.
                 digits = hashlib.sha256(picture.tobytes()).hexdigest()[:12]
-                names.append(project.keep_picture(picture, f"first_{seed}_{digits}"))
-                watch.at("first_frame", k + 1, count)
+                names.append(project.keep_picture(picture, f"first_{candidate_seed(fill.seed, number)}_{digits}"))
+                watch.at("first_frame", number, count)
         finally:
             filler.close()
         return {"pictures": [str(project.picture(name)) for name in names], "names": names}

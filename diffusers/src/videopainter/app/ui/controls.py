@@ -15,6 +15,7 @@ class VideoStep:
     """1: which video, and which part of it."""
 
     upload: gr.File
+    mine: gr.HTML
     examples: gr.HTML
     facts: gr.HTML
     start: gr.Number
@@ -39,9 +40,11 @@ def video_step() -> VideoStep:
         whole = gr.Button("Whole video", size="sm", min_width=90)
     gr.Markdown("**Examples**")
     examples = make_pictures("examples")
+    mine = make_pictures("projects")
     anew = gr.Button("Begin a new project", size="sm")
     return VideoStep(
         upload=upload,
+        mine=mine,
         examples=examples,
         facts=facts,
         start=start,

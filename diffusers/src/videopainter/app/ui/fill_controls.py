@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from videopainter.app.ui.parts import make_note, make_pictures
+from videopainter.app.ui.parts import make_note, make_pictures, make_proposal
 
 # What people call it, and `FillSettings.task`.
 _TASKS = [("Remove", "remove"), ("Swap", "swap"), ("Change", "change"), ("Add", "add"), ("Describe", "inpaint")]
@@ -44,6 +44,7 @@ class FillStep:
     rewrite: gr.Button
     describe_hole: gr.Button
     propose_why: gr.HTML
+    proposal: gr.HTML
     first_frame: gr.Textbox
     candidates: gr.Slider
     paint: gr.Button
@@ -73,6 +74,11 @@ class FillStep:
             *("replace_gt", "propagate", "id_resample", "prev_clip_weight", "cache", "height", "width"),
         )
         return {name: getattr(self, name) for name in names}
+
+    @property
+    def texts_by_name(self) -> dict[str, gr.Textbox]:
+        """The boxes that proposals are for."""
+        return {"instruction": self.instruction, "prompt": self.prompt, "image_prompt": self.image_prompt}
 
     @property
     def proposing(self) -> list[gr.Button]:
@@ -109,6 +115,7 @@ def fill_step(steps: int, guidance: float) -> FillStep:
             found["rewrite"] = gr.Button("Carry out the instruction", size="sm", min_width=150)
             found["describe_hole"] = gr.Button("Describe the hole", size="sm", min_width=150)
         found["propose_why"] = make_note("propose-why", "why vp-short")
+        found["proposal"] = make_proposal()
     with gr.Accordion("First frame: choose before the long run", open=False):
         gr.Markdown("The first frame sets what all others follow. Paint some, and choose one; or give your own.")
         with gr.Row():

@@ -27,8 +27,8 @@ from videopainter.runs.weights import checkpoint_defaults
 
 _HEAD = '<header class="vp-head"><h1>VideoPainter</h1><p>Remove, change or add things in a video</p></header>'
 _POLL_SECONDS = 1.0
-# Not a secret: the browser keeps a project's id under it, and the id is what opens a project.
-_KEEP_AS = "videopainter-project"
+# Not secrets: the browser keeps ids under these names, and an id is what opens a project, or a browser's list of them.
+_PROJECT, _BROWSER = "videopainter-project", "videopainter-browser"
 
 
 def build_page(projects: Projects, desk: Desk, served: Served, options: AppOptions) -> gr.Blocks:
@@ -49,7 +49,7 @@ def build_page(projects: Projects, desk: Desk, served: Served, options: AppOptio
 
 
 def _layout(projects: Projects, options: AppOptions) -> Page:
-    here = gr.BrowserState("", storage_key=_KEEP_AS, secret=_KEEP_AS)
+    here, browser = (gr.BrowserState("", storage_key=name, secret=name) for name in (_PROJECT, _BROWSER))
     timer = gr.Timer(_POLL_SECONDS, active=False)
     gr.HTML(_HEAD, apply_default_css=False, js_on_load=None)
 
@@ -71,9 +71,8 @@ def _layout(projects: Projects, options: AppOptions) -> Page:
                 fill = fill_step(*_sampling(options))
             with gr.Tab("4 Result", id="result"):
                 result = result_step()
-    return Page(
-        here=here, stage=stage, status=status, timer=timer, tabs=tabs, video=video, mask=mask, fill=fill, result=result
-    )
+    steps = {"video": video, "mask": mask, "fill": fill, "result": result}
+    return Page(here=here, browser=browser, stage=stage, status=status, timer=timer, tabs=tabs, **steps)
 
 
 def _sampling(options: AppOptions) -> tuple[int, float]:

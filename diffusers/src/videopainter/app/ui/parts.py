@@ -14,7 +14,8 @@ from videopainter.app.ui.look import asset
 def make_stage(frame_picture: Callable[[Any], Any]) -> gr.HTML:
     """The frame, the tools, the objects and the time line. Its value is `views.stage`'s.
 
-    Events: `place` (a prompt), `undo` and `forget` (object, frame). `frame_picture` answers its wishes for pictures.
+    Events: `place` (a prompt), `undo` and `forget` (object, frame), `rename` (object, name). `frame_picture` answers
+    its wishes for pictures.
     """
     return gr.HTML(
         value={},
@@ -40,14 +41,29 @@ def make_status() -> gr.HTML:
 def make_pictures(name: str) -> gr.HTML:
     """Pictures to choose from: `{"label": ..., "items": [{"key", "label", "src", "note", "chosen", "off"}, ...]}`.
 
-    Event: `pick` with the key of what was chosen.
+    With a `title` above them, `when` in milliseconds since 1970, and `drop`: what a button says that takes one away.
+    Events: `pick` and `drop`, with the key of what was chosen.
     """
     return gr.HTML(
         value={},
-        html_template='<div class="vp-pictures vp-own" role="group" data-count="0"></div>',
+        html_template=asset("pictures.html"),
         js_on_load=asset("pictures.js"),
         apply_default_css=False,
         elem_id=f"vp-{name}",
+    )
+
+
+def make_proposal() -> gr.HTML:
+    """A proposed text for one of some boxes: `views.proposal`'s value.
+
+    Event: `settle`, when it came and when somebody wants it; `settle.js` decides what becomes of the boxes.
+    """
+    return gr.HTML(
+        value={},
+        html_template=asset("proposal.html"),
+        js_on_load=asset("proposal.js"),
+        apply_default_css=False,
+        elem_id="vp-proposal",
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from videopainter.app.filling import FillPlan, shown_seconds
 from videopainter.app.jobs import JobStatus
 from videopainter.app.mask_views import ObjectView
-from videopainter.app.project import FillResult, Project
+from videopainter.app.project import FillResult, Project, ProjectCard
 from videopainter.app.ui.frames import data_url, file_url, result_frame
 from videopainter.app.video import resized_picture
 from videopainter.data.images import read_image
@@ -22,6 +22,14 @@ from videopainter.segmentation.prompts import PointPrompt, prompt_to_json
 from videopainter.segmentation.session import colour_of
 
 _TILE_WIDTH = 240
+# Which box the answer to a question is for.
+ANSWERS = {
+    "instruction": "instruction",
+    "video": "prompt",
+    "rewrite": "prompt",
+    "hole": "image_prompt",
+    "region": "image_prompt",
+}
 _STATES = {"none": "n", "absent": "a", "unsure": "u", "sure": "s"}
 
 
@@ -38,7 +46,7 @@ def stage(project: Project | None, before: Mapping[str, Any], answered: bool = T
     if project is None or project.video is None:
         return {"project": project.id if project else None, "video": None}
     video = project.video
-    chosen = {name: before.get(name) for name in ("frame", "object", "view", "jump", "result", "answer")}
+    chosen = {name: before.get(name) for name in ("frame", "object", "view", "jump", "result", "answer", "typing")}
     if answered:
         chosen["answer"] = _now()
     if changes:
@@ -132,6 +140,19 @@ def video_facts(project: Project | None) -> list[Any]:
         "with sound" if video.sound else "no sound",
     ]
     return [*told, *({"text": note, "note": True} for note in video.notes)]
+
+
+def project_tiles(cards: Sequence[ProjectCard], now: str) -> dict[str, Any]:
+    """A browser's projects as pictures to choose from; `now` is the id of the one that is open."""
+    items = []
+    for card in cards:
+        results = f", {card.results} result{'s' * (card.results != 1)}" if card.results else ""
+        note = f"{card.frames} frame{'s' * (card.frames != 1)}{results}"
+        when = round(1000 * card.changed)  # the browser knows its own time and language
+        src = file_url(card.cover) if card.cover else ""
+        one = {"key": card.id, "label": card.name, "note": note, "when": when, "src": src, "chosen": card.id == now}
+        items.append({**one, "drop": "Delete"})
+    return {"label": "Your projects", "title": "Your projects (in this browser)", "items": items}
 
 
 # ---- jobs
@@ -246,6 +267,14 @@ def _capital(text: str) -> str:
 
 
 # ---- fills
+
+
+def proposal(jobs: Sequence[JobStatus], job: JobStatus, boxes: Sequence[str], label: str) -> dict[str, Any]:
+    """What somebody proposes for one of some boxes, and what was proposed for it before: nobody's own words."""
+    name = ANSWERS[job.settings["question"]]
+    others = [one for one in jobs if one.kind == "captions" and one.answer and one.id != job.id]
+    earlier = [one.answer["text"] for one in others if ANSWERS[one.settings["question"]] == name]
+    return {"job": job.id, "at": boxes.index(name), "label": label, "text": job.answer["text"], "earlier": earlier}
 
 
 def plan(found: FillPlan) -> list[str]:

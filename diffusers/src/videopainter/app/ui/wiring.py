@@ -32,6 +32,7 @@ class Page:
     """Every control of the page."""
 
     here: gr.BrowserState
+    browser: gr.BrowserState
     stage: gr.HTML
     status: gr.HTML
     timer: gr.Timer
@@ -44,7 +45,7 @@ class Page:
     @property
     def changing(self) -> list[Any]:
         """All that a step may change."""
-        parts = [self.here, self.stage, self.status, self.timer, self.tabs]
+        parts = [self.here, self.browser, self.stage, self.status, self.timer, self.tabs]
         for step in (self.video, self.mask, self.fill, self.result):
             parts += vars(step).values()
         return parts
@@ -59,6 +60,8 @@ class Visit:
     project: Project | None
     stage: Mapping[str, Any]
     shown: Mapping[str, Any]  # the status, as the page has it
+    browser: str = ""  # whose projects are on its shelf
+    first_frame: str = ""  # the picture that is chosen
     event: Mapping[str, Any] = field(default_factory=dict)
     goto: dict[str, Any] = field(default_factory=dict)  # what the stage is to turn to
 
@@ -82,6 +85,18 @@ class Visit:
     def jobs(self) -> list[JobStatus]:
         return self.desk.jobs(self.project.id) if self.project else []
 
+    def shelved(self) -> str:
+        """Puts the project on the browser's shelf; its id, or none."""
+        if self.project is None:
+            return ""
+        if self.project.video is not None:
+            self.browser = self.projects.shelf.put(self.browser, self.project.id)
+        return self.project.id
+
+    def leave(self) -> None:
+        """To a page without a project, or with another one."""
+        self.project, self.stage = None, {}
+
     def bring(self, video: Path, name: str) -> Project:
         """The project with a video that somebody brought: a new one where this one has work on another video."""
         project = self.project = self.project or self.projects.new()
@@ -97,6 +112,7 @@ class Visit:
 
 
 Step = Callable[..., dict[Any, Any]]
+_GONE = "The project of this page is not there any more."
 
 
 class Wiring:
@@ -107,6 +123,8 @@ class Wiring:
         self.projects, self.desk, self.options = projects, desk, options
         # What is shown once a job is done.
         self.ended: Callable[[Visit, JobStatus], dict[Any, Any]] = lambda visit, job: {}
+        # What is shown where the project is not there any more.
+        self.emptied: Callable[[], dict[Any, Any]] = dict
 
     def on(self, listener: Callable[..., Any], step: Step, inputs: Sequence[Any] = (), **how: Any) -> Any:
         """Calls `step` at an event of a control, one that users cause: what a step sets calls no step.
@@ -115,8 +133,8 @@ class Wiring:
         `always` (component -> value, also where the step fails).
         """
 
-        def called(here: Any, stage: Any, shown: Any, *values: Any) -> dict[Any, Any]:
-            return self._call(step, here, stage, shown, {}, values, told)
+        def called(*values: Any) -> dict[Any, Any]:
+            return self._call(step, {}, values, told)
 
         how, told = self._split(how)
         return self._tie(listener, called, inputs, how)
@@ -124,9 +142,9 @@ class Wiring:
     def on_part(self, listener: Callable[..., Any], step: Step, inputs: Sequence[Any] = (), **how: Any) -> Any:
         """As `on`, for a part of our own, whose event says more: `visit.event`."""
 
-        def called(event: gr.EventData, here: Any, stage: Any, shown: Any, *values: Any) -> dict[Any, Any]:
+        def called(event: gr.EventData, *values: Any) -> dict[Any, Any]:
             said = event._data if isinstance(event._data, dict) else {}
-            return self._call(step, here, stage, shown, said, values, told)
+            return self._call(step, said, values, told)
 
         how, told = self._split(how)
         return self._tie(listener, called, inputs, how)
@@ -138,28 +156,26 @@ class Wiring:
     def _tie(self, listener: Callable[..., Any], called: Callable[..., Any], inputs: Sequence[Any], how: Any) -> Any:
         page = self.page
         settings: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
-        return listener(called, [page.here, page.stage, page.status, *inputs], page.changing, **{**settings, **how})
+        always = [page.here, page.browser, page.stage, page.status, page.fill.first_frame]
+        return listener(called, [*always, *inputs], page.changing, **{**settings, **how})
 
-    def _call(
-        self, step: Step, here: Any, stage: Any, shown: Any, event: Mapping[str, Any], values: Sequence[Any], how: Any
-    ) -> dict[Any, Any]:
+    def _call(self, step: Step, event: Mapping[str, Any], values: Sequence[Any], how: Any) -> dict[Any, Any]:
+        here, browser, stage, shown, first_frame, *rest = values
         stage, shown = (value if isinstance(value, dict) else {} for value in (stage, shown))
         visit = Visit(projects=self.projects, desk=self.desk, project=None, stage=stage, shown=shown, event=event)
+        visit.browser, visit.first_frame = str(browser or ""), str(first_frame or "")
         before = str(shown.get("problem") or "") if how["follows"] else ""
-
-        def opened() -> dict[Any, Any]:
-            visit.project = self._open(here)
-            return step(visit, *values)
-
-        changes, problem = self._tried(opened)
+        gone = self._open(visit, here)
+        changes, problem = self._tried(lambda: step(visit, *rest))
         made, missed = self._tried(lambda: self._just_ended(visit))
-        changes, problem = {**made, **changes}, problem or missed or before
+        problem = (gone if visit.project is None else "") or problem or missed or before
+        changes = {**(self.emptied() if gone else {}), **made, **changes}
         try:
             standing = self.standing(visit, problem, answered=not how["follows"])
             return {**standing, **changes, **how["always"]}
         except ValueError as error:  # the project was removed meanwhile
-            visit.project = None
-            return {**self.standing(visit, one_line(error)), **how["always"]}
+            visit.leave()
+            return {**self.emptied(), **self.standing(visit, one_line(error)), **how["always"]}
 
     def _tried(self, call: Callable[[], dict[Any, Any]]) -> tuple[dict[Any, Any], str]:
         """What a call changes, or its mistake in a line."""
@@ -178,17 +194,25 @@ class Wiring:
         job = next((one for one in visit.jobs if one.id == shown.get("job")), None) if shown.get("open") else None
         return self.ended(visit, job) if job is not None and job.state == "done" else {}
 
-    def _open(self, here: Any) -> Project | None:
-        return self.projects.open(here) if here else None
+    def _open(self, visit: Visit, here: Any) -> str:
+        """Opens the page's project; what is told where it is not there any more."""
+        try:
+            visit.project = self.projects.open(here) if here else None
+        except InputError:
+            visit.leave()
+            return _GONE
+        return ""
 
     def standing(self, visit: Visit, problem: str = "", *, answered: bool = True) -> dict[Any, Any]:
         """What follows from the project alone: stage, status, and which buttons can be used."""
+        visit.shelved()
         page, project, jobs = self.page, visit.project, visit.jobs
         job = jobs[-1] if jobs else None
         busy = any(one.is_open for one in jobs)
         kept = {} if visit.project and visit.stage.get("project") != visit.project.id else visit.stage
         found = {
             page.here: project.id if project else "",
+            page.browser: visit.browser,
             page.stage: views.stage(project, kept, answered, **visit.goto),
             page.status: views.status(project, job, problem),
             page.timer: gr.Timer(active=busy),

@@ -20,10 +20,13 @@ const colourOf = (id) => { const one = (state.objects || []).find((o) => o.id ==
 // ---- what is shown
 
 function keep() { // tells Python which frame, object and view are chosen
-  const before = props.value || {};
-  if (before.frame === frame && before.object === object && before.view === view) return;
-  props.value = { ...before, frame, object, view };
+  const before = props.value || {}, typing = isTyping();
+  if (before.frame === frame && before.object === object && before.view === view && Boolean(before.typing) === typing) return;
+  props.value = { ...before, frame, object, view, typing };
 }
+// Who is in the middle of a text is not led elsewhere by a job that ends.
+const isTyping = () => document.activeElement?.matches?.("textarea, input:not([type]), input[type=text], input[type=number]") ?? false;
+for (const name of ["focusin", "focusout"]) document.addEventListener(name, () => { if (video()) keepSoon(); });
 let keeping = null;
 function keepSoon() { clearTimeout(keeping); keeping = setTimeout(keep, 120); }
 
@@ -267,11 +270,33 @@ for (const group of all('[role="radiogroup"]')) group.addEventListener("keydown"
   event.preventDefault();
 });
 
-function act(what) {
+function act(what, more) {
   if (!video()) return;
   keep();
-  trigger(what, { object, frame, token: state.token });
+  trigger(what, { object, frame, token: state.token, ...more });
 }
+
+const nameBox = find(".vp-name");
+function rename() {
+  const one = (state.objects || []).find((o) => o.id === object);
+  if (!one) return;
+  nameBox.value = one.name;
+  nameBox.hidden = false;
+  nameBox.select();
+  nameBox.focus();
+}
+function named(keeps) {
+  if (nameBox.hidden) return;
+  nameBox.hidden = true;
+  if (keeps && nameBox.value.trim()) act("rename", { name: nameBox.value });
+}
+nameBox.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" && event.key !== "Escape") return;
+  named(event.key === "Enter");
+  find('[data-do="rename"]').focus();
+  event.preventDefault();
+});
+nameBox.addEventListener("blur", () => named(true));
 
 function nextUnsure() {
   const states = state.timeline?.states || "", start = state.range?.[0] ?? 0;
@@ -312,6 +337,7 @@ root.addEventListener("click", (event) => {
     const used = (state.objects || []).map((one) => one.id);
     pick(Math.max(0, ...used) + 1);
   } else if (button.dataset.do === "undo") act("undo");
+  else if (button.dataset.do === "rename") rename();
   else if (button.dataset.do === "forget") act("forget");
 });
 
@@ -350,6 +376,8 @@ function listObjects() {
     return button;
   }));
   mark("[data-object]", (button) => Number(button.dataset.object) === object);
+  find('[data-do="rename"]').hidden = Boolean(state.own_mask);
+  find('[data-do="rename"]').disabled = !known.some((one) => one.id === object);
 }
 
 // ---- the time line

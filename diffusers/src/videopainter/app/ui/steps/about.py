@@ -16,14 +16,15 @@ def shaped(page: Page, shape: MaskShape) -> dict[Any, Any]:
     return dict(zip(page.mask.shaping, (shape.grow, shape.feather, shape.shape, shape.invert), strict=True))
 
 
-def about(visit: Visit, page: Page) -> dict[Any, Any]:
-    """What step 1 tells of the project."""
+def about(visit: Visit, page: Page, *, numbers: bool = True) -> dict[Any, Any]:
+    """What step 1 tells of the project; `numbers`: the range's, too."""
     project = visit.known
     last = len(project.frames)
+    start, stop = page.video.start, page.video.stop
+    values = {start: project.range.start + 1, stop: project.range.stop} if numbers else {}
     return {
         page.video.facts: views.video_facts(project),
-        page.video.start: gr.Number(project.range.start + 1, maximum=last),
-        page.video.stop: gr.Number(project.range.stop, maximum=last),
+        **{number: gr.Number(value, maximum=last) for number, value in values.items()},
         page.mask.candidates: {"items": []},
         page.mask.film: gr.Video(None, visible=False),
     }

@@ -10,18 +10,11 @@ import gradio as gr
 
 from videopainter.app.filling import FillSettings
 from videopainter.app.ui import views
+from videopainter.app.ui.look import asset
 from videopainter.app.ui.wiring import Visit, Wiring
 from videopainter.errors import InputError
 
 TEXTS = ("instruction", "prompt", "image_prompt")
-# Where the answer to a question goes.
-ANSWERS = {
-    "instruction": "instruction",
-    "video": "prompt",
-    "rewrite": "prompt",
-    "hole": "image_prompt",
-    "region": "image_prompt",
-}
 
 
 def wire_fill(wiring: Wiring) -> None:
@@ -87,6 +80,10 @@ def wire_fill(wiring: Wiring) -> None:
     questions = ("instruction", "video", "rewrite", "region")
     for button, question in zip(step.proposing, questions, strict=True):
         wiring.on(button.click, propose(question), controls)
+    boxes = [step.proposal, *step.texts_by_name.values()]
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    settled = step.proposal.settle(None, boxes, boxes, js=asset("settle.js"), **quiet)
+    wiring.on(settled.then, planned, controls, follows=True)
     wiring.on(step.paint.click, start("first_frames"), controls)
     wiring.on(step.start.click, start("fill"), controls)
     wiring.on_part(step.first_frames.pick, choose, [step.first_frame])

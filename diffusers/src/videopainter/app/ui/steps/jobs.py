@@ -9,9 +9,8 @@ import gradio as gr
 from videopainter.app.jobs import JobStatus
 from videopainter.app.ui import views
 from videopainter.app.ui.served import Served
-from videopainter.app.ui.steps.fill import ANSWERS
 from videopainter.app.ui.steps.result import show_result
-from videopainter.app.ui.steps.video import project_controls
+from videopainter.app.ui.steps.video import empty, project_controls, shelf
 from videopainter.app.ui.wiring import Visit, Wiring
 from videopainter.errors import InputError
 
@@ -21,7 +20,7 @@ def wire_jobs(wiring: Wiring, served: Served, examples: dict[str, Any]) -> None:
     page = wiring.page
 
     def load(visit: Visit) -> dict[Any, Any]:
-        return {page.video.examples: examples, **project_controls(visit, page, served)}
+        return {page.video.examples: examples, **shelf(visit, page), **project_controls(visit, page, served)}
 
     def tick(visit: Visit) -> dict[Any, Any]:
         """While something runs, every second: what changes is what every call tells."""
@@ -31,12 +30,19 @@ def wire_jobs(wiring: Wiring, served: Served, examples: dict[str, Any]) -> None:
         if job.kind == "mask_video":
             return {page.mask.film: gr.Video(served.link(job.answer["preview"], "mask-preview.mp4"), visible=True)}
         if job.kind == "captions":
-            return {getattr(page.fill, ANSWERS[job.settings["question"]]): job.answer["text"]}
+            boxes = page.fill.texts_by_name
+            label = str(boxes[views.ANSWERS[job.settings["question"]]].label)
+            return {page.fill.proposal: views.proposal(visit.jobs, job, list(boxes), label)}
         if job.kind == "first_frames":
-            pictures = views.first_frame_pictures(visit.known, visit.jobs, "")
-            return {page.fill.first_frame: "", page.fill.first_frames: pictures}
+            pictures = views.first_frame_pictures(visit.known, visit.jobs, visit.first_frame)
+            # What was chosen meanwhile stays; a picture that is not shown any more is not chosen.
+            chosen = next((one["key"] for one in pictures["items"] if one["chosen"]), "")
+            return {page.fill.first_frame: chosen, page.fill.first_frames: pictures}
         if job.kind == "fill":
-            return {**show_result(visit, page, served, job.answer["result"]), page.tabs: gr.Tabs(selected="result")}
+            # Who is typing is not taken away from it: the status has a button that shows the result.
+            turn = not visit.stage.get("typing")
+            shown = show_result(visit, page, served, job.answer["result"], turn=turn)
+            return {**shown, page.tabs: gr.Tabs(selected="result")} if turn else shown
         return {}
 
     def cancel(visit: Visit) -> dict[Any, Any]:
@@ -58,7 +64,7 @@ def wire_jobs(wiring: Wiring, served: Served, examples: dict[str, Any]) -> None:
     def show(visit: Visit) -> dict[Any, Any]:
         return {**show_result(visit, page, served, None), page.tabs: gr.Tabs(selected="result")}
 
-    wiring.ended = ended
+    wiring.ended, wiring.emptied = ended, lambda: empty(page)
     wiring.on(wiring.blocks.load, load)
     wiring.on(page.timer.tick, tick, follows=True)
     wiring.on_part(page.status.cancel, cancel)

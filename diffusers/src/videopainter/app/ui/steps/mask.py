@@ -40,7 +40,11 @@ def wire_mask(wiring: Wiring) -> None:
     def find(visit: Visit, words: str) -> dict[Any, Any]:
         visit.known.words(visit.object, visit.frame, words)
         visit.turn(view="mask")
-        return {step.words: "", step.candidates: {"items": []}}
+        return {step.candidates: {"items": []}}
+
+    def rename(visit: Visit) -> dict[Any, Any]:
+        visit.known.rename(visit.event["object"], str(visit.event.get("name") or ""))
+        return {}
 
     def choose(visit: Visit) -> dict[Any, Any]:
         project = visit.known
@@ -69,6 +73,7 @@ def wire_mask(wiring: Wiring) -> None:
     wiring.on(placed.then, choices, follows=True, trigger_mode="multiple")
     wiring.on_part(page.stage.undo, undo)
     wiring.on_part(page.stage.forget, forget)
+    wiring.on_part(page.stage.rename, rename)
     wiring.on_part(step.candidates.pick, choose)
     wiring.on(step.find.click, find, [step.words])
     wiring.on(step.words.submit, find, [step.words])

@@ -28,7 +28,26 @@ def wire_video(wiring: Wiring, served: Served, examples: Sequence[Example]) -> N
             return {}
         visit.bring(Path(file), Path(file).name)
         visit.turn(frame=0, object=1, view="mask")
-        return {**project_controls(visit, page, served), page.tabs: gr.Tabs(selected="mask")}
+        return {**arrived(visit), page.tabs: gr.Tabs(selected="mask")}
+
+    def arrived(visit: Visit) -> dict[Any, Any]:
+        return {**shelf(visit, page), **project_controls(visit, page, served)}
+
+    def reopen(visit: Visit) -> dict[Any, Any]:
+        project = visit.projects.own(visit.browser, visit.event.get("key"))
+        visit.leave()
+        visit.project = project
+        visit.turn(frame=project.range.start, object=1, view="mask")
+        turned = {page.tabs: gr.Tabs(selected="result" if project.results else "mask")}
+        return {page.fill.proposal: {}, **arrived(visit), **turned}
+
+    def remove(visit: Visit) -> dict[Any, Any]:
+        project = visit.projects.own(visit.browser, visit.event.get("key"))
+        visit.projects.remove(project.id)
+        if visit.project is None or visit.project.id != project.id:
+            return shelf(visit, page)
+        visit.leave()
+        return {**empty(page), **shelf(visit, page)}
 
     def example(visit: Visit) -> dict[Any, Any]:
         chosen = known.get(str(visit.event.get("key")))
@@ -41,14 +60,25 @@ def wire_video(wiring: Wiring, served: Served, examples: Sequence[Example]) -> N
         settings = {getattr(page.fill, name): value for name, value in chosen.settings.items()}
         settings |= page.fill.shows(chosen.settings.get("task", "remove"))
         turned = {page.tabs: gr.Tabs(selected="fill" if chosen.mask else "mask")}
-        return {**project_controls(visit, page, served), **settings, **turned}
+        return {**arrived(visit), **settings, **turned}
 
     def span(visit: Visit, start: float | None, stop: float | None) -> dict[Any, Any]:
         project = visit.known
         if start is None or stop is None:
             raise InputError("First and last frame: expected two numbers, got none.")
         project.set_range(int(start) - 1, int(stop))
-        return about(visit, page)
+        # The numbers are what was typed; the other one may be typed into by now.
+        return about(visit, page, numbers=False)
+
+    def left(visit: Visit, start: float | None, stop: float | None) -> dict[Any, Any]:
+        """A number was left, by a click on a button, too, which may have been answered before."""
+        project = visit.project
+        if project is None or project.video is None:
+            return {}
+        now = [project.range.start, project.range.stop]
+        if visit.stage.get("range") != now:
+            return about(visit, page)
+        return {} if (start, stop) == (now[0] + 1, now[1]) else span(visit, start, stop)
 
     def from_here(visit: Visit) -> dict[Any, Any]:
         project = visit.known
@@ -67,31 +97,21 @@ def wire_video(wiring: Wiring, served: Served, examples: Sequence[Example]) -> N
         return about(visit, page)
 
     def anew(visit: Visit) -> dict[Any, Any]:
-        visit.project = None
-        return empty(page)
+        visit.leave()
+        return {**empty(page), **shelf(visit, page)}
 
     # `input`, `upload` and `click` are what users do; nothing here listens for `change`, which outputs cause as well.
     wiring.on(step.upload.upload, upload, [step.upload], always={step.upload: None})
     wiring.on_part(step.examples.pick, example)
+    wiring.on_part(step.mine.pick, reopen)
+    wiring.on_part(step.mine.drop, remove)
     for number in (step.start, step.stop):
         wiring.on(number.submit, span, [step.start, step.stop])
-        wiring.on(number.blur, span_where_changed(span), [step.start, step.stop])
+        wiring.on(number.blur, left, [step.start, step.stop])
     wiring.on(step.from_here.click, from_here)
     wiring.on(step.to_here.click, to_here)
     wiring.on(step.whole.click, whole)
     wiring.on(step.anew.click, anew)
-
-
-def span_where_changed(span: Any) -> Any:
-    """For `blur`, which also comes where nothing was typed."""
-
-    def changed(visit: Visit, start: float | None, stop: float | None) -> dict[Any, Any]:
-        project = visit.project
-        if project is None or project.video is None or (start, stop) == (project.range.start + 1, project.range.stop):
-            return {}
-        return span(visit, start, stop)
-
-    return changed
 
 
 def project_controls(visit: Visit, page: Page, served: Served) -> dict[Any, Any]:
@@ -109,6 +129,12 @@ def project_controls(visit: Visit, page: Page, served: Served) -> dict[Any, Any]
     }
 
 
+def shelf(visit: Visit, page: Page) -> dict[Any, Any]:
+    """The browser's projects."""
+    now = visit.shelved()
+    return {page.video.mine: views.project_tiles(visit.projects.cards(visit.browser), now)}
+
+
 def empty(page: Page) -> dict[Any, Any]:
     """A page without a project."""
     return {
@@ -120,6 +146,7 @@ def empty(page: Page) -> dict[Any, Any]:
         **shaped(page, MaskShape()),
         page.fill.first_frame: "",
         page.fill.first_frames: {"items": []},
+        page.fill.proposal: {},
         page.fill.plan: [],
         **no_result(page),
         page.tabs: gr.Tabs(selected="video"),
