@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from app.driving import CHROMIUM, DEMO
+from page_driving import CHROMIUM, DEMO
 
 from videopainter.data.video.reader import open_video
 from videopainter.data.video.writer import VideoWriter

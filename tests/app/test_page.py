@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from app.driving import CHROMIUM, DEMO, ROOT, at, drag, project_of, says, settled, step, tool, until, upload
+from page_driving import CHROMIUM, DEMO, ROOT, at, drag, project_of, says, settled, step, tool, until, upload
 
 from videopainter.data.video.reader import open_video
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
@@ -25,6 +26,7 @@ from videopainter.files import WriteError, write_bytes
 from videopainter.runs.watch import Watch
 
 _PATH = re.compile(r"(?<![\w.:/])/(?:[^\s/'\":,]+/)+")  # the folders of an absolute path; an address has none
+_NICE = 10
 _TELL = 0.15  # seconds between two messages about progress
 _KEPT = "cancelled; what was finished is kept: go on"
 _FAULT = "this should not have happened, the server's log says more"
@@ -33,6 +35,7 @@ _FAULT = "this should not have happened, the server's log says more"
 def serve(connection: Connection, stop: Any, root: Path, options: AppOptions) -> None:
     """Does jobs as they come by `connection`, until None comes, or the server ends."""
     begin_worker()
+    _step_back()
     bench = Bench(Projects(root, options), Speeds(root))
     try:
         while (order := connection.recv()) is not None:
@@ -40,6 +43,12 @@ def serve(connection: Connection, stop: Any, root: Path, options: AppOptions) ->
             connection.send(_done(bench, _Teller(connection, stop, bench, name, project), kind, settings))
     except (EOFError, OSError):
         return
+
+
+def _step_back() -> None:
+    """Somebody waits for the answer to a click: the server's process comes first where there are too few processors."""
+    if hasattr(os, "nice"):
+        os.nice(_NICE)
 
 
 def _done(bench: Bench, teller: _Teller, kind: str, settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -18,6 +18,7 @@ from videopainter.app.ui.page import build_page
 from videopainter.app.ui.served import ClosedDoors, Served
 
 CLEANING_SECONDS = 600.0
+_THREADS = 200  # most of them wait: for their turn to click, or for the desk
 
 
 class Server:
@@ -91,6 +92,7 @@ def _launch(blocks: gr.Blocks, server: Server) -> str:
         prevent_thread_lock=True,
         quiet=True,
         state_session_capacity=200,
+        max_threads=_THREADS,
         app_kwargs={"middleware": [Middleware(ClosedDoors)]},
     )
     return address
