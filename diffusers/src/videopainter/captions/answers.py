@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from videopainter.captions.questions import WORDING_VERSION, Question
+from videopainter.captions.questions import NO_THINGS, WORDING_VERSION, Question
 from videopainter.captions.template import is_of_kind
 from videopainter.errors import InputError, one_line
 
@@ -32,6 +32,10 @@ _OF_KIND = {
 }
 _VERDICT = re.compile(r"(?P<word>yes|no)\b[\s,.:;–—-]*(?P<reason>.*)", re.IGNORECASE)
 _KEY = "answer"
+_ITEM = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s*")
+_THING = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*(?: [^\W\d_]+(?:['’-][^\W\d_]+)*){0,2}")
+_ARTICLE = re.compile(r"^(a|an|the|some|two|three|several|many|\d+) ")
+_NO_THING = (NO_THINGS, "none", "n/a")
 
 
 class NobodyAnswers(InputError):
@@ -59,8 +63,11 @@ class Answer:
         return asdict(self) | {"facts": dict(self.facts), "wording": WORDING_VERSION}
 
 
-def plain(text: str) -> str:
-    """The caption in what a model wrote: out of its JSON, its quotes and its preamble, on one line."""
+def plain(text: str, *, listed: bool = False) -> str:
+    """The caption in what a model wrote: out of its JSON, its quotes and its preamble, on one line.
+
+    listed: Whether it is a list of names; one with a line for each gets commas.
+    """
     text = re.sub(r"<think>.*?</think>", "", text, flags=re.DOTALL).strip()
     if fenced := re.fullmatch(r"```(?:\w+)?\s*(.*?)\s*```", text, re.DOTALL):
         text = fenced[1]
@@ -68,19 +75,44 @@ def plain(text: str) -> str:
         content = json.loads(text)
         if isinstance(content, dict):
             told = content.get(_KEY)
-            text = told if isinstance(told, str) else ""
-        elif isinstance(content, str):
+            content = told if isinstance(told, str) or (listed and isinstance(told, list)) else ""
+        if isinstance(content, str):
             text = content
+        elif listed and isinstance(content, list):
+            text = ", ".join(str(one) for one in content)
+    if listed:
+        text = _commas(text)
     text = _LEAD.sub("", one_line(text) if text.strip() else "")
     return text.strip().strip('"“”').strip()
 
 
+def _commas(text: str) -> str:
+    """Lines of a list, without their marks, on one line; what leads up to them stays for `_LEAD`."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    items = [_ITEM.sub("", line).strip().rstrip(",;.") for line in lines]
+    lead = f"{items.pop(0)} " if len(items) > 1 and items[0].endswith(":") else ""
+    return lead + ", ".join(items)
+
+
+def things_of(text: str, most: int) -> list[str]:
+    """The names in an answer to `things`, lower case, each once ("dogs" is "dog" again), the first `most` of them."""
+    found: dict[str, str] = {}
+    for part in re.split(r"[,;]|\band\b", text.strip().rstrip(".").lower()):
+        name = _ARTICLE.sub("", " ".join(part.split()).strip("\"'“”"))
+        if name and name not in _NO_THING:
+            found.setdefault(re.sub(r"(?<=[^s])s$", "", name), name)
+    return list(found.values())[:most]
+
+
 def check_answer(question: Question, text: str) -> None:
     """Raises UnusableAnswer for what no caption is: empty, a refusal, too long, another script, a list or markup; for
-    a verdict that is neither yes nor no, and for an instruction of another kind than was asked for."""
+    a verdict that is neither yes nor no, an instruction of another kind than was asked for, and for things that are
+    not named by one to three words each."""
     words = text.split()
     if not words:
         raise UnusableAnswer("it is empty")
+    if question.kind == "things" and text.strip(". ").lower() in _NO_THING:
+        return
     if _REFUSAL.match(text):
         raise UnusableAnswer(f"it is a refusal ({_short(text)})")
     if len(words) > question.most_words:
@@ -91,6 +123,10 @@ def check_answer(question: Question, text: str) -> None:
         raise UnusableAnswer(f"it is not in English ({_short(text)})")
     if re.search(r"[{}<>|*]|https?://|^[-•#] ", text):
         raise UnusableAnswer(f"it is no plain text ({_short(text)})")
+    if question.kind == "things":
+        long = [name for name in things_of(text, len(words)) if not _THING.fullmatch(name)]
+        if long:
+            raise UnusableAnswer(f"it is no list of short nouns with commas between ({_short(long[0])})")
     if question.kind == "verdict" and not _VERDICT.fullmatch(text):
         raise UnusableAnswer("it begins with neither yes nor no")
     if question.kind == "instruction" and not is_of_kind(text, kind := question.facts["kind"]):

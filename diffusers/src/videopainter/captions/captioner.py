@@ -126,7 +126,7 @@ class Captioner:
         complaint: str | None = None
         for _ in range(_TRIES):
             try:
-                text = plain(self._backend.ask(question, complaint))
+                text = plain(self._backend.ask(question, complaint), listed=question.kind == "things")
                 check_answer(question, text)
                 return text
             except UnusableAnswer as error:

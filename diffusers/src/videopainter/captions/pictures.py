@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
-from videopainter.data.clip import Clip
+from videopainter.data.clip import Clip, FrameSource
 
 _LONGEST_SIDE = 768
 _RED = (255, 0, 0)
@@ -22,6 +22,12 @@ def shown_frames(clip: Clip, count: int = 4, *, outlined: bool = True) -> list[n
 def shown_regions(clip: Clip, count: int = 4) -> list[np.ndarray]:
     """The same frames, cut around the region, which is outlined."""
     return [_small(_cropped(outlined_frame(frame, mask), mask)) for frame, mask in _frames(clip, count)]
+
+
+def evenly_shown(frames: FrameSource, count: int = 4) -> list[np.ndarray]:
+    """`count` frames or fewer of a video without masks, uint8 RGB, evenly from inside it."""
+    places = np.unique((np.arange(count) + 0.5) * len(frames) // count).astype(int).tolist()
+    return [_small(frames.read(k, k + 1)[0]) for k in places]
 
 
 def _frames(clip: Clip, count: int) -> list[tuple[np.ndarray, np.ndarray]]:

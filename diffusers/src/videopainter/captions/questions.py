@@ -15,7 +15,7 @@ import numpy as np
 
 from videopainter.errors import InputError
 
-QuestionKind = Literal["hole", "video", "object", "rewrite", "region", "instruction", "verdict"]
+QuestionKind = Literal["hole", "video", "object", "rewrite", "region", "instruction", "verdict", "things"]
 INSTRUCTION_KINDS = ("add", "remove", "swap", "change")
 # Of the wording of all questions: raised when one changes, so that old answers are not taken for its own.
 WORDING_VERSION = 1
@@ -24,6 +24,9 @@ _SYSTEM = (
     "seen. Do not speak of masks, outlines, grey areas, frames or of the tool. Give the caption alone."
 )
 _JUDGE = "You judge edited videos for a data set. Be strict, and answer in plain English."
+_TAGGER = "You name what is seen in videos, for an object detector. Answer in plain English, with the names alone."
+# What is answered where there is none.
+NO_THINGS = "nothing"
 _OUTLINED = "The pictures are frames of one video, in order; the region in question is outlined in red."
 
 
@@ -159,6 +162,23 @@ def ask_for_verdict(before: Sequence[np.ndarray], after: Sequence[np.ndarray], i
         pictures=(*before, *after),
         most_words=24,
         system=_JUDGE,
+    )
+
+
+def ask_for_things(pictures: Sequence[np.ndarray], most: int) -> Question:
+    """What separate things a video shows, at most so many, for a detector; see `answers.things_of`."""
+    return _question(
+        "things",
+        f"""
+        The pictures are frames of one video, in order.
+        Name the separate things (people, animals, vehicles, objects) that could be cut out of it, the most prominent
+        first: at most {most}, each once, as a short noun of one to three words. No backgrounds such as sky, ground
+        or walls. Answer in one line with commas between, as "dog, red car"; "{NO_THINGS}" where there is none.
+        """,
+        facts={"most": str(most)},
+        pictures=pictures,
+        most_words=3 * most,
+        system=_TAGGER,
     )
 
 

@@ -20,6 +20,7 @@ from videopainter.preparation.download.fetching import FetchOptions
 from videopainter.preparation.download.videos import DownloadLimits, download_videos
 from videopainter.preparation.objects.caption import BuildCaptionOptions, CaptionStage
 from videopainter.preparation.objects.rules import ObjectRuleOptions, ObjectStage, RuleStage
+from videopainter.preparation.objects.tag import TagStage
 from videopainter.preparation.objects.track import TrackStage
 from videopainter.preparation.stages.collect import collect_folder, collect_links, linked_videos
 from videopainter.preparation.stages.cut import FILES, CutOptions, CutStage
@@ -168,8 +169,10 @@ def _stages(options: BuildOptions, groups: Sequence[Any], work: Path) -> list[St
     stages: list[Stage | SetStage] = [SplitStage(split), ScoreStage(score), *rated, NearDuplicates(score)]
     if options.until == "clips":
         return stages
-    choice = choose_segmenter(segmenter, words=bool(objects.words))
-    stages += [CutStage(cut, work), TrackStage(objects, choice, work), ObjectStage(), RuleStage(objects)]
+    tagged = objects.tagger != "none"
+    choice = choose_segmenter(segmenter, words=bool(objects.words) or tagged)
+    tags = [TagStage(captions.llm_model, objects.tags_per_clip, work)] if tagged else []
+    stages += [CutStage(cut, work), *tags, TrackStage(objects, choice, work), ObjectStage(), RuleStage(objects)]
     return stages if options.until == "objects" else [*stages, CaptionStage(captions, work)]
 
 

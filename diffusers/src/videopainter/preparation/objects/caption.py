@@ -7,24 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from videopainter.captions.answers import NobodyAnswers
-from videopainter.captions.backends import asks_somebody, check_backend, make_backend
-from videopainter.captions.captioner import Captioner
+from videopainter.captions.backends import asks_somebody, check_backend
 from videopainter.captions.pictures import shown_frames, shown_regions
-from videopainter.captions.questions import WORDING_VERSION, ask_for_object, ask_for_video
-from videopainter.data.clip import Clip, MaskSource
+from videopainter.captions.questions import ask_for_object, ask_for_video
+from videopainter.data.clip import Clip
 from videopainter.data.masks.opening import open_masks
 from videopainter.data.masks.views import PlacedMasks
 from videopainter.data.video.reader import VideoFrames
-from videopainter.errors import InputError, one_line
-from videopainter.files import WriteError, sha256_file
 from videopainter.flags import flag
+from videopainter.preparation.objects.asking import RowAsker, asker_resources, asker_settings
 from videopainter.preparation.objects.describe import Described, describe
-from videopainter.preparation.stages.stage import Row, RowDelayed, Stage, StageResources
-
-# Answers, below the work folder: nobody is asked twice, not even for the other objects of a clip.
-_ANSWERS = "answers"
-_REPLAY = "replay:"
+from videopainter.preparation.stages.stage import Row, Stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,20 +49,20 @@ class CaptionStage(Stage):
         self.options, self._work = options, work
         if options.asked:
             check_backend(options.llm_model)
-        if options.llm_model.startswith("transformers:") or Path(options.llm_model).is_dir():
-            self.resources = StageResources(gpus=1)
+        self.resources = asker_resources(options.llm_model)
 
     def settings(self) -> Mapping[str, Any]:
-        model = self.options.llm_model
-        settings = {"version": 1, "wording": WORDING_VERSION, "llm_model": model}
-        # Answers in a file are other answers once it is another one.
-        return settings | ({"replay": sha256_file(model.removeprefix(_REPLAY))} if model.startswith(_REPLAY) else {})
+        return asker_settings(self.options.llm_model)
 
     def setup(self) -> None:
-        """Who answers; a model is loaded by the first question."""
+        """Who answers."""
         if self.options.asked:
-            self._captioner = Captioner(make_backend(self.options.llm_model, device=_device), self._work / _ANSWERS)
-            self._nobody = ""
+            self._asker = RowAsker(self.options.llm_model, self._work)
+
+    def teardown(self) -> None:
+        """Their model."""
+        if self.options.asked:
+            self._asker.close()
 
     def process(self, row: Row) -> Sequence[Mapping[str, Any]]:
         if not self.options.asked:
@@ -81,32 +74,10 @@ class CaptionStage(Stage):
             told = Described(video="", region="")
             if self.options.llm_model == "template":
                 told = describe(clip, row["motion"], row["word"])
-            video, region = self._asked(clip, told)
+            # The clip's caption does not depend on the object, so it is asked for once.
+            whole = Clip(name=clip.name, frames=frames, masks=PlacedMasks(masks, len(masks), len(masks)))
+            video = self._asker.answer(ask_for_video(shown_frames(whole, outlined=False), told.video))
+            region = self._asker.answer(ask_for_object(shown_regions(clip), video, told.region))
         finally:
             frames.close()
         return [{"caption": video, "region_caption": region}]
-
-    def _asked(self, clip: Clip, told: Described) -> tuple[str, str]:
-        if self._nobody:  # nor would anybody answer now
-            raise RowDelayed(self._nobody)
-        # The clip's caption does not depend on the object, so it is asked for once.
-        whole = Clip(name=clip.name, frames=clip.frames, masks=_nothing(clip.masks))
-        try:
-            video = self._captioner.answer(ask_for_video(shown_frames(whole, outlined=False), told.video)).text
-            region = self._captioner.answer(ask_for_object(shown_regions(clip), video, told.region)).text
-        except WriteError:
-            raise
-        except InputError as error:
-            self._nobody = one_line(error) if isinstance(error, NobodyAnswers) else ""
-            raise RowDelayed(one_line(error)) from None
-        return video, region
-
-
-def _device() -> str:
-    from videopainter.segmentation.learned.loading import default_device
-
-    return default_device()
-
-
-def _nothing(masks: MaskSource) -> MaskSource:
-    return PlacedMasks(masks, len(masks), len(masks))

@@ -15,16 +15,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from videopainter.data.masks.ids import IdArray
+from videopainter.errors import InputError
 from videopainter.flags import flag
 from videopainter.preparation.stages.stage import Row, RowDropped, Stage
 
 # What is known of an object; `moving` None: it was found by its word.
 MEASURES = ("word", "presence", "area", "area_change", "unsure", "moving")
+
+_WHAT_IS_FOUND = ("words", "tagger", "tags_per_clip", "objects_per_clip")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,10 @@ class ObjectRuleOptions:
     words: str = flag(
         "", "What to look for, as `dog, red car` (--text_model, or --segmenter sam3). Default: what moves by itself."
     )
+    tagger: Literal["none", "llm"] = flag(
+        "none", "llm: --llm_model names the things in each clip, which are then looked for as --words are."
+    )
+    tags_per_clip: int = flag(6, "At most so many of its names (ours).", least=1, most=50)
     objects_per_clip: int = flag(3, "At most so many (ours).", least=1, most=254)
     max_area_change: float = flag(
         0.2, "From one frame to the next, as a share of the object's area (the paper's).", above=0, most=1
@@ -55,9 +62,13 @@ class ObjectRuleOptions:
         most=1,
     )
 
+    def __post_init__(self) -> None:
+        if self.words and self.tagger != "none":
+            raise InputError(f"--words: expected none with --tagger {self.tagger}, got {self.words!r}")
+
     def rules(self) -> dict[str, float]:
         """The thresholds, which decide nothing about the masks."""
-        return {name: value for name, value in asdict(self).items() if name not in ("words", "objects_per_clip")}
+        return {name: value for name, value in asdict(self).items() if name not in _WHAT_IS_FOUND}
 
 
 class ObjectStage(Stage):

@@ -45,13 +45,15 @@ class TrackStage(Stage):
     """
 
     name = "track"
-    inputs = ("path", "clip", "clip_sha256")
+    inputs: tuple[str, ...] = ("path", "clip", "clip_sha256")
     outputs = ("masks", "masks_sha256", "objects")
     files = ("masks",)
 
     def __init__(self, options: ObjectRuleOptions, choice: SegmenterChoice, work: Path) -> None:
         self.options, self.choice, self._work = options, choice, work
         self._words = options.words
+        if options.tagger != "none":
+            self.inputs = (*self.inputs, "tags")
         if choice.segmenter is not None or choice.finder is not None:
             self.resources = StageResources(gpus=1)
 
@@ -68,8 +70,14 @@ class TrackStage(Stage):
         """The segmenter, and who knows words."""
         self._segmenter, self._finder = self.choice.load()
 
+    def teardown(self) -> None:
+        """Their weights."""
+        del self._segmenter, self._finder
+        self.choice.unload()
+
     def process(self, row: Row) -> Sequence[Mapping[str, Any]]:
         masks = Path(FILES, record_paths(row["path"])[1])
+        words = row.get("tags", self._words)
         folder = self._work / _SESSIONS / row["id"]
         frames = VideoFrames(self._work / row["clip"], threads=1, check_end=False)
         try:
@@ -78,16 +86,16 @@ class TrackStage(Stage):
             # In a session's folder: a run that is killed goes on within the clip.
             masked = self.choice.segmenter is None
             tracker = _ClipTracker(folder, row["clip_sha256"], frames, self._segmenter, masks=masked)
-            kept = tracker.track(find_seeds(frames, self._finder, self._words), self.options.objects_per_clip)
+            kept = tracker.track(find_seeds(frames, self._finder, words), self.options.objects_per_clip)
             if not kept:
                 remove_folder(folder)
-                raise RowDropped("no object", f"no {self._words}" if self._words else "nothing moves by itself")
+                raise RowDropped("no object", f"no {words}" if words else "nothing moves by itself")
             tracker.write(self._work / masks, [number for number, _ in kept])
             about = areas_of(self._work / masks, len(kept))
             for (number, word), measures in zip(kept, about, strict=True):
                 flagged = len(tracker.session.flagged(number))
                 measures |= {"word": word, "unsure": round(flagged / len(frames), 4), "moving": None}
-            if not self._words:
+            if not words:
                 self._add_motion(frames, self._work / masks, about)
             remove_folder(folder)
         finally:

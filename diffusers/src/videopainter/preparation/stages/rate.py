@@ -113,6 +113,13 @@ class RateStage(Stage):
 
             self._checker = SafetyChecker.load(self._safety, self._device)
 
+    def teardown(self) -> None:
+        """Their memory, also a GPU's."""
+        from videopainter.segmentation.learned.loading import free_device_memory
+
+        self._scorer = self._checker = None
+        free_device_memory()
+
     def process(self, row: Row) -> Sequence[Mapping[str, Any]]:
         import torch
 

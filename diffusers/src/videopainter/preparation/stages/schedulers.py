@@ -78,8 +78,11 @@ class ProcessScheduler:
             processes = min(processes, max(1, gpus // stage.resources.gpus))
         if processes <= 1:
             records = _begin(stage, work)
-            for row in rows:
-                yield row["id"], work_on(records, row)
+            try:
+                for row in rows:
+                    yield row["id"], work_on(records, row)
+            finally:
+                stage.teardown()
             return
         # Fresh processes: a forked one can inherit a lock that is held.
         context = get_context("spawn")

@@ -57,6 +57,9 @@ class Stage(ABC):
     def setup(self) -> None:  # noqa: B027 (most stages have nothing to load)
         """Load models."""
 
+    def teardown(self) -> None:  # noqa: B027 (nor to let go)
+        """Let them go: the next stage's may need the room."""
+
     @abstractmethod
     def process(self, row: Row) -> Sequence[Mapping[str, Any]]:
         """The outputs of a row, of which only the inputs are there: one mapping, or any number where it `splits`.
