@@ -1,5 +1,6 @@
 """Masks from boxes, clicks and strokes: on scenes whose masks are known exactly."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -12,6 +13,7 @@ from videopainter.data.synthetic.scenes import render_clip
 from videopainter.data.video.reader import open_video
 from videopainter.data.video.writer import VideoWriter
 from videopainter.errors import InputError
+from videopainter.segmentation.builtin import BuiltinSegmenter
 from videopainter.segmentation.prompts import (
     BoxPrompt,
     ObjectOptions,
@@ -21,7 +23,9 @@ from videopainter.segmentation.prompts import (
     parse_objects,
     parse_range,
 )
+from videopainter.segmentation.segmenter import FrameView
 from videopainter.segmentation.session import Session
+from videopainter.segmentation.tracker import solving
 
 LENGTH = 8
 
@@ -55,6 +59,24 @@ def session_of(folder, scene, prompt):
     session = Session.open(folder, "scene", ArrayFrames(scene[0]))
     session.put(TrackedObject(id=1, prompts=(prompt,)))
     return session
+
+
+def test_a_frame_is_looked_around_once_and_that_of_another_video_anew(scene, monkeypatch):
+    looked, look_around = [], solving.look_around
+    monkeypatch.setattr(solving, "look_around", lambda *how: looked.append(how) or look_around(*how))
+    y, x = np.argwhere(scene[1][0]).mean(0)
+    click = [PointPrompt(frame=0, x=float(x), y=float(y))]
+    segmenter, others = BuiltinSegmenter(), 255 - scene[0]
+    views = [FrameView(read=frames.__getitem__, number=0, length=LENGTH) for frames in (scene[0], others)]
+    solved = [segmenter.solve(view, click) for view in views]
+    assert len(looked) == 2
+    choices = [segmenter.choices(view, click) for view in views]
+    assert len(looked) == 2 and len(choices[0]) > 1
+    for view, mask, chosen in zip(views, solved, choices, strict=True):
+        anew = BuiltinSegmenter()
+        np.testing.assert_array_equal(anew.choices(view, click), chosen)
+        np.testing.assert_array_equal(anew.solve(view, click), mask)
+    assert overlap(segmenter.choices(views[0], [replace(click[0], x=5.0, y=5.0)])[0], choices[0][0]) < 0.5
 
 
 def test_a_box_is_tracked_both_ways(scene, tmp_path):

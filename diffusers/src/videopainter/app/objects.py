@@ -53,6 +53,7 @@ class ProjectObjects(ProjectVideo):
                     self.work_frames,
                     segmenter=self.makers.segmenter,
                     find_text=self.makers.finder,
+                    digest=self._state["video"]["sha256"] if self._state.get("video") else None,
                 )
             return self._opened["session"]
 

@@ -8,14 +8,17 @@ import cv2
 import numpy as np
 
 from videopainter.segmentation.prompts import Prompt
+from videopainter.segmentation.recent import Recent
 from videopainter.segmentation.segmenter import FrameMask, FrameView
 from videopainter.segmentation.tracker.labelling import guided
 from videopainter.segmentation.tracker.picture import Picture
 from videopainter.segmentation.tracker.solving import candidates, solve, surroundings_of
+from videopainter.segmentation.tracker.surroundings import Surroundings
 from videopainter.segmentation.tracker.tracker import Estimate, Tracker
 
 # Raised when the same prompts would give other masks than before.
 BUILTIN_VERSION = 4
+_LOOKED_AROUND = 8  # frames whose surroundings are kept, some 5 MB each
 
 
 class BuiltinSegmenter:
@@ -23,8 +26,11 @@ class BuiltinSegmenter:
 
     identity = f"builtin {BUILTIN_VERSION}"
 
+    def __init__(self) -> None:
+        self._recent: Recent[Surroundings] = Recent(_LOOKED_AROUND)
+
     def choices(self, view: FrameView, prompts: Sequence[Prompt]) -> list[np.ndarray]:
-        around = surroundings_of(view.read, view.number, view.length)
+        around = surroundings_of(view.read, view.number, view.length, self._recent)
         size = around.frame_size[::-1]
         return [
             cv2.resize(found.mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) > 0.5
@@ -34,7 +40,7 @@ class BuiltinSegmenter:
     def solve(
         self, view: FrameView, prompts: Sequence[Prompt], *, tracked: np.ndarray | None = None, candidate: int = 1
     ) -> np.ndarray:
-        around = surroundings_of(view.read, view.number, view.length)
+        around = surroundings_of(view.read, view.number, view.length, self._recent)
         prob = None
         if tracked is not None:
             size = around.picture.width, around.picture.height

@@ -62,12 +62,14 @@ class Session:
         video: str,
         segmenter: Segmenter | None = None,
         find_text: TextFinder | None = None,
+        digest: str | None = None,
     ) -> None:
         self.folder, self.frames, self.span, self.video = folder, frames, span, video
         self.objects: dict[int, TrackedObject] = {}
         self.candidate: dict[int, int] = {}
         self.segmenter: Segmenter = segmenter or BuiltinSegmenter()
-        self._find_text = find_text
+        self._find_text, self._digest = find_text, digest
+        self._stores: dict[int, MaskStore] = {}
 
     @classmethod
     def open(
@@ -79,14 +81,16 @@ class Session:
         span: FrameRange | None = None,
         segmenter: Segmenter | None = None,
         find_text: TextFinder | None = None,
+        digest: str | None = None,
     ) -> Session:
         """The session in `folder`, or a new one there. InputError where it is another video's.
 
-        `segmenter` makes the masks (default: the built-in tracker), `find_text` knows words (default: nobody).
+        `segmenter` makes the masks (default: the built-in tracker), `find_text` knows words (default: nobody). `digest`
+        names the video's content where that is known; else some frames are looked at.
         """
         folder = Path(folder)
         span = span or FrameRange(start=0, stop=len(frames))
-        session = cls(folder, frames, span, str(video), segmenter, find_text)
+        session = cls(folder, frames, span, str(video), segmenter, find_text, digest)
         file = folder / SESSION_FILE
         if file.exists():
             session._load(file)
@@ -96,8 +100,9 @@ class Session:
 
     def over(self, span: FrameRange) -> Session:
         """The same over other frames of the video."""
-        part = Session(self.folder, self.frames, span, self.video, self.segmenter, self._find_text)
+        part = Session(self.folder, self.frames, span, self.video, self.segmenter, self._find_text, self._digest)
         part.objects, part.candidate, part._facts = dict(self.objects), dict(self.candidate), self._facts
+        part._stores = self._stores
         return part
 
     @classmethod
@@ -122,6 +127,8 @@ class Session:
             }
             self.candidate = {item["id"]: item["candidate"] for item in objects}
             differing = {name: facts.get(name) for name, value in wanted.items() if facts.get(name) != value}
+            if "digest" not in facts:  # nobody knew it
+                differing.pop("digest", None)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"expected a session, got something that cannot be read ({error}), in {file}") from None
         for name, value in differing.items():
@@ -129,15 +136,15 @@ class Session:
 
     @cached_property
     def _facts(self) -> dict[str, object]:
+        size = [self.frames.width, self.frames.height]
+        facts: dict[str, object] = {"version": SESSION_VERSION, "size": size, "frames": len(self.frames)}
+        return facts | ({"pictures": self._pictures()} if self._digest is None else {"digest": self._digest})
+
+    def _pictures(self) -> str:
         digest = hashlib.sha256()
         for number in np.unique(np.linspace(0, len(self.frames) - 1, _LOOKED_AT).round().astype(int)):
             digest.update(self._read(int(number)).tobytes())
-        return {
-            "version": SESSION_VERSION,
-            "size": [self.frames.width, self.frames.height],
-            "frames": len(self.frames),
-            "pictures": digest.hexdigest()[:16],
-        }
+        return digest.hexdigest()[:16]
 
     def save(self) -> None:
         """Writes down what was said (masks are written as they come)."""
@@ -178,6 +185,7 @@ class Session:
         self.candidate.pop(number, None)
         self.save()
         remove_folder(self.store(number).folder)
+        self._stores.pop(number, None)
 
     def keep_only(self, objects: Sequence[TrackedObject], *, candidate: int = 1) -> None:
         """Makes these objects the session's only ones; masks that the same prompts gave stay."""
@@ -189,7 +197,11 @@ class Session:
 
     def store(self, number: int) -> MaskStore:
         """Where an object's masks are."""
-        return MaskStore(self.folder / f"object_{number:03d}")
+        known = self._stores.get(number)
+        if known is None:
+            return self._stores.setdefault(number, MaskStore(self.folder / f"object_{number:03d}"))
+        known.refresh()
+        return known
 
     def choices(self, number: int, frame: int | None = None) -> list[np.ndarray]:
         """Up to three masks bool (H, W) that an object's clicks may mean, likeliest first; for `candidate`."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,12 +35,32 @@ class MaskStore:
         self.folder = folder
         self.records: dict[int, FrameRecord] = {}
         self._whole: set[int] = set()  # frames whose file was looked at
-        for line in _lines(folder / _JOURNAL):
+        self._read, self._node = 0, 0  # bytes of the journal before its last line, and which file that is
+        self._lock = threading.Lock()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Takes over what was written since, by whomever; files are looked at anew. No journal is read twice."""
+        with self._lock:
+            self._whole.clear()
             try:
-                record = FrameRecord(**json.loads(line))
-            except (ValueError, TypeError):
-                continue  # cut off when a process was killed
-            self.records[record.frame] = record
+                with open(self.folder / _JOURNAL, "rb") as journal:
+                    state = os.fstat(journal.fileno())
+                    if state.st_ino != self._node or state.st_size < self._read:
+                        self.records.clear()
+                        self._read, self._node = 0, state.st_ino
+                    journal.seek(self._read)
+                    new = journal.read()
+            except FileNotFoundError:
+                self.records.clear()
+                return
+            for line in new.splitlines():
+                try:
+                    record = FrameRecord(**json.loads(line))
+                except (ValueError, TypeError):
+                    continue  # cut off when a process was killed, or not whole yet
+                self.records[record.frame] = record
+            self._read += max(0, new.rfind(b"\n"))
 
     def has(self, frame: int, key: str) -> bool:
         """Whether the frame's mask is the one that `key` names, in a file that can be read."""
@@ -83,7 +105,3 @@ class MaskStore:
                 return {key: arrays[key] for key in arrays.files}
         except (OSError, ValueError, EOFError, BadZipFile):
             return None
-
-
-def _lines(file: Path) -> list[str]:
-    return file.read_text(encoding="utf-8").splitlines() if file.exists() else []

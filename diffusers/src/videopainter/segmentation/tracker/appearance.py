@@ -68,12 +68,16 @@ def distances(cells: np.ndarray, memory: np.ndarray) -> np.ndarray:
     """
     if len(memory) < 4:
         return np.full(len(cells), FAR, np.float32)
-    halves = memory[::2], memory[1::2]
+    halves = [np.ascontiguousarray(memory[k::2]) for k in (0, 1)]
     out = np.empty(len(cells), np.float32)
     squares = [(half * half).sum(1) for half in halves]
     for start in range(0, len(cells), _ROWS):
         part = cells[start : start + _ROWS]
-        nearest = [(square - 2 * (part @ half.T)).min(1) for half, square in zip(halves, squares, strict=True)]
+        nearest = []
+        for half, square in zip(halves, squares, strict=True):
+            apart = (-2 * part) @ half.T
+            apart += square  # in place: the table is larger than any cache
+            nearest.append(apart.min(1))
         out[start : start + _ROWS] = (nearest[0] + nearest[1]) / 2 + (part * part).sum(1)
     return np.maximum(out, 0)
 

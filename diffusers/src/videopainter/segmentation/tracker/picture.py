@@ -93,6 +93,18 @@ def grown(mask: np.ndarray, radius: int) -> np.ndarray:
     return cv2.dilate(mask.astype(np.uint8), ellipse(radius)).astype(bool)
 
 
+def grown_within(picture: Picture, mask: np.ndarray, radius: int) -> np.ndarray:
+    """As `grown`, where the mask is small in its picture: a large kernel costs its area for every pixel."""
+    window, out = picture.window(mask, radius), np.zeros_like(mask)
+    out[window] = grown(mask[window], radius)
+    return out
+
+
+def lengths(vectors: np.ndarray) -> np.ndarray:
+    """Of vectors (..., 2), float32 (...); as `np.linalg.norm`, which takes longer over two of them."""
+    return np.sqrt(vectors[..., 0] * vectors[..., 0] + vectors[..., 1] * vectors[..., 1])
+
+
 def shrunk(mask: np.ndarray, radius: int) -> np.ndarray:
     """`mask` bool (H, W) shrunk by `radius` pixels; the picture's border is no edge."""
     return cv2.erode(mask.astype(np.uint8), ellipse(radius)).astype(bool)

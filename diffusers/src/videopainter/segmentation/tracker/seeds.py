@@ -13,7 +13,7 @@ from videopainter.data.workers import processors
 from videopainter.segmentation.tracker.alarm import grabcut
 from videopainter.segmentation.tracker.appearance import ColourModel, colour_cells, distances
 from videopainter.segmentation.tracker.labelling import filled, mean_field, opened, part_at
-from videopainter.segmentation.tracker.picture import grown, shrunk
+from videopainter.segmentation.tracker.picture import grown, grown_within, lengths, shrunk
 from videopainter.segmentation.tracker.surroundings import Surroundings
 from videopainter.vision.flow import pixel_grid
 
@@ -69,7 +69,7 @@ def seed_from_clicks(
     def grow(region: np.ndarray) -> SeedCandidate:
         size = max(4, int(0.25 * np.sqrt(region.sum())))
         labels = np.full(shape, cv2.GC_BGD, np.uint8)
-        labels[grown(region, min(2 * size, 40))] = cv2.GC_PR_BGD
+        labels[grown_within(picture, region, min(2 * size, 40))] = cv2.GC_PR_BGD
         labels[region] = cv2.GC_PR_FGD
         labels[distance < 3] = cv2.GC_FGD
         labels[barred] = cv2.GC_BGD
@@ -83,10 +83,11 @@ def seed_from_clicks(
         return SeedCandidate(mask=mask, score=edge_score(mask, around) - 0.15 * min(float(stopped), 4))
 
     regions = [region for region in _regions(around, inside[0], distance) if (region & ~barred).sum() >= 30]
-    # Somebody waits for a click's answer: side by side, the same as one after the other.
+    # Somebody waits for a click's answer: side by side, what takes longest first; the same as one after the other.
+    order = sorted(range(len(regions)), key=lambda k: -int(regions[k].sum()))
     with ThreadPoolExecutor(min(_THREADS, processors())) as pool:
-        found = list(pool.map(grow, regions))
-    return _different([candidate for candidate in found if candidate.score > NO_OBJECT])
+        found = dict(zip(order, pool.map(grow, [regions[k] for k in order]), strict=True))
+    return _different([found[k] for k in range(len(regions)) if found[k].score > NO_OBJECT])
 
 
 def _regions(around: Surroundings, at: tuple[int, int], distance: np.ndarray) -> list[np.ndarray]:
@@ -97,7 +98,7 @@ def _regions(around: Surroundings, at: tuple[int, int], distance: np.ndarray) ->
     speed = float(np.linalg.norm(own))
     if speed > 2.5 * around.noise:
         for tolerance in (0.35, 0.6, 0.8):
-            alike = np.linalg.norm(around.motion - own, axis=-1) < tolerance * speed
+            alike = lengths(around.motion - own) < tolerance * speed
             moving = opened(alike & (around.speed > 1.5 * around.noise))
             regions.append(part_at(moving, x, y))
     width = distance.shape[1]
@@ -143,7 +144,7 @@ def _stands_out(around: Surroundings, box: Rectangle) -> np.ndarray:
     usual = float(np.median(unlike[share.ravel() < 0.05])) + 0.15
     novel = np.clip(enlarged((unlike - 2 * usual) / usual), -1.5, 2)
     own = around.motion[window] - np.median(around.motion[window][~inside], axis=0)
-    speed, noise = np.linalg.norm(own, axis=-1), around.noise
+    speed, noise = lengths(own), around.noise
     moves = np.percentile(speed[inside], 85) > 3 * noise
     moving = np.clip((speed - 2 * noise) / (1.5 * noise), -1, 1.5) if moves else np.zeros_like(speed)
     centre = np.array([(x0 + x1) / 2, (y0 + y1) / 2], np.float32)
@@ -222,4 +223,4 @@ def edge_score(mask: np.ndarray, around: Surroundings) -> float:
 
 
 def _distance(shape: tuple[int, int], at: tuple[int, int]) -> np.ndarray:
-    return np.linalg.norm(pixel_grid(*shape) - np.array(at, np.float32), axis=-1)
+    return lengths(pixel_grid(*shape) - np.array(at, np.float32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import cv2
@@ -10,6 +11,7 @@ import numpy as np
 from videopainter.data.masks.opening import light_pixels
 from videopainter.errors import InputError
 from videopainter.segmentation.prompts import MaskPrompt, Prompt, draw
+from videopainter.segmentation.recent import Recent
 from videopainter.segmentation.segmenter import ReadFrame, nothing_found
 from videopainter.segmentation.tracker.corrections import corrected
 from videopainter.segmentation.tracker.picture import Picture
@@ -20,14 +22,24 @@ _INSIDE, _OUTSIDE = 0.95, 0.03  # how far a solved mask is believed
 _LEAST = 12  # pixels of an object
 
 
-def surroundings_of(read: ReadFrame, frame: int, length: int) -> Surroundings:
-    """A frame and what its neighbours tell of it; `read(number)` gives uint8 RGB (H, W, 3) of 0 .. length - 1."""
+def surroundings_of(read: ReadFrame, frame: int, length: int, recent: Recent[Surroundings]) -> Surroundings:
+    """A frame and what its neighbours tell of it; `read(number)` gives uint8 RGB (H, W, 3) of 0 .. length - 1.
+
+    `recent` has those of the last frames, by their pixels: who clicks once clicks again.
+    """
     wanted = {frame}
     for distance in NEIGHBOURS:
         other = frame + distance if frame + distance < length else frame - distance
         if 0 <= other < length:
             wanted.add(other)
-    return look_around([(number, read(number)) for number in sorted(wanted)], frame)
+    frames = {number: read(number) for number in sorted(wanted)}
+    pictures = {number: Picture(pixels) for number, pixels in frames.items()}
+    digest = hashlib.sha256()
+    for picture in pictures.values():
+        digest.update(picture.rgb.tobytes())
+    size = frames[frame].shape[:2]
+    key = digest.digest(), frame, tuple(pictures), size
+    return recent.get(key, lambda: look_around(pictures, frame, size))
 
 
 def candidates(around: Surroundings, prompts: Sequence[Prompt]) -> list[SeedCandidate]:
@@ -37,7 +49,9 @@ def candidates(around: Surroundings, prompts: Sequence[Prompt]) -> list[SeedCand
     inside = drawn.inside + _places(drawn.strokes_inside)
     if not inside:
         return []
-    return seed_from_clicks(around, inside, drawn.outside + _places(drawn.strokes_outside))
+    outside = drawn.outside + _places(drawn.strokes_outside)
+    key = tuple(inside), tuple(outside)
+    return around.meant.get(key, lambda: seed_from_clicks(around, inside, outside))
 
 
 def solve(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
 
+from videopainter.segmentation.recent import Recent
 from videopainter.segmentation.tracker.backdrop import Backdrop
-from videopainter.segmentation.tracker.picture import Picture
+from videopainter.segmentation.tracker.picture import Picture, lengths
 from videopainter.vision.flow import DenseFlow, camera_flow
 
 # How many frames away others are looked at.
@@ -29,15 +31,16 @@ class Surroundings:
     motion: np.ndarray
     noise: float
     revealed: np.ndarray
+    # What clicks may mean here, of those that were asked for last.
+    meant: Recent[Any] = field(default_factory=lambda: Recent(2), repr=False, compare=False)
 
     @property
     def speed(self) -> np.ndarray:
-        return np.linalg.norm(self.motion, axis=-1)
+        return lengths(self.motion)
 
 
-def look_around(frames: Sequence[tuple[int, np.ndarray]], number: int) -> Surroundings:
-    """From (frame number, frame) of `number` itself and of some of its `NEIGHBOURS`, uint8 RGB (H, W, 3)."""
-    pictures = {at: Picture(frame) for at, frame in frames}
+def look_around(pictures: Mapping[int, Picture], number: int, frame_size: tuple[int, int]) -> Surroundings:
+    """From the pictures of frame `number` itself and of some of its `NEIGHBOURS`; `frame_size` is (height, width)."""
     picture, flow = pictures[number], DenseFlow("medium")
     best, best_spread, reveals = np.zeros((picture.height, picture.width, 2), np.float32), -1.0, []
     for distance in NEIGHBOURS:
@@ -47,7 +50,7 @@ def look_around(frames: Sequence[tuple[int, np.ndarray]], number: int) -> Surrou
         moved = flow(picture.gray, other.gray)
         camera = camera_flow(moved)
         own = moved - camera
-        spread = float(np.percentile(np.linalg.norm(own, axis=-1), 97))
+        spread = float(np.percentile(lengths(own), 97))
         if distance in _MOTION and best_spread < spread < _STILL:
             best, best_spread = own, spread
         if distance in _REVEALS:
@@ -55,11 +58,9 @@ def look_around(frames: Sequence[tuple[int, np.ndarray]], number: int) -> Surrou
             plate = Backdrop.of(other, nothing)
             plate.move(camera)
             reveals.append(plate.evidence(picture, nothing))
-    noise = float(np.median(np.linalg.norm(best, axis=-1)) + 0.3) if best_spread >= 0 else 1.0
+    noise = float(np.median(lengths(best)) + 0.3) if best_spread >= 0 else 1.0
     # An object that hardly moved lies over itself in other frames: agreement says little, difference much.
     odds = np.mean(reveals, axis=0) if reveals else np.zeros(picture.gray.shape, np.float32)
     odds = cv2.GaussianBlur(odds.astype(np.float32), (0, 0), 1.0)
-    size = next(frame.shape[:2] for at, frame in frames if at == number)
-    return Surroundings(
-        picture=picture, frame_size=size, motion=best, noise=noise, revealed=np.where(odds < 0, 0.3 * odds, odds)
-    )
+    revealed = np.where(odds < 0, 0.3 * odds, odds)
+    return Surroundings(picture=picture, frame_size=frame_size, motion=best, noise=noise, revealed=revealed)
