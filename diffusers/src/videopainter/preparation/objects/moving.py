@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from videopainter.data.clip import FrameSource
+from videopainter.data.clip import FrameSource, PickedFrames
 from videopainter.data.masks.views import PlacedMasks
 from videopainter.propagation.footage import Footage
 from videopainter.propagation.settings import PropagationSettings
@@ -21,6 +21,8 @@ from videopainter.segmentation.tracker.labelling import filled, opened
 _LEAST, _MOST = 0.004, 0.4
 # Of a mask's outline along the picture's border: such things are seen better in another frame.
 _BORDER = 0.3
+# Frames a second at which motion is looked for: training's rate.
+_RATE = 8
 # Parts of one thing are as near as this share of the picture's height.
 _GAP = 1 / 14
 # How well colours have to agree with motion (intersection over union) about what the thing is.
@@ -69,13 +71,23 @@ def moving_shares(frames: FrameSource, numbers: Sequence[int], masks: Callable[[
 
 
 def _own_motion(frames: FrameSource, numbers: Sequence[int]) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """(number, picture uint8 (h, w, 3), what moves by itself bool (h, w)) of frames `numbers`, in their order."""
-    nothing = PlacedMasks(_Empty(frames), 0, len(frames))
-    footage = Footage(frames, nothing, PropagationSettings(reach=1))
+    """(number, picture uint8 (h, w, 3), what moves by itself bool (h, w)) of frames `numbers`, in any order.
+
+    Frames between are left out down to `_RATE`: what is gone half a second later moves; a sixtieth later it is there.
+    """
+    step = max(1, int(frames.fps / _RATE))
     with ThreadPoolExecutor(1) as pool:
-        for number in sorted(numbers):
-            footage.move_to(number, number + 1, pool)
-            yield number, footage.view(number).picture, footage.own_motion(number) > 128
+        for first in range(step):
+            wanted = sorted(number for number in numbers if number % step == first)
+            if not wanted:
+                continue
+            fewer = PickedFrames(frames, np.arange(first, len(frames), step))
+            nothing = PlacedMasks(_Empty(frames), 0, len(fewer))
+            footage = Footage(fewer, nothing, PropagationSettings(reach=1))
+            for number in wanted:
+                at = number // step
+                footage.move_to(at, at + 1, pool)
+                yield number, footage.view(at).picture, footage.own_motion(at) > 128
 
 
 def _joined(moves: np.ndarray) -> np.ndarray:

@@ -59,7 +59,7 @@ class TrackStage(Stage):
 
     def settings(self) -> Mapping[str, Any]:
         return {
-            "version": 1,
+            "version": 2,
             "words": self._words,
             "objects": self.options.objects_per_clip,
             "segmenter": _identity(self.choice.segmenter),
