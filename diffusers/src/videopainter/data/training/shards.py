@@ -24,6 +24,7 @@ INDEX_COLUMNS = ("file", "shard", "offset", "size", "sha256")
 # What was used so lately is not taken away from another process that may be about to read it.
 _RESTS = 600.0
 _LOOK_EVERY = 64
+_WEB = ("http://", "https://")
 # Seconds before storage that failed is asked again.
 _WAITS = (0.5, 2.0, 8.0)
 
@@ -50,7 +51,7 @@ class ShardedFiles:
     """The files of a set in shards, by their names below the data folder.
 
     Args:
-        root: The shards' folder, or its address as fsspec takes it.
+        root: The shards' folder, or its address as fsspec takes it; a web address may have a query for all its files.
         most_bytes: About how much of this machine's disk is used; what was not used for longest goes first.
         cache: Where files are kept; by default in the user's cache.
 
@@ -59,7 +60,9 @@ class ShardedFiles:
     """
 
     def __init__(self, root: str, most_bytes: float, cache: Path | None = None) -> None:
-        self.root, self.most_bytes = root.rstrip("/"), most_bytes
+        # A signed address (https://host/shards?token=...) signs each file; its signature is no part of what it names.
+        place, mark, query = root.partition("?") if root.startswith(_WEB) else (root, "", "")
+        self.root, self._signature, self.most_bytes = place.rstrip("/"), mark + query, most_bytes
         # The same relative name is another folder elsewhere.
         place = self.root if "://" in self.root else str(Path(self.root).resolve())
         self.folder = (cache or user_cache() / "shards") / fingerprint(place)[:16]
@@ -111,7 +114,7 @@ class ShardedFiles:
     def _read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
         import fsspec
 
-        where = f"{self.root}/{name}"
+        where = f"{self.root}/{name}{self._signature}"
         waits = iter(_WAITS)
         while True:
             try:

@@ -19,8 +19,13 @@ class PartOrigin:
     total: int | None = None
 
     def can_go_on(self, url: str) -> bool:
-        """Whether more bytes of `url` may be put behind those: only where it could be told that the file changed."""
-        return self.url == url and bool(self.validator or self.total is not None)
+        """Whether more bytes of `url` may be put behind those: only where it could be told that the file changed.
+
+        A link that is signed anew has another query; of such only an entity tag or a date says that it is the same.
+        """
+        if self.url == url:
+            return bool(self.validator or self.total is not None)
+        return bool(self.validator) and self.url.partition("?")[0] == url.partition("?")[0]
 
     def is_same(self, now: PartOrigin) -> bool:
         """Whether the server still speaks of the same file."""
