@@ -94,6 +94,16 @@ def test_names_of_links_alone(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "content",
+    ["link\nhttps://a/x,y,z.mp4\n", " videoId , link \n1,https://a/x,y,z.mp4\n", "link,,\nhttps://a/x%2Cy,,,,,\n"],
+)
+def test_commas_that_nobody_quoted(tmp_path, content):
+    (tmp_path / "links.csv").write_text(content)
+    (link,) = linked_videos(tmp_path / "links.csv")
+    assert not link.fault and link.url == ("https://a/x%2Cy" if ",," in content else "https://a/x,y,z.mp4")
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"path\nx\n", "found no link"),

@@ -59,14 +59,19 @@ def read_link_rows(csv_file: Path, needed: Sequence[str], also: Sequence[str] = 
         with csv_file.open(newline="", encoding="utf-8-sig") as stream:
             header = stream.readline()
             stream.seek(0)
-            reader = csv.DictReader(stream, delimiter=max(_DELIMITERS, key=header.count))
-            missing = [name for name in needed if name not in (reader.fieldnames or ())]
+            delimiter = max(_DELIMITERS, key=header.count)
+            # What is behind the last column is a part of it: links have commas, and few tables quote them.
+            reader = csv.DictReader(stream, delimiter=delimiter, restkey="")
+            reader.fieldnames = names = [name.strip() for name in reader.fieldnames or ()]
+            missing = [name for name in needed if name not in names]
             if missing:
                 raise InputError(
                     f"links: expected the columns {' and '.join(needed)}, found no {', '.join(missing)}, in {csv_file}"
                 )
-            columns = [*needed, *(name for name in also if name in (reader.fieldnames or ()))]
+            columns = [*needed, *(name for name in also if name in names)]
             for number, row in enumerate(reader, start=1):  # noqa: B007 (how many there were)
+                if rest := delimiter.join(row.get("") or ()).rstrip(delimiter):
+                    row[names[-1]] += delimiter + rest
                 yield {name: (row[name] or "").strip() for name in columns}
     except FileNotFoundError:
         raise InputError(f"links: expected a CSV, found none at {csv_file}") from None
