@@ -31,7 +31,7 @@ from videopainter.models.backbones.cogvideox.published import (
     build_text_encoder,
     build_vae,
 )
-from videopainter.models.backbones.registry import backbone_of, codec_of
+from videopainter.models.backbones.registry import backbone_from, backbone_of, codec_of
 from videopainter.pipelines.conditioning import to_uint8_frames
 from videopainter.pipelines.placement import place
 from videopainter.pipelines.quantization import quantization_config
@@ -280,7 +280,8 @@ def make_batches(size: Size, device: torch.device, dtype: torch.dtype, *, cached
     with device:
         vae, text_encoder = build_vae(dtype=dtype, **size.vae), build_text_encoder(dtype=dtype, **size.text)
     tokenizer = AutoTokenizer.from_pretrained(TOKENIZER, local_files_only=True)
-    captions = CaptionEncoder(tokenizer, text_encoder, size.backbone.get("max_text_seq_length", 226))
+    backbone = backbone_from({"_class_name": "CogVideoXTransformer3DModel", **size.backbone})
+    captions = CaptionEncoder(backbone, tokenizer, text_encoder, size.backbone.get("max_text_seq_length", 226))
     encode = Encoder(vae, captions, seed=0, hole_fill=0.0, image_to_video=True)
     frames, masks = make_clip(size.frames, size)
     samples = [TrainingSample(key=SampleKey(0, 0, False), frames=frames, masks=masks, caption=PROMPT, clip_row=0)]

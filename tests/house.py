@@ -39,6 +39,11 @@ USED_ELSEWHERE = {
     "flip_sin_to_cos": "configs of published weights",
     "freq_shift": "configs of published weights",
     "timestep_activation_fn": "configs of published weights",
+    **dict.fromkeys(
+        "freq_dim ffn_dim cross_attn_norm qk_norm eps rope_max_seq_len image_dim added_kv_proj_dim "
+        "pos_embed_seq_len".split(),
+        "configs of published weights",
+    ),
     "generate_type": "commands of the release",
     "cache_dir": "commands of the release",
     "meta_file": "settings.json of a latent cache",

@@ -158,7 +158,9 @@ def case_text(blocks=2):
         track = PromptTrack.encode(pipe, {0: "a cat", 20: "a dog"}, guidance=True)
         for embeds in track.embeds:
             assert embeds.shape == (2, 226, 4096) and embeds.dtype == torch.bfloat16 and embeds.device.type == GPU
-        captions = encode_captions(pipe.tokenizer, pipe.text_encoder, ["a cat", "a dog", "a cat"], 226, device())
+        captions = encode_captions(
+            pipe.backbone, pipe.tokenizer, pipe.text_encoder, ["a cat", "a dog", "a cat"], 226, device()
+        )
         assert captions.shape == (3, 226, 4096) and captions.dtype == torch.bfloat16
         watch.check()
 

@@ -34,6 +34,7 @@ from videopainter.data.training.training_set import TrainingSet, TrainingSetOpti
 from videopainter.data.video.writer import VideoWriter
 from videopainter.errors import InputError
 from videopainter.files import TOKEN, temporary
+from videopainter.models.backbones.registry import backbone_from
 from videopainter.runs.processes import Shard
 from videopainter.training.cache.reader import LatentCache
 from videopainter.training.cache.settings import FORMAT, CacheSettings, CacheSizes, differences, weights_identity
@@ -42,6 +43,7 @@ from videopainter.training.encoding import encode_captions, encode_pixels, froze
 REPO = Path(__file__).resolve().parents[1]
 DOOR = REPO / "train" / "cache_latents.py"
 MODEL = REPO / "ckpt/tiny/CogVideoX-5b-I2V"
+BACKBONE = backbone_from(json.loads((MODEL / "transformer/config.json").read_text()))
 HEIGHT, WIDTH, FRAMES, VARIANTS = 32, 48, 5, 2
 CLIPS, UNREADABLE = 6, 4  # row 4 has no mask of its id
 TEXT = "A box drifts over a gradient of colours and nothing else happens in clip {}"
@@ -144,7 +146,7 @@ def test_first_epochs_equal_training_on_the_fly(meta: Path, folder: Path, vae):
         batch = cache.batch(keys, captions)
         assert same(batch, on_the_fly(vae, training_set, keys))
         assert [training_set[key].caption for key in keys] == captions
-        embeds = encode_captions(tokenizer, text_encoder, captions, 56)
+        embeds = encode_captions(BACKBONE, tokenizer, text_encoder, captions, 56)
         assert torch.equal(batch.prompt_embeds, embeds)
         assert batch.keys == keys
         kinds |= {key.single for key in keys} | {caption == "" for caption in captions}
@@ -226,7 +228,7 @@ def test_encoding_is_the_pipelines_own(vae):
 def test_captions_are_encoded_as_upstream_does():
     tokenizer, text_encoder = frozen_text_encoder(MODEL, torch.float32)
     texts = ["a red ball", "", "a red ball", "word " * 80]
-    got = encode_captions(tokenizer, text_encoder, texts, 56)
+    got = encode_captions(BACKBONE, tokenizer, text_encoder, texts, 56)
     pipe = VideoPainterPipeline.__new__(VideoPainterPipeline)
     pipe.tokenizer, pipe.text_encoder = tokenizer, text_encoder
     upstream = type(pipe)._get_t5_prompt_embeds

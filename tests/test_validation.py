@@ -126,6 +126,7 @@ def make_setup(
     trackers.log_videos = lambda name, videos, fps, step: shown.append((name, videos, fps, step))
     objective = Objective(backbone_of(model.transformer), make_scheduler(), ConditionOptions())
     clips = ValidationClips(
+        backbone_of(model.transformer),
         TrainingSet(options.set_options(training_options(csv))),
         options.num_clips,
         encoders=make_encoders() if encoders == "live" else encoders,

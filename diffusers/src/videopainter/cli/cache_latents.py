@@ -18,6 +18,7 @@ from videopainter.errors import InputError
 from videopainter.files import make_folder
 from videopainter.flags import check_ranges, flag, switch
 from videopainter.locks import held
+from videopainter.models.checkpoint_files import read_config
 from videopainter.models.checks import check_checkpoints
 from videopainter.runs.options import ModelOptions
 from videopainter.runs.processes import Shard
@@ -207,6 +208,7 @@ def encode_all(plan: CachePlan, writer: CacheWriter, device: str, shard: Shard) 
     """Encode captions, then clips: one model in memory at a time, and none where nothing is missing."""
     import torch
 
+    from videopainter.models.backbones.registry import backbone_from
     from videopainter.training.encoding import encode_captions, encode_pixels, frozen_text_encoder, frozen_vae
 
     options, settings = plan.options, writer.settings
@@ -214,9 +216,10 @@ def encode_all(plan: CachePlan, writer: CacheWriter, device: str, shard: Shard) 
     if writer.pending_texts:
         tokenizer, text_encoder = frozen_text_encoder(plan.model_path, dtype)
         text_encoder.to(device)
-        length = settings.max_text_seq_length
+        backbone, length = backbone_from(read_config(plan.model_path / "transformer")), settings.max_text_seq_length
         writer.write_texts(
-            lambda captions: encode_captions(tokenizer, text_encoder, captions, length, device), progress=progress
+            lambda captions: encode_captions(backbone, tokenizer, text_encoder, captions, length, device),
+            progress=progress,
         )
         del text_encoder
     if not writer.pending_latents:

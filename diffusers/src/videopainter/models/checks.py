@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from videopainter.models.backbones.protocol import Facts
-from videopainter.models.backbones.registry import facts_of, is_backbone
+from videopainter.models.backbones.registry import check_form, facts_of, is_backbone
 from videopainter.models.checkpoint_files import (
     adapter_file,
     read_config,
     read_safetensors_header,
+    read_safetensors_metadata,
     safetensors_files,
 )
 from videopainter.models.config_checks import check_configs
@@ -35,18 +36,25 @@ def check_checkpoints(
 def _check_backbone(folder: Path) -> Facts:
     if not folder.is_dir():
         raise ValueError(
-            f"model: expected a folder with a CogVideoX checkpoint, found none at {folder}; "
+            f"model: expected a folder with a checkpoint of CogVideoX or Wan, found none at {folder}; "
             "the README says how to download one"
         )
     if not (folder / "model_index.json").is_file():
-        raise ValueError(f"{folder}: expected a CogVideoX checkpoint, model_index.json is missing")
+        raise ValueError(f"{folder}: expected a checkpoint of CogVideoX or Wan, model_index.json is missing")
     config = read_config(folder / "transformer")
     if not is_backbone(config) or "num_layers" not in config:
-        raise ValueError(f"{folder}/transformer: expected a CogVideoX transformer, got {config.get('_class_name')}")
+        raise ValueError(
+            f"{folder}/transformer: expected a transformer of CogVideoX or Wan, got {config.get('_class_name')}"
+        )
     facts = facts_of(config)
     missing = [part for part in facts.parts if not (folder / part).is_dir()]
     if missing:
         raise ValueError(f"{folder}: expected the parts {', '.join(facts.parts)}; missing: {', '.join(missing)}")
+    foreign = [part for part in facts.foreign_parts if (folder / part).is_dir()]
+    if foreign:
+        raise ValueError(
+            f"{folder}: expected a checkpoint without {foreign[0]}: that kind of {facts.family} is not supported"
+        )
     for part in ("text_encoder", "vae", "transformer"):
         read_config(folder / part)
         _check_weights(folder / part)
@@ -73,6 +81,7 @@ def _check_branch(folder: Path, backbone: Facts, model_path: Path) -> None:
 
 def _check_adapter(path: Path, backbone: Facts) -> None:
     file = adapter_file(path)
+    check_form(backbone, read_safetensors_metadata(file).get("id_resample_form", "exact"), file)
     header = read_safetensors_header(file)
     downs = [entry["shape"] for key, entry in header.items() if key.endswith("lora_A.weight")]
     if not downs:

@@ -43,7 +43,7 @@ def _check_backbone(folder: Path) -> FamilyConfigs | None:
             _object(folder / name)
     config = _config(
         folder / "transformer/config.json",
-        {"_class_name": text_like(r"\w*Transformer3DModel", "a CogVideoX transformer")},
+        {"_class_name": text_like(r"\w*Transformer3DModel", "a transformer of CogVideoX or Wan")},
     )
     configs = configs_of(config) if config is not None else None
     if configs is None:

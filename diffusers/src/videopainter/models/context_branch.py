@@ -9,8 +9,9 @@ from diffusers import ModelMixin  # noqa: F401 - upstream's pipeline loader look
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXTransformer3DModel
 
+from videopainter.models.features import call_block, zero_linear
 from videopainter.models.patch_embed import replace_patch_embed
-from videopainter.models.transformer import call_block, make_blocks
+from videopainter.models.transformer import make_blocks
 
 
 class CogvideoXBranchModel(CogVideoXTransformer3DModel):
@@ -70,8 +71,8 @@ class CogvideoXBranchModel(CogVideoXTransformer3DModel):
         inner_dim = num_attention_heads * attention_head_dim
         self.transformer_blocks = make_blocks(self.config)
         replace_patch_embed(self, in_channels=2 * out_channels + 1)
-        self.branch_x_embedder = _zero_linear(in_channels, inner_dim)
-        self.branch_blocks = torch.nn.ModuleList([_zero_linear(inner_dim, inner_dim) for _ in range(num_layers)])
+        self.branch_x_embedder = zero_linear(in_channels, inner_dim)
+        self.branch_blocks = torch.nn.ModuleList([zero_linear(inner_dim, inner_dim) for _ in range(num_layers)])
 
     @classmethod
     @torch.no_grad()
@@ -165,13 +166,6 @@ class CogvideoXBranchModel(CogVideoXTransformer3DModel):
             feature = to_feature(video)
             features.append(feature if conditioning_scale == 1.0 else feature * conditioning_scale)
         return tuple(features)
-
-
-def _zero_linear(in_features: int, out_features: int) -> torch.nn.Linear:
-    layer = torch.nn.Linear(in_features, out_features)
-    torch.nn.init.zeros_(layer.weight)
-    torch.nn.init.zeros_(layer.bias)
-    return layer
 
 
 def _patch_shape(patch_embed: Any) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXBloc
 from diffusers.utils.peft_utils import apply_lora_scale
 
 from videopainter.models.attention import VideoPainterAttnProcessor
+from videopainter.models.features import call_block, spread_features
 from videopainter.models.id_resample import IDResample, ResampleTokens
 from videopainter.models.patch_embed import replace_patch_embed
 
@@ -73,11 +74,6 @@ def make_blocks(config: Any) -> torch.nn.ModuleList:
         block.attn1.set_processor(VideoPainterAttnProcessor())
         blocks.append(block)
     return torch.nn.ModuleList(blocks)
-
-
-def call_block(block: torch.nn.Module, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """What stands in for the checkpointing function where nothing is checkpointed."""
-    return block(*arguments)
 
 
 class VideoPainterTransformer3DModel(CogVideoXTransformer3DModel):
@@ -205,7 +201,7 @@ class VideoPainterTransformer3DModel(CogVideoXTransformer3DModel):
         encoder_hidden_states, hidden_states = tokens[:, :text_length], tokens[:, text_length:]
 
         # 3. Blocks
-        features = _spread_features(branch_features, background_mask, len(self.transformer_blocks), add_first)
+        features = spread_features(branch_features, background_mask, len(self.transformer_blocks), add_first)
         checkpointing = torch.is_grad_enabled() and self.gradient_checkpointing
         run = self._gradient_checkpointing_func if checkpointing else call_block
         for index, (block, feature) in enumerate(zip(self.transformer_blocks, features, strict=True)):
@@ -227,25 +223,6 @@ class VideoPainterTransformer3DModel(CogVideoXTransformer3DModel):
         hidden_states = self.proj_out(self.norm_out(self.norm_final(hidden_states), temb=temb))
         sample = unpatchify(hidden_states, frames, height, width, self.config)
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
-
-
-def _spread_features(
-    features: Sequence[torch.Tensor] | None,
-    background_mask: torch.Tensor | None,
-    num_blocks: int,
-    add_first: bool,
-) -> list[torch.Tensor | None]:
-    """The feature to add after each block, or None. Masking happens once per feature, not once per block."""
-    if not features:
-        return [None] * num_blocks
-    if len(features) > num_blocks:
-        raise ValueError(f"expected at most {num_blocks} branch features (one per block), got {len(features)}")
-    if background_mask is not None:
-        features = [feature * background_mask[..., None].to(feature.dtype) for feature in features]
-    if add_first:
-        return [*features, *[None] * (num_blocks - len(features))]
-    blocks_per_feature = -(-num_blocks // len(features))
-    return [features[index // blocks_per_feature] for index in range(num_blocks)]
 
 
 def unpatchify(tokens: torch.Tensor, frames: int, height: int, width: int, config: Any) -> torch.Tensor:

@@ -54,6 +54,7 @@ def denoise_window(
     process = pipe.backbone.process(pipe.scheduler)
     steps = process.steps(settings.num_inference_steps, settings.num_denoising_steps, original.device, run.generator)
     latents = steps.noised(original, noise, 0) if settings.strength < 1 else steps.start(noise)
+    between = steps.latent_dtype or original.dtype
 
     # 3. Steps; in them the host must not wait for the device
     predict = _Predictor(pipe, process, steps, conditions, settings, run)
@@ -71,14 +72,14 @@ def denoise_window(
             if settings.replace_gt:
                 # Outside the hole the original, at the next timestep's noise level
                 latents = torch.where(kept > 0, latents, steps.noised(original, noise, step + 1).to(latents.dtype))
-            latents = latents.to(original.dtype)
+            latents = latents.to(between)
             if run.on_step is not None:
                 latents = run.on_step(step, steps.timesteps[step], latents)
     finally:
         # Gigabytes, which decoding may need; so do the finished windows of a run that was stopped, or the next clip.
         pipe._current_timestep = None
         reset_step_caches(cached)
-    return latents[:, -num_latents:], predict.memory
+    return latents[:, -num_latents:].to(original.dtype), predict.memory
 
 
 def _initial_noise(conditions: WindowConditions, run: WindowRun, added: int) -> torch.Tensor:
@@ -118,6 +119,7 @@ class _Predictor:
         self.clip = self.denoiser.prepare(conditions.map(self._double))
         # Once per window: gigabytes at full size, and a store keeps them in main memory.
         latents = conditions.video_latents
+        self.dtype = latents.dtype
         self.previous = None if run.previous is None else run.previous.to(latents.device, latents.dtype)
         self.memory: ClipMemory | None = None
 
@@ -131,7 +133,7 @@ class _Predictor:
             previous, self.previous = replace(previous, used_once=True), None
         with self.denoiser.transformer.cache_context("cond_uncond"):
             output, memory = self.denoiser(
-                self._double(self.steps.model_input(step, latents)),
+                self._double(self.steps.model_input(step, latents).to(self.dtype)),
                 self.clip,
                 self.run.prompt_embeds,
                 self.steps.timesteps[step].expand(self.batch),

@@ -1,4 +1,4 @@
-"""VideoPainterPipeline: the in-memory call that diffusers users expect, over the same stages as streaming."""
+"""The pipelines: the in-memory call that diffusers users expect, over the same stages as streaming."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, CogVideoXImageToVideoPipeline
+from diffusers import (
+    CogVideoXDDIMScheduler,
+    CogVideoXDPMScheduler,
+    CogVideoXImageToVideoPipeline,
+    FlowMatchEulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+    WanPipeline,
+)
 from diffusers.pipelines.cogvideo.pipeline_output import CogVideoXPipelineOutput
 from PIL import Image
 
@@ -16,6 +23,8 @@ from videopainter.data.clip import ArrayFrames, ArrayMasks
 from videopainter.errors import Interrupted
 from videopainter.models.backbones.protocol import Backbone, Codec
 from videopainter.models.backbones.registry import backbone_of, codec_of
+from videopainter.models.backbones.wan_video.branch import WanBranchModel
+from videopainter.models.backbones.wan_video.transformer import VideoPainterWanTransformer3DModel
 from videopainter.models.context_branch import CogvideoXBranchModel
 from videopainter.models.id_adapter import IDAdapter
 from videopainter.models.transformer import VideoPainterTransformer3DModel
@@ -38,37 +47,18 @@ StepCallback = Callable[[Any, int, torch.Tensor, dict[str, Any]], dict[str, Any]
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
-class VideoPainterPipeline(CogVideoXImageToVideoPipeline):
-    """Video inpainting of any length with a CogVideoX backbone and a context encoder.
-
-    Loads with `from_pretrained` from what `save_pretrained` wrote; `videopainter.load_pipeline` puts one together from
-    a backbone folder, a branch and an ID adapter. Upstream's LoRA loading, offloading, hooks and progress bars work as
-    usual.
-
-    Args:
-        branch: Context encoder; None runs the bare backbone.
-    """
+class InpaintingPipeline:
+    """Video inpainting of any length, beside the upstream pipeline of a family of backbones, whatever the family."""
 
     model_cpu_offload_seq = "text_encoder->transformer->vae"
     # The branch runs in every step, before the backbone; it is small and stays where it runs.
     _exclude_from_cpu_offload = ["branch"]
     _optional_components = ["branch"]
 
-    def __init__(
-        self,
-        tokenizer: Any,
-        text_encoder: Any,
-        vae: Any,
-        transformer: VideoPainterTransformer3DModel,
-        scheduler: CogVideoXDDIMScheduler | CogVideoXDPMScheduler,
-        branch: CogvideoXBranchModel | None = None,
-    ) -> None:
-        super().__init__(
-            tokenizer=tokenizer, text_encoder=text_encoder, vae=vae, transformer=transformer, scheduler=scheduler
-        )
-        self.register_modules(branch=branch)
-        self.id_adapter: IDAdapter | None = None
-        self._current_timestep: int | None = None  # upstream's `current_timestep`, which some caches ask
+    transformer: Any
+    vae: Any
+    id_adapter: IDAdapter | None = None
+    _current_timestep: int | None = None  # upstream's `current_timestep`, which some caches ask
 
     @property
     def backbone(self) -> Backbone:
@@ -221,6 +211,64 @@ class VideoPainterPipeline(CogVideoXImageToVideoPipeline):
         if output_type == "pil":
             return [Image.fromarray(frame) for frame in frames]
         return frames if output_type == "np" else torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
+
+
+class VideoPainterPipeline(InpaintingPipeline, CogVideoXImageToVideoPipeline):
+    """Video inpainting of any length with a CogVideoX backbone and a context encoder.
+
+    Loads with `from_pretrained` from what `save_pretrained` wrote; `videopainter.load_pipeline` puts one together from
+    a backbone folder, a branch and an ID adapter. Upstream's LoRA loading, offloading, hooks and progress bars work as
+    usual.
+
+    Args:
+        branch: Context encoder; None runs the bare backbone.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        text_encoder: Any,
+        vae: Any,
+        transformer: VideoPainterTransformer3DModel,
+        scheduler: CogVideoXDDIMScheduler | CogVideoXDPMScheduler,
+        branch: CogvideoXBranchModel | None = None,
+    ) -> None:
+        super().__init__(
+            tokenizer=tokenizer, text_encoder=text_encoder, vae=vae, transformer=transformer, scheduler=scheduler
+        )
+        self.register_modules(branch=branch)
+
+
+class VideoPainterWanPipeline(InpaintingPipeline, WanPipeline):
+    """The same with a Wan 2.1 text-to-video backbone.
+
+    Arguments behind `branch` are upstream's, for Wan 2.2; anything but their defaults is refused.
+    """
+
+    _optional_components = ["branch", "transformer_2"]
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        text_encoder: Any,
+        vae: Any,
+        transformer: VideoPainterWanTransformer3DModel,
+        scheduler: UniPCMultistepScheduler | FlowMatchEulerDiscreteScheduler,
+        branch: WanBranchModel | None = None,
+        transformer_2: None = None,
+        boundary_ratio: None = None,
+        expand_timesteps: bool = False,
+    ) -> None:
+        if transformer_2 is not None or boundary_ratio is not None or expand_timesteps:
+            raise ValueError("pipeline: expected a Wan 2.1 text-to-video checkpoint, got one of Wan 2.2")
+        super().__init__(
+            tokenizer=tokenizer, text_encoder=text_encoder, vae=vae, transformer=transformer, scheduler=scheduler
+        )
+        self.register_modules(branch=branch)
+
+
+# By the backbone's family.
+PIPELINES: Mapping[str, type[InpaintingPipeline]] = {"CogVideoX": VideoPainterPipeline, "Wan": VideoPainterWanPipeline}
 
 
 def _settings(settings: InpaintSettings | None, options: dict[str, Any]) -> InpaintSettings:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from videopainter.models.backbones.registry import backbone_from, facts_of
+from videopainter.models.backbones.registry import backbone_from, facts_of, scheduler_name
 from videopainter.models.checkpoint_files import read_config
 from videopainter.models.checks import check_checkpoints
 from videopainter.pipelines.memory import Choice, Workload
@@ -17,7 +17,7 @@ from videopainter.pipelines.step_cache import StepCache, enable_step_cache
 if TYPE_CHECKING:
     import torch
 
-    from videopainter.pipelines.inpaint import VideoPainterPipeline
+    from videopainter.pipelines.inpaint import InpaintingPipeline
 
 
 def load_pipeline(
@@ -30,11 +30,11 @@ def load_pipeline(
     quantization: str | None = None,
     compile: bool = False,
     device: str | torch.device | None = None,
-    scheduler: str = "dpm",
+    scheduler: str = "auto",
     cache: StepCache | None = None,
     workloads: Sequence[Workload] = (),
     extra_adapters: Sequence[str | Path] = (),
-) -> VideoPainterPipeline:
+) -> InpaintingPipeline:
     """Load a backbone with its branch and ID adapter.
 
     Args:
@@ -45,7 +45,7 @@ def load_pipeline(
         quantization: Weights of backbone and text encoder: ``int8`` or ``fp8`` (torchao), ``nf4`` (bitsandbytes, GPU).
         compile: Compile the repeated blocks.
         device: None: the GPU if there is one.
-        scheduler: ``dpm`` (the release's) or ``ddim``.
+        scheduler: CogVideoX: ``dpm`` (the release's) or ``ddim``; Wan: ``unipc`` or ``euler``. ``auto``: the first.
         cache: Leaves out work where steps are alike; None: every step is computed.
         workloads: What the pipeline will do, for `memory`; see `choose_memory`.
         extra_adapters: LoRAs that will be loaded later; `memory` counts them.
@@ -57,7 +57,7 @@ def load_pipeline(
     check_checkpoints(model_path, inpainting_branch, id_adapter)
     check_quantization(quantization)
     _check_choice("memory", memory, MEMORY_MODES)
-    _check_choice("scheduler", scheduler, tuple(facts_of(read_config(folder / "transformer")).schedulers))
+    scheduler = scheduler_name(facts_of(read_config(folder / "transformer")), scheduler)
 
     import torch
 
@@ -118,14 +118,14 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 def _build(
     folder: Path, branch_path: str | Path | None, dtype: torch.dtype, quantization: str, scheduler: str
-) -> VideoPainterPipeline:
-    from videopainter.pipelines.inpaint import VideoPainterPipeline
+) -> InpaintingPipeline:
+    from videopainter.pipelines.inpaint import PIPELINES
 
     transformer = load_transformer(folder, dtype, **loading_options(quantization, "diffusers"))
     branch = None if branch_path is None else load_branch(folder, branch_path, dtype)
     vae = load_vae(folder, dtype)
     tokenizer, text_encoder = load_text_encoder(folder, dtype, **loading_options(quantization, "transformers"))
-    return VideoPainterPipeline(
+    return PIPELINES[facts_of(read_config(folder / "transformer")).family](
         tokenizer=tokenizer,
         text_encoder=text_encoder,
         vae=vae,
@@ -168,15 +168,16 @@ def load_text_encoder(folder: str | Path, dtype: torch.dtype, **options: Any) ->
 
 
 def load_scheduler(folder: str | Path, name: str | None = None) -> Any:
-    """The noise schedule of a checkpoint, in its own scheduler or in the one of this name (``dpm``, ``ddim``)."""
+    """The noise schedule of a checkpoint, in its own scheduler or in the one of this name (see `load_pipeline`)."""
     import diffusers
 
     folder = Path(folder)
+    config = read_config(folder / "scheduler", "scheduler_config.json")
     if name is None:
-        cls = read_config(folder / "scheduler", "scheduler_config.json")["_class_name"]
-    else:
-        cls = facts_of(read_config(folder / "transformer")).schedulers[name]
-    return getattr(diffusers, cls).from_pretrained(folder / "scheduler")
+        return getattr(diffusers, config["_class_name"]).from_pretrained(folder / "scheduler")
+    facts = facts_of(read_config(folder / "transformer"))
+    options = facts.scheduler_options(config, name)
+    return getattr(diffusers, facts.schedulers[name]).from_pretrained(folder / "scheduler", **options)
 
 
 def _classes(folder: str | Path) -> Any:
@@ -204,7 +205,7 @@ def load_exactly(cls: Any, folder: Path, dtype: torch.dtype, **options: Any) -> 
     return model.eval()
 
 
-def _check_hole_fill(pipe: VideoPainterPipeline, id_adapter: str | Path) -> None:
+def _check_hole_fill(pipe: InpaintingPipeline, id_adapter: str | Path) -> None:
     assert pipe.id_adapter is not None
     if pipe.branch is not None and pipe.branch.config.hole_fill != pipe.id_adapter.hole_fill:
         raise ValueError(

@@ -19,13 +19,13 @@ from videopainter.pipelines.memory import MODES, Choice, Workload, choose, held_
 if TYPE_CHECKING:
     import torch
 
-    from videopainter.pipelines.inpaint import VideoPainterPipeline
+    from videopainter.pipelines.inpaint import InpaintingPipeline
 
 logger = logging.getLogger("videopainter.loading")
 MEMORY_MODES = ("auto", *MODES)
 
 
-def place(pipe: VideoPainterPipeline, device: torch.device, mode: str, *, tiling: bool) -> None:
+def place(pipe: InpaintingPipeline, device: torch.device, mode: str, *, tiling: bool) -> None:
     """Put the models where a memory mode says; `tiling` lets the VAE work in tiles."""
     if tiling:
         codec_of(pipe.vae).tile()
@@ -40,7 +40,7 @@ def place(pipe: VideoPainterPipeline, device: torch.device, mode: str, *, tiling
         _offload_by_blocks(pipe, device)
 
 
-def _offload_by_blocks(pipe: VideoPainterPipeline, device: torch.device) -> None:
+def _offload_by_blocks(pipe: InpaintingPipeline, device: torch.device) -> None:
     """The backbone block by block; T5 layer by layer; VAE and branch stay on the device."""
     offload_blocks(pipe.transformer, device)
     for part in (pipe.vae, pipe.branch):

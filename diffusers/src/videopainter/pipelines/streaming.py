@@ -18,6 +18,7 @@ import torch
 
 from videopainter.data.clip import FrameSource, MaskSource
 from videopainter.data.reshape import resize_frames, resize_masks
+from videopainter.models.backbones.registry import check_form
 from videopainter.models.finite import check_result
 from videopainter.pipelines.conditioning import make_conditions, to_uint8_frames, to_video_tensor
 from videopainter.pipelines.denoise import WindowRun, denoise_window
@@ -114,7 +115,10 @@ def resample_form(pipe: Any, settings: InpaintSettings) -> str | None:
     if settings.id_resample == "auto":
         adapter = getattr(pipe, "id_adapter", None)
         return adapter.form if adapter is not None else None
-    return None if settings.id_resample == "off" else settings.id_resample
+    if settings.id_resample == "off":
+        return None
+    check_form(pipe.backbone.facts, settings.id_resample)
+    return settings.id_resample
 
 
 def _denoise_one(pipe: Any, job: StreamJob, store: WindowStore, window: Window, form: str | None) -> None:

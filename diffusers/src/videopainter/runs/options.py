@@ -187,7 +187,9 @@ class SamplingOptions(SamplingSettings):
     constant_guidance: bool = switch(
         False, "Keep the guidance constant over the steps; without it, it grows as in CogVideoX."
     )
-    scheduler: Literal["dpm", "ddim"] = flag("dpm", "Sampler.")
+    scheduler: Literal["auto", "dpm", "ddim", "unipc", "euler"] = flag(
+        "auto", "Sampler: dpm or ddim with CogVideoX, unipc or euler with Wan; auto: the first."
+    )
     num_videos_per_prompt: int = flag(1, "Results per clip, with the seeds seed, seed+1, ...", least=1, most=1000)
     mask_background: bool = switch(False, "Paint the background and keep what the mask shows, instead.")
 

@@ -17,7 +17,7 @@ from videopainter.runs.plan import Job, Plan, has_first_frame, step_cache
 from videopainter.runs.processes import Precision
 from videopainter.runs.results.manifest import Hasher, versions
 from videopainter.runs.samples import OWN_FPS, OWN_START, OWN_STOP, source_notes
-from videopainter.runs.weights import choosing_clip, file_digests, weight_digests
+from videopainter.runs.weights import choosing_clip, file_digests, sampler_name, weight_digests
 from videopainter.training.tracking.progress import peak_memory
 
 # Raised when the same recipe would give other pixels than before.
@@ -49,7 +49,7 @@ def make_stamp(job: Job, clip: Clip, precision: Precision, hasher: Hasher) -> St
         "prompts": all_prompts(plan, clip),
         "first_frame": _first_frame_recipe(plan, hasher),
         "settings": asdict(job.settings),
-        "scheduler": plan.options.sampling.scheduler,
+        "scheduler": sampler_name(plan.weights, plan.options.sampling.scheduler),
         "dtype": precision.dtype,
         "quantization": plan.options.model.quantization,
         "weights": weight_digests(plan.weights.roles(), hasher),

@@ -11,7 +11,7 @@ import videopainter
 from videopainter.errors import InputError
 from videopainter.files import read_json, sha256_text
 from videopainter.metrics.networks.downloads import clip_folder
-from videopainter.models.backbones.registry import facts_of
+from videopainter.models.backbones.registry import facts_of, scheduler_name
 from videopainter.models.checkpoint_files import adapter_file, read_config, read_safetensors_header
 from videopainter.runs.options import ModelOptions, SamplingOptions
 from videopainter.runs.results.manifest import Hasher, model_files
@@ -109,6 +109,13 @@ def _check_ranks(weights: Weights, expected: int | None) -> None:
             raise InputError(f"expected LoRA weights (keys with lora_A), found none: {file}")
         if expected is not None and ranks != {expected}:
             raise InputError(f"--lora_rank {expected}, but the weights have rank {_numbers(ranks)}: {file}")
+
+
+def sampler_name(weights: Weights, asked: str) -> str:
+    """The sampler that a run has; ValueError where its backbone has no such one."""
+    if not weights.model_path:
+        return asked  # no model is used
+    return scheduler_name(facts_of(read_config(Path(weights.model_path) / "transformer")), asked)
 
 
 def check_lora_fits(weights: Weights) -> None:

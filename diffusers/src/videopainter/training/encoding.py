@@ -18,6 +18,7 @@ from transformers.integrations import deepspeed as hf_deepspeed
 
 from videopainter.data.training.sample_order import SampleKey
 from videopainter.data.training.training_set import TrainingSample
+from videopainter.models.backbones.protocol import Backbone
 from videopainter.models.backbones.registry import codec_of
 from videopainter.pipelines.conditioning import encode_clips, to_video_tensor
 from videopainter.pipelines.loading import load_text_encoder, load_vae
@@ -110,21 +111,22 @@ def noised_first_frames(video_BCTHW: torch.Tensor, keys: Sequence[SampleKey], se
 
 @torch.no_grad()
 def encode_captions(
+    backbone: Backbone,
     tokenizer: Any,
     text_encoder: Any,
     captions: Sequence[str],
     max_length: int,
     device: torch.device | str | None = None,
 ) -> torch.Tensor:
-    """T5 hidden states (B, S, E) of captions padded to `max_length` tokens and cut there; padding is not masked.
+    """Embeddings (B, S, E) of captions, padded to `max_length` tokens and cut there, as the backbone's family has them.
 
-    As CogVideoX's `encode_prompt`. Each different caption is encoded once and alone: what it gives depends on no other.
+    Each different caption is encoded once and alone: what it gives depends on no other.
     """
     device = torch.device(device) if device is not None else text_encoder.device
-    embeds = {}
-    for caption in dict.fromkeys(captions):
-        tokens = tokenizer(caption, padding="max_length", max_length=max_length, truncation=True, return_tensors="pt")
-        embeds[caption] = text_encoder(tokens.input_ids.to(device))[0]
+    embeds = {
+        caption: backbone.embed_text(tokenizer, text_encoder, caption, max_length, device)
+        for caption in dict.fromkeys(captions)
+    }
     return torch.cat([embeds[caption] for caption in captions])
 
 

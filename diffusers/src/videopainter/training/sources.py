@@ -13,6 +13,7 @@ from videopainter.data.training.decord_frames import InexactFiles
 from videopainter.data.training.sample_order import SampleKey, SampleOrder
 from videopainter.data.training.training_set import TrainingSample, TrainingSet
 from videopainter.data.workers import begin_worker
+from videopainter.models.backbones.protocol import Backbone
 from videopainter.training.cache.reader import LatentCache
 from videopainter.training.encoding import EncodedBatch, encode_captions, encode_pixels
 
@@ -23,15 +24,18 @@ _KEPT_CAPTIONS = 256
 class CaptionEncoder:
     """Captions to embeddings; the last ones are kept, since captions come back in every epoch."""
 
-    def __init__(self, tokenizer: Any, text_encoder: Any, max_length: int) -> None:
-        self.tokenizer, self.text_encoder, self.max_length = tokenizer, text_encoder, max_length
+    def __init__(self, backbone: Backbone, tokenizer: Any, text_encoder: Any, max_length: int) -> None:
+        self.backbone, self.max_length = backbone, max_length
+        self.tokenizer, self.text_encoder = tokenizer, text_encoder
         self._kept: OrderedDict[str, torch.Tensor] = OrderedDict()
 
     def __call__(self, captions: Sequence[str], device: torch.device) -> torch.Tensor:
         """Embeddings (B, S, E)."""
         for caption in captions:
             if caption not in self._kept:
-                embeds = encode_captions(self.tokenizer, self.text_encoder, [caption], self.max_length, device)
+                embeds = encode_captions(
+                    self.backbone, self.tokenizer, self.text_encoder, [caption], self.max_length, device
+                )
                 self._kept[caption] = embeds[0]
             self._kept.move_to_end(caption)
         stacked = torch.stack([self._kept[caption] for caption in captions])

@@ -115,14 +115,15 @@ class Trainer:
         path = model.pretrained_model_name_or_path
         vae = frozen_vae(path, dtype, slicing=model.enable_slicing, tiling=model.enable_tiling).to(device)
         tokenizer, text_encoder = frozen_text_encoder(path, dtype)
-        facts = backbone_of(self.engine.bare.transformer).facts
-        captions = CaptionEncoder(tokenizer, text_encoder.to(device), model.max_text_seq_length or facts.text_tokens)
+        backbone = backbone_of(self.engine.bare.transformer)
+        length = model.max_text_seq_length or backbone.facts.text_tokens
+        captions = CaptionEncoder(backbone, tokenizer, text_encoder.to(device), length)
         return Encoder(
             vae,
             captions,
             seed=self.options.data.seed,
             hole_fill=float(self.engine.bare.branch.config.hole_fill),
-            image_to_video=facts.image_conditioned,
+            image_to_video=backbone.facts.image_conditioned,
         )
 
     # -- running
@@ -305,16 +306,16 @@ def build_validation(trainer: Trainer, trackers: Trackers) -> Validation:
     """The validation of a training, on its live modules."""
     options, bare, accelerator = trainer.options, trainer.engine.bare, trainer.accelerator
     chosen, encoder = options.validation, trainer.encoder
-    facts = backbone_of(bare.transformer).facts
+    backbone = backbone_of(bare.transformer)
     clips = ValidationClips(
+        backbone,
         TrainingSet(chosen.set_options(options.data)),
         chosen.num_clips,
         encoders=_live_encoders(encoder) if encoder is not None else _encoder_loader(options, accelerator),
         cache=LatentCache(chosen.val_latent_cache) if chosen.val_latent_cache else None,
         seed=chosen.validation_seed,
         hole_fill=float(bare.branch.config.hole_fill),
-        image_to_video=facts.image_conditioned,
-        max_text_seq_length=options.model.max_text_seq_length or facts.text_tokens,
+        max_text_seq_length=options.model.max_text_seq_length or backbone.facts.text_tokens,
         device=accelerator.device,
     )
     models = LiveModels(

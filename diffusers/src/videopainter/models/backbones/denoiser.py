@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 
 from videopainter.models.backbones.noise import pad_front
-from videopainter.models.backbones.registry import backbone_of
+from videopainter.models.backbones.registry import backbone_of, check_form
 from videopainter.models.id_resample import ClipMemory, HoleTokens, IDResample, token_mask
 
 
@@ -62,6 +62,7 @@ class Denoiser:
         conditioning_scale: float = 1.0,
     ) -> None:
         self.backbone = backbone_of(transformer)
+        check_form(self.backbone.facts, form)
         self.transformer, self.branch = transformer, branch
         self.mask_add, self.add_first, self.form = mask_add, add_first, form
         self.conditioning_scale = conditioning_scale

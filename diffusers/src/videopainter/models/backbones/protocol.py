@@ -23,10 +23,12 @@ class Facts(Protocol):
     family: str
     grid: LatentGrid
     parts: Sequence[str]  # subfolders of a checkpoint
+    foreign_parts: Sequence[str]  # those of checkpoints that are of the family, but not supported
     configs: FamilyConfigs  # what its configs may say
     schedulers: Mapping[str, str]  # name of the flag -> class of diffusers
     branch_class: str
     blocks: str  # attribute that holds the backbone's blocks, and what their weights' names begin with
+    forms: Sequence[str]  # of ID resampling
     tile: tuple[int, int]  # height and width of the VAE's tiles
     config: Mapping[str, Any]
     shared_config: Sequence[str]  # what branch and backbone must have alike
@@ -40,6 +42,10 @@ class Facts(Protocol):
     @property
     def num_layers(self) -> int:
         """Blocks of the backbone."""
+        ...
+
+    def scheduler_options(self, config: Mapping[str, Any], name: str) -> dict[str, Any]:
+        """What the scheduler of this name takes beside a checkpoint's scheduler config, which may be another's."""
         ...
 
     @property
@@ -84,6 +90,7 @@ class Codec(Protocol):
 class Steps(Protocol):
     """The noise levels of one window and the way from one to the next; the host never waits for the device."""
 
+    latent_dtype: torch.dtype | None  # of latents between steps; None: the models'
     values: list[int]  # timesteps on the host, largest first
     timesteps: torch.Tensor  # the same on the device
 
@@ -162,6 +169,12 @@ class Backbone(Protocol):
 
     def sampling_scheduler(self, scheduler: Any) -> Any:
         """The noise schedule of training in the scheduler that inference uses by default."""
+        ...
+
+    def embed_text(
+        self, tokenizer: Any, text_encoder: Any, text: str, max_length: int, device: torch.device
+    ) -> torch.Tensor:
+        """Embeddings (1, S, E) of one text, padded to `max_length` tokens and cut there."""
         ...
 
     def positions(self, latents: torch.Tensor) -> Any:

@@ -13,6 +13,7 @@ import torch
 from videopainter.data.training.sample_order import SampleKey
 from videopainter.data.training.training_set import TrainingSample, TrainingSet
 from videopainter.errors import InputError
+from videopainter.models.backbones.protocol import Backbone
 from videopainter.training.cache.reader import LatentCache
 from videopainter.training.encoding import EncodedBatch, encode_captions, encode_pixels
 
@@ -34,13 +35,14 @@ class ValidationClips:
     """The first clips of the validation set.
 
     Args:
+        backbone: The adapter of its family: how captions are embedded, whether there is an image condition.
         dataset: The validation set, without augmentation.
         count: How many clips, at most; the first ones of the CSV that passed the rules.
         encoders: Live ones, or a function that loads them for as long as they are needed; None: neither (then `cache`
             must hold the clips).
         cache: The validation set's latent cache; None: clips are encoded.
         seed: Of the noise on first frames.
-        hole_fill, image_to_video: As `encode_pixels` takes them.
+        hole_fill: As `encode_pixels` takes it.
         max_text_seq_length: Tokens of a caption.
         device: Where encoders run.
 
@@ -50,6 +52,7 @@ class ValidationClips:
 
     def __init__(
         self,
+        backbone: Backbone,
         dataset: TrainingSet,
         count: int,
         *,
@@ -57,7 +60,6 @@ class ValidationClips:
         cache: LatentCache | None = None,
         seed: int = 42,
         hole_fill: float = 0.0,
-        image_to_video: bool = True,
         max_text_seq_length: int,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -68,7 +70,7 @@ class ValidationClips:
         self.keys = [SampleKey(0, row, False) for row in rows[:count]]
         self.device = torch.device(device)
         self._dataset, self._encoders, self._cache = dataset, encoders, cache
-        self._seed, self._hole_fill, self._image_to_video = seed, hole_fill, image_to_video
+        self._backbone, self._seed, self._hole_fill = backbone, seed, hole_fill
         self._max_length = max_text_seq_length
         self._texts: dict[str, torch.Tensor] = {}
         self._batches: dict[tuple[SampleKey, ...], EncodedBatch] = {}
@@ -105,7 +107,7 @@ class ValidationClips:
                 samples,
                 seed=self._seed,
                 hole_fill=self._hole_fill,
-                image_to_video=self._image_to_video,
+                image_to_video=self._backbone.facts.image_conditioned,
                 device=self.device,
             )
         return _in_order(pixels.to("cpu").with_prompts(embeds))
@@ -122,7 +124,9 @@ class ValidationClips:
         # All at once, so that a text encoder is loaded once.
         captions = list(dict.fromkeys([caption, "", *map(self._dataset.caption, self.keys)]))
         with self.encoders(text=True) as encoders:
-            embeds = encode_captions(encoders.tokenizer, encoders.text_encoder, captions, self._max_length)
+            embeds = encode_captions(
+                self._backbone, encoders.tokenizer, encoders.text_encoder, captions, self._max_length
+            )
         return dict(zip(captions, embeds.cpu().split(1), strict=True))
 
     @contextmanager

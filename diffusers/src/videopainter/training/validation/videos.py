@@ -19,7 +19,7 @@ from videopainter.data.video.writer import VideoWriter
 from videopainter.files import write_bytes
 from videopainter.models.backbones.registry import backbone_of
 from videopainter.models.id_adapter import IDAdapter
-from videopainter.pipelines.inpaint import VideoPainterPipeline
+from videopainter.pipelines.inpaint import PIPELINES, InpaintingPipeline
 from videopainter.pipelines.settings import InpaintSettings
 from videopainter.training.validation.clips import ValidationClips, on_device
 
@@ -71,11 +71,12 @@ def comparison_video(
 
 
 @contextmanager
-def _pipeline(models: LiveModels, clips: ValidationClips) -> Iterator[VideoPainterPipeline]:
+def _pipeline(models: LiveModels, clips: ValidationClips) -> Iterator[InpaintingPipeline]:
     """A pipeline around the live models; they stay where they are, the VAE comes to them."""
-    scheduler = backbone_of(models.transformer).sampling_scheduler(models.scheduler)
+    backbone = backbone_of(models.transformer)
+    scheduler, make = backbone.sampling_scheduler(models.scheduler), PIPELINES[backbone.facts.family]
     with clips.encoders() as encoders, on_device(encoders.vae, models.transformer.device):
-        pipe = VideoPainterPipeline(None, None, encoders.vae, models.transformer, scheduler, models.branch)
+        pipe: Any = make(None, None, encoders.vae, models.transformer, scheduler, models.branch)
         pipe.id_adapter = models.id_adapter
         pipe.set_progress_bar_config(disable=True)
         yield pipe

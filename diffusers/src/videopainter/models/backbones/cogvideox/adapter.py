@@ -45,6 +45,13 @@ class CogVideoX:
         cls: Any = getattr(diffusers, self.facts.schedulers["dpm"])
         return cls.from_config(scheduler.config)
 
+    def embed_text(
+        self, tokenizer: Any, text_encoder: Any, text: str, max_length: int, device: torch.device
+    ) -> torch.Tensor:
+        """Embeddings (1, S, E) of a prompt; its padding is not masked, as in CogVideoX's `encode_prompt`."""
+        tokens = tokenizer(text, padding="max_length", max_length=max_length, truncation=True, return_tensors="pt")
+        return text_encoder(tokens.input_ids.to(device))[0]
+
     def positions(self, latents: torch.Tensor) -> Rotary | None:
         """Rotary tables for latents (B, T, 16, h, w); None for backbones with learned or sinusoidal positions."""
         return rotary_tables(self.facts, *latents.shape[-2:], latents.shape[1], latents.device)

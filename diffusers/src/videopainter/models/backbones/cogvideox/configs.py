@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from videopainter.models.backbones.text_encoder import TEXT_RULES, compare_text_encoder
 from videopainter.models.config_values import (
     FamilyConfigs,
     Header,
@@ -53,14 +54,6 @@ _VAE: dict[str, Rule] = {
     "shift_factor": finite_number(none=True),
     "norm_num_groups": whole_number(1, 8192),
 }
-_TEXT: dict[str, Rule] = {
-    "d_model": whole_number(1, 65_536),
-    "d_ff": whole_number(1, 2**20),
-    "d_kv": whole_number(1, 4096),
-    "num_heads": whole_number(1, 1024),
-    "num_layers": whole_number(1, 1000),
-    "vocab_size": whole_number(1, 10**7),
-}
 _SCHEDULER: dict[str, Rule] = {
     "_class_name": one_of(*SCHEDULERS.values()),
     "num_train_timesteps": whole_number(1, 100_000),
@@ -87,7 +80,7 @@ def _compare_part(part: str, config: Mapping[str, Any], header: Header, file: Pa
     elif part == "vae":
         _compare_vae(config, header, file)
     elif part == "text_encoder":
-        _compare_text(config, header, file)
+        compare_text_encoder(config, header, file)
 
 
 def _compare_transformer(config: Mapping[str, Any], header: Header, file: Path, channels: int | None) -> None:
@@ -114,19 +107,12 @@ def _compare_vae(config: Mapping[str, Any], header: Header, file: Path) -> None:
     compare_value("layers_per_block", count_parts(header, "encoder.down_blocks.0.resnets"), config, file)
 
 
-def _compare_text(config: Mapping[str, Any], header: Header, file: Path) -> None:
-    table = header.get("shared.weight") or header.get("encoder.embed_tokens.weight")
-    compare_value("vocab_size", table and table[0], config, file)
-    compare_value("d_model", table and table[1], config, file)
-    compare_value("num_layers", count_parts(header, "encoder.block"), config, file)
-
-
 CONFIGS = FamilyConfigs(
     rules={
         "transformer": _TRANSFORMER,
         "branch": _BRANCH,
         "vae": _VAE,
-        "text_encoder": _TEXT,
+        "text_encoder": TEXT_RULES,
         "scheduler": _SCHEDULER,
     },
     compare=_compare_part,

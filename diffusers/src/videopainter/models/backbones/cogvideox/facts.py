@@ -7,6 +7,7 @@ from typing import Any
 
 from videopainter.models.backbones.cogvideox.configs import BLOCKS, BRANCH_CLASS, CONFIGS, SCHEDULERS, latent_channels
 from videopainter.models.backbones.grid import LatentGrid
+from videopainter.models.checkpoint_files import FORMS
 
 # Height and width that CogVideoX 1.5 was trained on and its model card recommends.
 SIZE_1_5 = (768, 1360)
@@ -22,6 +23,7 @@ class CogVideoXFacts:
     family = "CogVideoX"
     # Subfolders of a checkpoint.
     parts: Sequence[str] = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
+    foreign_parts: Sequence[str] = ()
     configs = CONFIGS
     schedulers: Mapping[str, str] = SCHEDULERS
     branch_class = BRANCH_CLASS
@@ -35,6 +37,7 @@ class CogVideoXFacts:
         "text_embed_dim",
     )
     blocks = BLOCKS
+    forms: Sequence[str] = FORMS
     num_train_timesteps = 1000
     # Height and width of the VAE's tiles, upstream's for 480×720.
     tile: tuple[int, int] = (240, 360)
@@ -62,6 +65,10 @@ class CogVideoXFacts:
     @property
     def num_layers(self) -> int:
         return self.config["num_layers"]
+
+    def scheduler_options(self, config: Mapping[str, Any], name: str) -> dict[str, Any]:
+        """None: both schedulers take the same config."""
+        return {}
 
     @property
     def image_conditioned(self) -> bool:

@@ -22,6 +22,8 @@ class Sampler:
         generator: Of the noise that DPM adds at every step.
     """
 
+    latent_dtype: torch.dtype | None = None
+
     def __init__(
         self,
         scheduler: Any,

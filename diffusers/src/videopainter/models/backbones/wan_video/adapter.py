@@ -1,0 +1,92 @@
+"""Wan as loss and sampler see it: prompts, and one pass of branch and backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import diffusers
+import torch
+from diffusers.pipelines.wan.pipeline_wan import prompt_clean
+from transformers import AutoModelForTextEncoding
+
+from videopainter.models.backbones.grid import LatentGrid
+from videopainter.models.backbones.protocol import Classes
+from videopainter.models.backbones.wan_video.branch import WanBranchModel
+from videopainter.models.backbones.wan_video.facts import WanFacts
+from videopainter.models.backbones.wan_video.process import WanProcess
+from videopainter.models.backbones.wan_video.transformer import VideoPainterWanTransformer3DModel
+from videopainter.models.id_resample import IDResample
+
+
+class Wan:
+    """The adapter. Args: `config` of the transformer."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.facts = WanFacts(config)
+        self.grid: LatentGrid = self.facts.grid
+
+    @property
+    def classes(self) -> Classes:
+        return Classes(
+            VideoPainterWanTransformer3DModel, WanBranchModel, diffusers.AutoencoderKLWan, AutoModelForTextEncoding
+        )
+
+    def process(self, scheduler: Any) -> WanProcess:
+        return WanProcess(scheduler)
+
+    def sampling_scheduler(self, scheduler: Any) -> Any:
+        return type(scheduler).from_config(scheduler.config)
+
+    def embed_text(
+        self, tokenizer: Any, text_encoder: Any, text: str, max_length: int, device: torch.device
+    ) -> torch.Tensor:
+        """Embeddings (1, S, E) of a prompt, zero behind its end: padding is masked, then written over."""
+        tokens = tokenizer(
+            prompt_clean(text), padding="max_length", max_length=max_length, truncation=True, return_tensors="pt"
+        )
+        mask = tokens.attention_mask.to(device)
+        embeds = text_encoder(tokens.input_ids.to(device), attention_mask=mask)[0]
+        return torch.where(mask[..., None] > 0, embeds, embeds.new_zeros(()))
+
+    def positions(self, latents: torch.Tensor) -> None:
+        """None: the models make their own tables, once per pass."""
+        return
+
+    def image_condition(self, first_latent: torch.Tensor | None, like: torch.Tensor) -> None:
+        """None: text-to-video."""
+        return
+
+    def predict(
+        self,
+        transformer: Any,
+        branch: Any,
+        noisy: torch.Tensor,  # (B, T, C, h, w)
+        image_latents: torch.Tensor | None,
+        branch_cond: torch.Tensor,  # (B, T, C + 1, h, w)
+        prompt_embeds: torch.Tensor,  # (B, S, E)
+        timestep: torch.Tensor,  # (B,)
+        positions: None,
+        *,
+        background: torch.Tensor | None,  # bool (B, L)
+        add_first: bool = False,
+        id_resample: IDResample | None = None,
+        conditioning_scale: float = 1.0,
+    ) -> torch.Tensor:  # (B, T, C, h, w)
+        """One pass of context encoder (None: without) and backbone."""
+        latents, features = noisy.transpose(1, 2), None
+        if branch is not None:
+            features = branch(
+                latents, prompt_embeds, branch_cond.transpose(1, 2), timestep, conditioning_scale=conditioning_scale
+            )
+        output = transformer(
+            latents,
+            timestep,
+            prompt_embeds,
+            branch_features=features,
+            background_mask=background,
+            add_first=add_first,
+            id_resample=id_resample,
+            return_dict=False,
+        )[0]
+        return output.transpose(1, 2)

@@ -1,0 +1,132 @@
+"""What the configs of a Wan 2.1 text-to-video checkpoint may say, and what the shapes of its weights say to that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from videopainter.models.backbones.text_encoder import TEXT_RULES, compare_text_encoder
+from videopainter.models.config_values import (
+    FamilyConfigs,
+    Header,
+    Rule,
+    compare_value,
+    count_parts,
+    finite_number,
+    one_of,
+    refuse,
+    whole_number,
+)
+
+# By the names that `--scheduler` has for them.
+FLOW_SCHEDULERS = {"unipc": "UniPCMultistepScheduler", "euler": "FlowMatchEulerDiscreteScheduler"}
+WAN_BLOCKS = "blocks"
+WAN_BRANCH = "WanBranchModel"
+
+
+def _patch(value: Any) -> str | None:
+    good = isinstance(value, list) and len(value) == 3 and all(whole_number(1, 16)(one) is None for one in value)
+    return None if good and value[0] == 1 and value[1] == value[2] else "a list like [1, 2, 2]"
+
+
+def _numbers(value: Any) -> str | None:
+    good = isinstance(value, list) and all(finite_number()(one) is None for one in value)
+    return None if good else "a list of finite numbers"
+
+
+def _absent(value: Any) -> str | None:
+    return None if value is None else "null: Wan's text-to-video checkpoints alone are supported"
+
+
+def _only(number: int) -> Rule:
+    return lambda value: None if value == number else f"{number}: Wan 2.1 alone is supported"
+
+
+_SHARED: dict[str, Rule] = {
+    "num_layers": whole_number(1, 1000),
+    "num_attention_heads": whole_number(1, 1024),
+    "attention_head_dim": whole_number(6, 4096),
+    "out_channels": whole_number(1, 4096),
+    "patch_size": _patch,
+    "text_dim": whole_number(1, 65_536),
+    "freq_dim": whole_number(2, 65_536),
+    "ffn_dim": whole_number(1, 2**20),
+    "rope_max_seq_len": whole_number(1, 2**20),
+    "eps": finite_number(above=0, most=1),
+}
+_TRANSFORMER = {**_SHARED, "in_channels": whole_number(1, 4096), "image_dim": _absent, "added_kv_proj_dim": _absent}
+_BRANCH = {**_SHARED, "hole_fill": finite_number(least=-1, most=1)}
+_VAE: dict[str, Rule] = {
+    "_class_name": one_of("AutoencoderKLWan"),
+    "base_dim": whole_number(1, 8192),
+    "z_dim": whole_number(1, 1024),
+    "num_res_blocks": whole_number(1, 64),
+    "latents_mean": _numbers,
+    "latents_std": _numbers,
+    "scale_factor_spatial": _only(8),
+    "scale_factor_temporal": _only(4),
+    "patch_size": _absent,
+}
+_SCHEDULER: dict[str, Rule] = {
+    "_class_name": one_of(*FLOW_SCHEDULERS.values()),
+    "num_train_timesteps": whole_number(1, 100_000),
+    "prediction_type": one_of("flow_prediction"),
+    "flow_shift": finite_number(above=0, most=1000),
+    "shift": finite_number(above=0, most=1000),
+    "solver_order": whole_number(1, 3),
+}
+
+
+def _compare_part(part: str, config: Mapping[str, Any], header: Header, file: Path) -> None:
+    if part == "branch":
+        if config.get("_class_name") == WAN_BRANCH:
+            _compare_transformer(config, header, file, channels=2 * config.get("out_channels", 16) + 1)
+    elif part == "transformer":
+        channels = config.get("in_channels", 16)
+        if channels != config.get("out_channels", 16):
+            refuse("in_channels", "as many as out_channels (text-to-video checkpoints alone)", channels, file)
+        _compare_transformer(config, header, file, channels=channels)
+    elif part == "vae":
+        _compare_vae(config, header, file)
+    elif part == "text_encoder":
+        compare_text_encoder(config, header, file)
+
+
+def _compare_transformer(config: Mapping[str, Any], header: Header, file: Path, channels: int) -> None:
+    compare_value("num_layers", count_parts(header, WAN_BLOCKS), config, file)
+    shape = header.get("patch_embedding.weight")
+    if shape is not None and len(shape) == 5:
+        heads, size = config.get("num_attention_heads", 40), config.get("attention_head_dim", 128)
+        compare_value("num_attention_heads * attention_head_dim", shape[0], config, file, of=heads * size)
+        compare_value("in_channels", shape[1], config, file, of=channels)
+        compare_value("patch_size", shape[3], config, file, of=config.get("patch_size", [1, 2, 2])[1])
+    for name, weight, side in (
+        ("text_dim", "condition_embedder.text_embedder.linear_1.weight", 1),
+        ("freq_dim", "condition_embedder.time_embedder.linear_1.weight", 1),
+        ("ffn_dim", "blocks.0.ffn.net.0.proj.weight", 0),
+    ):
+        found = header.get(weight)
+        compare_value(name, found and found[side], config, file)
+
+
+def _compare_vae(config: Mapping[str, Any], header: Header, file: Path) -> None:
+    into, back = header.get("encoder.conv_in.weight"), header.get("decoder.conv_in.weight")
+    multiples = config.get("dim_mult", [1])
+    compare_value("base_dim", into and into[0], config, file, of=config.get("base_dim", 96) * multiples[0])
+    compare_value("z_dim", back and back[1], config, file)
+    for name in ("latents_mean", "latents_std"):
+        if name in config:
+            compare_value(name, config.get("z_dim", 16), config, file, of=len(config[name]))
+
+
+WAN_CONFIGS = FamilyConfigs(
+    rules={
+        "transformer": _TRANSFORMER,
+        "branch": _BRANCH,
+        "vae": _VAE,
+        "text_encoder": TEXT_RULES,
+        "scheduler": _SCHEDULER,
+    },
+    compare=_compare_part,
+)

@@ -1,0 +1,79 @@
+"""What a Wan checkpoint's config says, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from videopainter.models.backbones.grid import LatentGrid
+from videopainter.models.backbones.wan_video.configs import FLOW_SCHEDULERS, WAN_BLOCKS, WAN_BRANCH, WAN_CONFIGS
+
+# Height and width that Wan 2.1's 1.3B was trained on, and the smaller of the 14B's two sizes.
+TRAINED_SIZE = (480, 832)
+
+
+class WanFacts:
+    """Facts of one backbone.
+
+    Args:
+        config: Of the transformer: its `config.json`, or a loaded model's.
+    """
+
+    family = "Wan"
+    # Subfolders of a checkpoint.
+    parts: Sequence[str] = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
+    # Of Wan 2.2's two experts, and of image-to-video checkpoints.
+    foreign_parts: Sequence[str] = ("transformer_2", "image_encoder")
+    configs = WAN_CONFIGS
+    schedulers: Mapping[str, str] = FLOW_SCHEDULERS
+    branch_class = WAN_BRANCH
+    # Of branch and backbone: what must be alike for features to fit.
+    shared_config: Sequence[str] = (
+        "num_attention_heads",
+        "attention_head_dim",
+        "out_channels",
+        "patch_size",
+        "text_dim",
+    )
+    blocks = WAN_BLOCKS
+    # Of ID resampling: zero keys in the softmax are the public release's, and no Wan was trained with them.
+    forms: Sequence[str] = ("compact",)
+    num_train_timesteps = 1000
+    # Height and width of the VAE's tiles, upstream's.
+    tile: tuple[int, int] = (256, 256)
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = config
+        patch_t, patch, _ = config.get("patch_size", (1, 2, 2))
+        self.grid = LatentGrid(temporal=4, spatial=8, patch=patch, patch_t=patch_t, channels=config["out_channels"])
+
+    @property
+    def width(self) -> int:
+        """Numbers in a token."""
+        return self.config["num_attention_heads"] * self.config["attention_head_dim"]
+
+    @property
+    def num_layers(self) -> int:
+        return self.config["num_layers"]
+
+    def scheduler_options(self, config: Mapping[str, Any], name: str) -> dict[str, Any]:
+        """The shift of the noise levels, which each of the schedulers calls otherwise."""
+        shift = config.get("flow_shift") or config.get("shift") or 1.0
+        if name == "euler":
+            return {"shift": shift}
+        return {"flow_shift": shift, "use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+
+    @property
+    def image_conditioned(self) -> bool:
+        """False: I2V checkpoints are refused (`configs.py`)."""
+        return False
+
+    @property
+    def text_tokens(self) -> int:
+        """Length that prompts are padded to and cut at."""
+        return 512
+
+    @property
+    def trained_size(self) -> tuple[int, int]:
+        """Height and width in pixels; no config of Wan tells them."""
+        return TRAINED_SIZE

@@ -1,0 +1,80 @@
+"""Small Wan models with random weights, and a checkpoint of them in the published layout."""
+
+import shutil
+from pathlib import Path
+
+import torch
+from conftest import TEXT_DIM, TINY
+from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler, WanPipeline
+from transformers import AutoTokenizer, UMT5Config, UMT5EncoderModel
+
+from videopainter.models.backbones.wan_video.branch import WanBranchModel
+from videopainter.models.backbones.wan_video.transformer import VideoPainterWanTransformer3DModel
+from videopainter.pipelines.inpaint import VideoPainterWanPipeline
+
+CONFIG = {
+    "num_attention_heads": 2,
+    "attention_head_dim": 12,
+    "in_channels": 4,
+    "out_channels": 4,
+    "text_dim": TEXT_DIM,
+    "freq_dim": 16,
+    "ffn_dim": 32,
+    "num_layers": 4,
+    "rope_max_seq_len": 64,
+}
+# Wan 2.1's scheduler at 480p.
+FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0, "num_train_timesteps": 1000}
+
+
+def make_transformer(cls=VideoPainterWanTransformer3DModel, **changes):
+    torch.manual_seed(0)
+    return cls(**{**CONFIG, **changes}).eval()
+
+
+def make_branch(transformer, *, trained=True, **options):
+    """A branch of two layers; `trained`: its features are not zero."""
+    branch = WanBranchModel.from_transformer(transformer, num_layers=2, **options).eval()
+    torch.manual_seed(1)
+    if trained:
+        for layer in branch.branch_blocks:
+            torch.nn.init.normal_(layer.weight, std=0.2)
+        torch.nn.init.normal_(branch.patch_embedding.weight[:, -1:], std=0.2)
+    return branch
+
+
+def make_vae():
+    torch.manual_seed(2)
+    statistics = {"latents_mean": [0.1, -0.2, 0.3, 0.0], "latents_std": [1.5, 2.0, 0.8, 1.1]}
+    return AutoencoderKLWan(base_dim=4, z_dim=4, dim_mult=[1, 1, 2, 2], num_res_blocks=1, **statistics).eval()
+
+
+def make_scheduler(kind="unipc"):
+    return UniPCMultistepScheduler(**FLOW) if kind == "unipc" else FlowMatchEulerDiscreteScheduler(shift=3.0)
+
+
+def make_pipeline(transformer=None, scheduler="unipc", with_branch=True):
+    """A pipeline without text encoder: it takes prompt embeddings."""
+    transformer = transformer or make_transformer()
+    branch = make_branch(transformer) if with_branch else None
+    pipe = VideoPainterWanPipeline(None, None, make_vae(), transformer, make_scheduler(scheduler), branch)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def make_text_encoder(tokenizer):
+    torch.manual_seed(3)
+    size = {"d_model": TEXT_DIM, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
+    return UMT5EncoderModel(UMT5Config(vocab_size=len(tokenizer), **size)).eval()
+
+
+def write_checkpoint(folder: Path) -> Path:
+    """What `WanPipeline.save_pretrained` writes, and a branch beside it; upstream's classes in its index."""
+    shutil.copytree(TINY / "tokenizer", folder / "tokenizer")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
+    transformer = make_transformer()
+    upstream = transformer.__class__.__mro__[1](**CONFIG)
+    upstream.load_state_dict(transformer.state_dict())
+    WanPipeline(tokenizer, make_text_encoder(tokenizer), make_vae(), make_scheduler(), upstream).save_pretrained(folder)
+    make_branch(transformer).save_pretrained(folder / "branch")
+    return folder
