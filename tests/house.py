@@ -39,11 +39,9 @@ USED_ELSEWHERE = {
     "flip_sin_to_cos": "configs of published weights",
     "freq_shift": "configs of published weights",
     "timestep_activation_fn": "configs of published weights",
-    **dict.fromkeys(
-        "freq_dim ffn_dim cross_attn_norm qk_norm eps rope_max_seq_len image_dim added_kv_proj_dim "
-        "pos_embed_seq_len".split(),
-        "configs of published weights",
-    ),
+    **{name: "configs of published weights" for name in ("freq_dim", "ffn_dim", "cross_attn_norm", "qk_norm", "eps")},
+    **{name: "configs of published weights" for name in ("rope_max_seq_len", "image_dim", "pos_embed_seq_len")},
+    "added_kv_proj_dim": "configs of published weights",
     "generate_type": "commands of the release",
     "cache_dir": "commands of the release",
     "meta_file": "settings.json of a latent cache",

@@ -117,7 +117,10 @@ def make_lfs_pointer(folder):
         (make_lfs_pointer, "git-lfs pointer"),
         (lambda folder: (folder / "model_index.json").unlink(), "model_index.json is missing"),
         (lambda folder: (folder / "transformer" / "config.json").unlink(), "config.json is missing"),
-        (lambda folder: edit_config(folder / "transformer", _class_name="FluxPipeline"), "CogVideoX transformer"),
+        (
+            lambda folder: edit_config(folder / "transformer", _class_name="FluxPipeline"),
+            "transformer of CogVideoX or Wan",
+        ),
         (lambda folder: (folder / "transformer" / "config.json").write_text("{"), "expected JSON"),
     ],
 )
