@@ -15,6 +15,7 @@ from videopainter.data.training.training_set import TrainingSet, TrainingSetOpti
 from videopainter.errors import InputError, TrainingFailed, complain
 from videopainter.files import make_folder
 from videopainter.locks import held, sweep
+from videopainter.models.backbones.registry import check_form, facts_of
 from videopainter.models.checkpoint_files import read_config
 from videopainter.models.checks import check_checkpoints
 from videopainter.training.checkpoints import CheckpointFolder, check_processes
@@ -143,11 +144,14 @@ def check_training(kind: Kind, options: TrainingOptions) -> None:
             "resampling; got false"
         )
     check_checkpoints(options.model.pretrained_model_name_or_path, branch)
-    layers = read_config(Path(options.model.pretrained_model_name_or_path) / "transformer")["num_layers"]
-    if options.model.branch_layer_num > layers:
+    facts = facts_of(read_config(Path(options.model.pretrained_model_name_or_path) / "transformer"))
+    if options.model.branch_layer_num > facts.num_layers:
         raise InputError(
-            f"branch_layer_num: expected at most the backbone's {layers}, got {options.model.branch_layer_num}"
+            f"branch_layer_num: expected at most the backbone's {facts.num_layers}, "
+            f"got {options.model.branch_layer_num}"
         )
+    if kind == "id_adapter":
+        check_form(facts, options.adapter.id_resample_form, "id_resample_form")
     if branch is not None:
         _check_same_fill(options, Path(branch))
     wanted = options.run.resume_from_checkpoint

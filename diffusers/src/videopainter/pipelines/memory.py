@@ -1,7 +1,8 @@
 """How much device memory a run needs, and which memory mode to choose. Imports no torch: known before weights load.
 
-Weights are added up from file headers. Activations are formulas in pixels and tokens, fitted to the live storages that
-`models/live_bytes.py` counts on the real modules at published sizes; `tests/test_memory.py` holds them to fresh counts.
+Weights are added up from file headers. Activations are formulas in pixels and tokens with a family's `MemoryCosts`,
+fitted to the live storages that `models/live_bytes.py` counts on the real modules at published sizes;
+`tests/test_memory.py` holds them to fresh counts.
 They are computed, not measured: RESERVE stands for what is not seen (CUDA context, workspaces, fragments).
 """
 
@@ -12,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from videopainter.models.backbones.cogvideox.facts import COGVIDEOX_COSTS
+from videopainter.models.backbones.costs import MemoryCosts
 from videopainter.models.backbones.grid import FINEST, LatentGrid
 from videopainter.models.backbones.protocol import Facts
 
@@ -19,17 +22,6 @@ GIB = 2**30
 RESERVE, USABLE = GIB, 0.95
 MODES = ("full", "model_offload", "group_offload", "sequential")  # fastest first
 
-# Bytes per pixel of frame or tile, in bfloat16 with the published VAE (128 channels at full resolution).
-_ENCODE, _DECODE, _TILED_DECODE = 19_060, 33_040, 33_500
-# Upstream cuts the convolutions of larger frames in time, and joins copies.
-_ENCODE_LARGE, _LARGE = 22_900, 762_000
-# Beside it, per pixel of the whole frame: in and out of the encoder, for each frame; 48 frames decoded in tiles.
-_ENCODE_FRAME, _TILED_WHOLE = 6.3, 640
-_PUBLISHED_CHANNELS = 128
-# A guided step, in units of the hidden states: (batch, text and video tokens, width) numbers. `share` is the hole's.
-_STEP = 19.2
-_EXACT, _EXACT_SHARE = 21.1, 2.05
-_COMPACT = {1: (17.9, 4.4), 2: (18.7, 1.5)}
 _PREVIOUS_SHARE = 1.05  # the previous clip's tokens, normalised for one block
 # What a step cache keeps from step to step; pyramid attention broadcast the attention outputs of every block.
 _CACHED = {"none": 0.0, "first_block": 3.0, "mag": 1.0, "taylorseer": 0.1}
@@ -74,7 +66,8 @@ class ModelSizes:
     text_tokens: int = 226
     grid: LatentGrid = FINEST
     tile: tuple[int, int] = (240, 360)
-    channels: int = _PUBLISHED_CHANNELS  # of the VAE at full resolution
+    costs: MemoryCosts = COGVIDEOX_COSTS
+    channels: int = COGVIDEOX_COSTS.channels  # of the VAE at full resolution
     itemsize: int = 2
 
     @property
@@ -97,14 +90,16 @@ class Choice:
 def encode_bytes(sizes: ModelSizes, work: Workload, *, tiling: bool) -> float:
     """Peak of encoding a window."""
     pixels, part = work.height * work.width, _tile_pixels(sizes, work, tiling)
-    each = _ENCODE if part < _LARGE else _ENCODE_LARGE
-    return (part * each + pixels * _ENCODE_FRAME * work.num_frames) * _vae_factor(sizes)
+    costs = sizes.costs
+    each = costs.encode if part < costs.large else costs.encode_large
+    return (part * each + pixels * costs.encode_frame * work.num_frames) * _vae_factor(sizes)
 
 
 def decode_bytes(sizes: ModelSizes, work: Workload, *, tiling: bool) -> float:
     """Peak of the streamed decode, at any length."""
     pixels, part = work.height * work.width, _tile_pixels(sizes, work, tiling)
-    peak = pixels * _DECODE if part == pixels else part * _TILED_DECODE + pixels * _TILED_WHOLE
+    costs = sizes.costs
+    peak = pixels * costs.decode if part == pixels else part * costs.tiled_decode + pixels * costs.tiled_whole
     return peak * _vae_factor(sizes)
 
 
@@ -113,12 +108,10 @@ def step_bytes(sizes: ModelSizes, work: Workload) -> float:
     batch = 2 if work.guidance else 1
     video, unit = video_tokens(sizes, work), batch * sizes.width * sizes.itemsize
     share = work.hole_share
-    units = _STEP
-    if work.form == "exact":
-        units = _EXACT + _EXACT_SHARE * share
-    elif work.form == "compact":
-        base, slope = _COMPACT[batch]
-        units = max(_STEP, base + slope * share)
+    units = sizes.costs.step
+    if work.form is not None:
+        base, slope = sizes.costs.exact if work.form == "exact" else sizes.costs.compact[batch]
+        units = max(units, base + slope * share)
     units += sizes.num_layers if work.step_cache == "pab" else _CACHED[work.step_cache]
     kept = 0.0
     if work.form is not None and work.hands_on:
@@ -141,7 +134,7 @@ def _tile_pixels(sizes: ModelSizes, work: Workload, tiling: bool) -> int:
 
 
 def _vae_factor(sizes: ModelSizes) -> float:
-    return sizes.channels / _PUBLISHED_CHANNELS * sizes.itemsize / 2
+    return sizes.channels / sizes.costs.channels * sizes.itemsize / 2
 
 
 # ---- modes
@@ -321,7 +314,8 @@ def model_sizes(
         text_tokens=backbone.text_tokens,
         grid=backbone.grid,
         tile=backbone.tile,
-        channels=vae_config.get("block_out_channels", [_PUBLISHED_CHANNELS])[0],
+        costs=backbone.costs,
+        channels=backbone.vae_channels(vae_config),
         itemsize=itemsize,
     )
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 if TYPE_CHECKING:
     import torch
 
+    from videopainter.models.backbones.costs import MemoryCosts
     from videopainter.models.backbones.grid import LatentGrid
     from videopainter.models.config_values import FamilyConfigs
     from videopainter.models.id_resample import IDResample
@@ -42,6 +43,15 @@ class Facts(Protocol):
     @property
     def num_layers(self) -> int:
         """Blocks of the backbone."""
+        ...
+
+    @property
+    def costs(self) -> MemoryCosts:
+        """Device memory beside the weights."""
+        ...
+
+    def vae_channels(self, config: Mapping[str, Any]) -> int:
+        """Channels of a VAE at full resolution, from its config."""
         ...
 
     def scheduler_options(self, config: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -6,11 +6,28 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from videopainter.models.backbones.cogvideox.configs import BLOCKS, BRANCH_CLASS, CONFIGS, SCHEDULERS, latent_channels
+from videopainter.models.backbones.costs import MemoryCosts
 from videopainter.models.backbones.grid import LatentGrid
 from videopainter.models.checkpoint_files import FORMS
 
 # Height and width that CogVideoX 1.5 was trained on and its model card recommends.
 SIZE_1_5 = (768, 1360)
+
+
+# Upstream cuts the VAE's convolutions of larger frames in time, and joins copies.
+COGVIDEOX_COSTS = MemoryCosts(
+    encode=19_060,
+    decode=33_040,
+    tiled_decode=33_500,
+    encode_large=22_900,
+    large=762_000,
+    encode_frame=6.3,  # in and out of the encoder
+    tiled_whole=640,
+    channels=128,
+    step=19.2,
+    exact=(21.1, 2.05),
+    compact={1: (17.9, 4.4), 2: (18.7, 1.5)},
+)
 
 
 class CogVideoXFacts:
@@ -39,6 +56,7 @@ class CogVideoXFacts:
     blocks = BLOCKS
     forms: Sequence[str] = FORMS
     num_train_timesteps = 1000
+    costs = COGVIDEOX_COSTS
     # Height and width of the VAE's tiles, upstream's for 480×720.
     tile: tuple[int, int] = (240, 360)
 
@@ -65,6 +83,10 @@ class CogVideoXFacts:
     @property
     def num_layers(self) -> int:
         return self.config["num_layers"]
+
+    def vae_channels(self, config: Mapping[str, Any]) -> int:
+        """Channels of a VAE at full resolution, from its config."""
+        return config.get("block_out_channels", [self.costs.channels])[0]
 
     def scheduler_options(self, config: Mapping[str, Any], name: str) -> dict[str, Any]:
         """None: both schedulers take the same config."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from videopainter.models.backbones.costs import MemoryCosts
 from videopainter.models.backbones.grid import LatentGrid
 from videopainter.models.backbones.wan_video.configs import FLOW_SCHEDULERS, WAN_BLOCKS, WAN_BRANCH, WAN_CONFIGS
 
 # Height and width that Wan 2.1's 1.3B was trained on, and the smaller of the 14B's two sizes.
 TRAINED_SIZE = (480, 832)
+_VAE_CHANNELS = 96
 
 
 class WanFacts:
@@ -55,6 +58,28 @@ class WanFacts:
     @property
     def num_layers(self) -> int:
         return self.config["num_layers"]
+
+    @property
+    def costs(self) -> MemoryCosts:
+        """A step's peak lies in the attention, or in the feed-forward where that is wide, as in the 1.3B."""
+        wide = self.config["ffn_dim"] / self.width
+        return MemoryCosts(
+            encode=7_460,
+            decode=10_160,
+            tiled_decode=10_160,
+            encode_large=7_460,
+            large=math.inf,
+            encode_frame=0.4,
+            tiled_whole=790,
+            channels=_VAE_CHANNELS,
+            step=max(15.35, 8.15 + 2 * wide),
+            exact=(math.inf, 0.0),  # there is no such form
+            compact={1: (12.5, 6.0), 2: (12.5, 6.0)},
+        )
+
+    def vae_channels(self, config: Mapping[str, Any]) -> int:
+        """Channels of a VAE at full resolution, from its config."""
+        return config.get("base_dim", _VAE_CHANNELS)
 
     def scheduler_options(self, config: Mapping[str, Any], name: str) -> dict[str, Any]:
         """The shift of the noise levels, which each of the schedulers calls otherwise."""
