@@ -42,6 +42,10 @@ CATALOGUE: dict[str, PublishedWeights] = {
             repo="TencentARC/VideoPainter", files=("VideoPainter/checkpoints/*", "VideoPainterID/checkpoints/*")
         ),
     ),
+    "wan": PublishedWeights(
+        what="backbone Wan 2.1 T2V 1.3B; a branch for it is yours to train",
+        source=HubFiles(repo="Wan-AI/Wan2.1-T2V-1.3B-Diffusers", folder="Wan2.1-T2V-1.3B", files=_COMPONENTS),
+    ),
     "flux": PublishedWeights(
         what="FLUX.1 Fill, for the first frame",
         source=HubFiles(repo="black-forest-labs/FLUX.1-Fill-dev", folder="flux_inp", files=_COMPONENTS),
