@@ -182,6 +182,7 @@ def test_mistakes_are_told_before_anything_is_loaded(clip, tmp_path):
         ({"aesthetic_model": "nowhere.pth", "aesthetic_clip": clip}, "can be read"),
         ({"aesthetic_model": "nowhere", "aesthetic_clip": clip}, "--aesthetic_model: expected a folder or a hub id"),
         ({"aesthetic_model": head, "aesthetic_clip": "ckpt/none"}, "--aesthetic_clip: expected a folder or a hub id"),
+        ({"aesthetic_model": head, "aesthetic_clip": ""}, "--aesthetic_clip: expected a folder or a hub id"),
         ({"aesthetic_model": clip, "aesthetic_clip": clip}, "expected one head"),
         ({"safety_model": clip}, "expected a StableDiffusionSafetyChecker, got"),
         ({"aesthetic_model": head, "aesthetic_clip": checker.parent}, "neither"),

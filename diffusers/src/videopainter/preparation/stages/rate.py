@@ -166,7 +166,7 @@ def _head_file(word: str) -> Path:
 
 def _folder(word: str, name: str, files: tuple[str, ...]) -> Path:
     """A folder as it is, or the hub's repository of that name, fetched."""
-    if Path(word).is_dir():
+    if word and Path(word).is_dir():
         return Path(word)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
