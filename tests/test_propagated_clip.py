@@ -18,7 +18,9 @@ from videopainter.propagation import seam
 from videopainter.propagation.propagator import Filled
 from videopainter.propagation.seam import Copies, SpreadMasks, one_latent, propagated
 from videopainter.propagation.settings import PropagationSettings
+from videopainter.runs.options import OutputOptions
 from videopainter.runs.propagation import removal_defaults
+from videopainter.runs.results.writers import BesideWriter
 
 SETTINGS = PropagationSettings(reach=12)
 LENGTH = 13
@@ -117,6 +119,19 @@ def test_a_fifth_panel_shows_what_was_copied():
     assert row.shape == (1, 4, 30, 3)
     green, magenta, plain = row[0, 0, 24], row[0, 1, 24], row[0, 3, 24]
     assert green[1] > green[0] and magenta[0] > magenta[1] and (plain == 100).all()
+
+
+def test_a_comparison_wider_than_an_encoder_takes_is_shrunk(tmp_path):
+    frames, masks = np.full((2, 18, 3840, 3), 90, np.uint8), np.zeros((2, 18, 3840), bool)
+    masks[:, 4:12, :1920] = True
+    given = Clip(name="4K", frames=ArrayFrames(frames), masks=ArrayMasks(masks))
+    with BesideWriter(tmp_path / "result.mp4", given, OutputOptions(save_comparison=True), ArrayMasks(masks)) as beside:
+        beside.write(frames)
+    (file,) = tmp_path.iterdir()
+    shown = open_video(file)
+    assert (len(shown), shown.width, shown.height) == (2, 8192, 8)
+    row = shown.read(1, 2)[0, 3].astype(int)
+    assert row[500].max() > 80 and row[1638 + 400].max() < 30, "the hole of the second panel is black"
 
 
 @pytest.fixture

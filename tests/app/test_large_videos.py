@@ -1,6 +1,7 @@
 """Videos of unusual sizes from upload to result in the browser: minutes, so VIDEOPAINTER_LARGE_VIDEOS=1 runs them."""
 
 import os
+import re
 import time
 from fractions import Fraction
 
@@ -38,7 +39,7 @@ def test_a_video_of_any_size_from_upload_to_result(name, visit, server, tmp_path
     frames, height, width = SIZES[name]
     draw(tmp_path / "clip.mp4", frames, height, width)
     page, began = visit(), time.perf_counter()
-    page.set_default_timeout(600_000)
+    page.set_default_timeout(300_000)
 
     def told(what):
         nonlocal began
@@ -69,12 +70,13 @@ def test_a_video_of_any_size_from_upload_to_result(name, visit, server, tmp_path
     page.locator(f".vp-stage[data-shown='{frames - 1}']").wait_for()
     told("the last frame shown")
     page.get_by_role("button", name="Track through the video").click()
-    says(page, "Tracked")
+    says(page, re.compile("Tracked|did not work"))
     told("tracked")
     assert project.hole(frames - 1)[height * 3 // 8, width // 4 + (frames - 1) * width // 400]
     step(page, 3)
     page.locator("#vp-start:enabled").click()
-    says(page, "The result is there")
+    says(page, re.compile("The result is there|did not work"))
+    assert not page.get_by_text("did not work").is_visible(), page.locator(".vp-more").inner_text()
     page.locator(".vp-after[src]").wait_for()
     told("removed and shown")
     result = open_video(project.results[-1].video)

@@ -51,6 +51,14 @@ def side_by_side(
     return np.concatenate([np.broadcast_to(head, (len(row), *head.shape)), row], axis=1)
 
 
+def no_wider(frames: np.ndarray, width: int) -> np.ndarray:
+    """Frames uint8 (t, H, W, 3), shrunk to `width` pixels where they are wider; then their height is even."""
+    if frames.shape[2] <= width:
+        return frames
+    size = width, _even(max(2, round(frames.shape[1] * width / frames.shape[2])))
+    return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames])
+
+
 def tinted(result: np.ndarray, copied: np.ndarray, rest: np.ndarray) -> np.ndarray:
     """`result` (..., 3) with what was copied in green and the rest of the hole in magenta, half transparent."""
     out = result.copy()

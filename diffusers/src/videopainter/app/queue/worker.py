@@ -26,7 +26,7 @@ from videopainter.files import WriteError, write_bytes
 from videopainter.runs.watch import Watch
 
 _PATH = re.compile(r"(?<![\w.:/])/(?:[^\s/'\":,]+/)+")  # the folders of an absolute path; an address has none
-_NICE = 10
+_NICE = 5
 _TELL = 0.15  # seconds between two messages about progress
 _KEPT = "cancelled; what was finished is kept: go on"
 _FAULT = "this should not have happened, the server's log says more"

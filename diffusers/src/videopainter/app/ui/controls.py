@@ -18,6 +18,7 @@ class VideoStep:
     mine: gr.HTML
     examples: gr.HTML
     facts: gr.HTML
+    part: gr.Column
     start: gr.Number
     stop: gr.Number
     from_here: gr.Button
@@ -30,23 +31,23 @@ def video_step() -> VideoStep:
     """The controls of step 1."""
     upload = gr.File(label="Your video", file_types=["video", ".gif"], height=120, elem_id="vp-upload")
     facts = make_note("facts", "facts")
-    gr.Markdown("**Part that is worked on** (frames)")
-    with gr.Row(equal_height=True):
-        start = gr.Number(1, label="First frame", precision=0, minimum=1, min_width=90)
-        stop = gr.Number(1, label="Last frame", precision=0, minimum=1, min_width=90)
-    with gr.Row():
-        from_here = gr.Button("From this frame", size="sm", min_width=90)
-        to_here = gr.Button("To this frame", size="sm", min_width=90)
-        whole = gr.Button("Whole video", size="sm", min_width=90)
-    gr.Markdown("**Examples**")
-    examples = make_pictures("examples")
-    mine = make_pictures("projects")
-    anew = gr.Button("Begin a new project", size="sm")
+    with gr.Column(visible=False) as part:  # there is nothing to choose from before there is a video
+        gr.Markdown("**Part that is worked on** (frames)")
+        with gr.Row(equal_height=True):
+            start = gr.Number(1, label="First frame", precision=0, minimum=1, min_width=90)
+            stop = gr.Number(1, label="Last frame", precision=0, minimum=1, min_width=90)
+        with gr.Row():
+            from_here = gr.Button("From this frame", size="sm", min_width=90)
+            to_here = gr.Button("To this frame", size="sm", min_width=90)
+            whole = gr.Button("Whole video", size="sm", min_width=90)
+        anew = gr.Button("Begin a new project", size="sm")
+    examples, mine = make_pictures("examples"), make_pictures("projects")
     return VideoStep(
         upload=upload,
         mine=mine,
         examples=examples,
         facts=facts,
+        part=part,
         start=start,
         stop=stop,
         from_here=from_here,

@@ -73,4 +73,4 @@ def tiles(examples: list[Example]) -> dict[str, Any]:
             picture = picture.copy()
             picture[small] = picture[small] // 2 + 127
         items.append({"key": example.key, "label": example.label, "note": example.note, "src": data_url(picture)})
-    return {"label": "Examples", "items": items}
+    return {"label": "Examples", "title": "Or start from an example", "items": items}

@@ -28,7 +28,7 @@ def make_stage(frame_picture: Callable[[Any], Any]) -> gr.HTML:
 
 
 def make_status() -> gr.HTML:
-    """What the app is doing. Its value is `views.status`'s; events: `cancel`, `go_on`, `show`, each with `job`."""
+    """What the app is doing. Its value is `views.status`'s; events with `job`: `cancel`, `go_on`, `show`, `next`."""
     return gr.HTML(
         value={},
         html_template=asset("status.html"),

@@ -185,9 +185,9 @@ def _next_step(project: Project | None) -> str:
         return "Choose a video to begin."
     if project.mask_file is None and not project.objects:
         return "Mark what is to be painted: click on it, or drag a box round it."
-    if project.mask_file is None:
-        return "Track what you marked, then choose what is to happen."
-    return "Choose what is to happen in the hole, then start."
+    if any(one.tracked < len(project.range) for one in project.objects) and project.mask_file is None:
+        return "Track what you marked (step 2), then choose what is to happen (step 3)."
+    return "Choose what is to happen in the hole (step 3), then start."
 
 
 _STAGES = {
@@ -225,8 +225,20 @@ def _running(job: JobStatus) -> dict[str, Any]:
     }
 
 
+# What somebody does next, who sees this for the first time; and the button that leads there.
+_NEXT = {
+    "track": "Play it; correct what is wrong.",
+    "mask_video": "It is in step 2.",
+    "captions": "They are in step 3.",
+    "first_frames": "They are in step 3.",
+    "fill": "It is in step 4: compare, download, or try again.",
+}
+_LEADS = {"track": ["next"], "fill": ["show"]}
+
+
 def _done(job: JobStatus) -> dict[str, Any]:
-    return {"kind": "done", "say": _DONE[job.kind], "more": job.message, "can": ["show"] * (job.kind == "fill")}
+    more, can = job.message or _NEXT[job.kind], _LEADS.get(job.kind, [])
+    return {"kind": "done", "say": _DONE[job.kind], "more": more, "can": can}
 
 
 def _cancelled(job: JobStatus) -> dict[str, Any]:
@@ -243,6 +255,9 @@ _TELLERS = {"waiting": _waiting, "running": _running, "done": _done, "cancelled"
 # ---- why a button is off
 
 
+_NO_WORDS = "Off here: no model that knows words is set up (--text_model, or --segmenter sam3)."
+
+
 def reasons(project: Project | None, busy: bool) -> dict[str, str | None]:
     """Of every button that may be off: why, in a line; None where it can be used."""
     if project is None or project.video is None:
@@ -255,7 +270,7 @@ def reasons(project: Project | None, busy: bool) -> dict[str, str | None]:
     track = "Your own mask is used; a click in the picture takes it away." if own else unmarked
     return {
         "track": running or track,
-        "words": project.words_state and f"Off here: {project.words_state.removeprefix('--text: ')}",
+        "words": project.words_state and _NO_WORDS,
         "film": running or unmarked or untracked,
         "captions": running or (project.captions_state and _capital(project.captions_state)) or unmarked,
         "fill": running or unmarked or untracked,

@@ -11,13 +11,14 @@ import cv2
 import numpy as np
 
 from videopainter.data.clip import Clip, MaskSource, tags_of, times_of
-from videopainter.data.panels import contact_sheet, side_by_side, tinted
+from videopainter.data.panels import contact_sheet, no_wider, side_by_side, tinted
 from videopainter.data.video.pictures import image_name_of, open_writer
 from videopainter.data.video.reader import VideoWriter, open_video
 from videopainter.runs.options import OutputOptions
 from videopainter.runs.results.outputs import companion
 
 _CHUNK = 16  # frames of a finished result that are read at once
+_WIDEST = 8192  # pixels of a line that graphics cards decode; libx264 takes 16384, and five panels of 4K are more
 SHEET_ROWS = 6
 SHEET_HEIGHT = 240  # pixels of one picture
 
@@ -91,7 +92,7 @@ class BesideWriter:
         originals, masks = self.clip.frames.read(start, self.done), self.clip.masks.read(start, self.done)
         rest = None if self.rest is None else self.rest.read(start, self.done)
         if self.comparison is not None:
-            self.comparison.write(side_by_side(originals, masks, frames, rest=rest))
+            self.comparison.write(no_wider(side_by_side(originals, masks, frames, rest=rest), _WIDEST))
         if self.sheet is not None:
             self.sheet.add(start, originals, masks, frames, rest)
 

@@ -25,7 +25,7 @@ function arrived() {
 box.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (!button) return;
-  const events = { cancel: "cancel", go_on: "go_on", show: "show" };
+  const events = { cancel: "cancel", go_on: "go_on", show: "show", next: "next" };
   trigger(events[button.dataset.do], { job: (props.value || {}).job });
 });
 watch("value", arrived);

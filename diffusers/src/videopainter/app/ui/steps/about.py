@@ -24,6 +24,7 @@ def about(visit: Visit, page: Page, *, numbers: bool = True) -> dict[Any, Any]:
     values = {start: project.range.start + 1, stop: project.range.stop} if numbers else {}
     return {
         page.video.facts: views.video_facts(project),
+        page.video.part: gr.Column(visible=True),
         **{number: gr.Number(value, maximum=last) for number, value in values.items()},
         page.mask.candidates: {"items": []},
         page.mask.film: gr.Video(None, visible=False),

@@ -42,7 +42,7 @@ def wire_jobs(wiring: Wiring, served: Served, examples: dict[str, Any]) -> None:
             # Who is typing is not taken away from it: the status has a button that shows the result.
             turn = not visit.stage.get("typing")
             shown = show_result(visit, page, served, job.answer["result"], turn=turn)
-            return {**shown, page.tabs: gr.Tabs(selected="result")} if turn else shown
+            return {**shown, **shelf(visit, page), **({page.tabs: gr.Tabs(selected="result")} if turn else {})}
         return {}
 
     def cancel(visit: Visit) -> dict[Any, Any]:
@@ -64,9 +64,13 @@ def wire_jobs(wiring: Wiring, served: Served, examples: dict[str, Any]) -> None:
     def show(visit: Visit) -> dict[Any, Any]:
         return {**show_result(visit, page, served, None), page.tabs: gr.Tabs(selected="result")}
 
+    def following(visit: Visit) -> dict[Any, Any]:
+        return {page.tabs: gr.Tabs(selected="fill")}
+
     wiring.ended, wiring.emptied = ended, lambda: empty(page)
     wiring.on(wiring.blocks.load, load)
     wiring.on(page.timer.tick, tick, follows=True)
     wiring.on_part(page.status.cancel, cancel)
     wiring.on_part(page.status.go_on, go_on)
     wiring.on_part(page.status.show, show)
+    wiring.on_part(page.status.next, following)

@@ -139,6 +139,7 @@ def empty(page: Page) -> dict[Any, Any]:
     """A page without a project."""
     return {
         page.video.facts: [],
+        page.video.part: gr.Column(visible=False),
         page.video.start: gr.Number(1, maximum=1),
         page.video.stop: gr.Number(1, maximum=1),
         page.mask.candidates: {"items": []},
