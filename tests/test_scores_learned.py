@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+from hub_server import hub_server
+from huggingface_hub import constants
 from PIL import Image
 from safetensors.torch import save_file
 from test_metric_models import make_clip
@@ -153,6 +155,21 @@ def test_scores_that_are_no_numbers_are_tried_again(clip, rows, tmp_path, capsys
     found = run_stages([stage], rows, tmp_path / "work", ProcessScheduler(1))
     assert found.stages[0].failed == 2 and not found.dropped
     assert "expected an aesthetic score, got nan" in capsys.readouterr().err
+
+
+def test_a_head_comes_from_the_hub_alone_of_its_repository(clip, tmp_path, monkeypatch):
+    head = save_head(tmp_path / "head", "linear").read_bytes()
+    files = {"README.md": b"theirs", "head.pth": head, "model.safetensors": b"large"}
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    with hub_server({("models", "somebody/heads"): files}) as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        stage = RateStage(ClipRatingOptions(aesthetic_model="somebody/heads", aesthetic_clip=str(clip)))
+    assert stage._head is not None and stage._head.read_bytes() == head
+    assert {file.name for file in stage._head.parent.iterdir()} == {"head.pth"}
 
 
 @pytest.mark.parametrize(
