@@ -1,7 +1,7 @@
 """What building a set from raw videos costs: drawn scenes joined into videos, built with more processes and clips.
 
 python benchmarks/vpdata.py --output_dir outputs/bench_vpdata                        # six minutes of video, all stages
-python benchmarks/vpdata.py --output_dir outputs/bench_growth --scenes 4 --growth    # 1 and 2 processes, 1 and 4 times
+python benchmarks/vpdata.py --output_dir outputs/bench_growth --scenes 4 --per_video 2 --growth   # 1 and 2 processes
 """
 
 from __future__ import annotations
