@@ -74,11 +74,11 @@ def test_what_comes_is_built_and_the_rest_listed(server, tmp_path, capsys):
     assert {path: count - asked[path] for path, count in server.asked.items() if count > asked[path]} == {
         "/htmlvideo/v.mp4": 2
     }, "neither what is there nor what is dead"
-    (output / "work" / "stages.json").read_text()
     os.remove(next((output / "work" / "raw").rglob("2.mp4")))
     (tmp_path / "links.csv").write_text(f"videoId,link\n9,{server.url('gone/v.mp4')}\n2,{server.url('good/v.mp4')}\n")
     assert build(tmp_path / "links.csv", output) == 1
     assert [row["id"] for row in table(output / "work" / "clips.csv")] == ["2-000"]
+    assert [row["name"] for row in table(output / "work" / "not_downloaded.csv")] == ["9"], "of this table alone"
 
 
 def test_names_of_links_alone(tmp_path):

@@ -156,7 +156,8 @@ def _linked_rows(options: BuildOptions, how: Sequence[Any], work: Path) -> tuple
     links = linked_videos(Path(options.links))
     raw, rest = work / _RAW, work / NOT_DOWNLOADED
     make_folder(work, "the work folder")
-    code = tell_download("links", download_videos(links, raw, rest, *how, retry_dead=options.retry_dead), rest)
+    result = download_videos(links, raw, rest, *how, retry_dead=options.retry_dead, whole_table=True)
+    code = tell_download("links", result, rest)
     rows = collect_links(links, raw)
     if not rows:
         raise InputError(f"--links: expected a link that gives a video, got {counted(len(links), 'other')}, see {rest}")

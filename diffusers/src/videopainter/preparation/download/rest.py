@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
@@ -68,6 +69,11 @@ class RestList:
         """It became a file after all."""
         with self._lock:
             self.rows.pop(str(link.row), None)
+
+    def keep(self, links: Iterable[VideoLink]) -> None:
+        """Forget rows that are none of these: the table had them once."""
+        rows = {str(link.row) for link in links}
+        self.rows = {row: known for row, known in self.rows.items() if row in rows}
 
     def write(self) -> None:
         """The list anew: each row once, in order, without what became files; no file where nothing is left."""

@@ -75,8 +75,11 @@ def download_videos(
     disk: DiskOptions,
     *,
     retry_dead: bool = False,
+    whole_table: bool = False,
 ) -> Downloaded:
     """Fetch what is not there; `rest_file` lists what could not be had, and is read to leave known dead links alone.
+
+    whole_table: `links` are all that there are, so that `rest_file` need not keep what it says of other rows.
 
     Raises:
         InputError: impossible options, a folder that cannot be written, or another process downloads into it.
@@ -88,6 +91,8 @@ def download_videos(
     make_folder(data, "the data folder")
     with held(rest_file), WorkProgress("download", len(links), "video") as progress:
         work = _Downloads(links, data, rest_file, limits, options, disk, progress, retry_dead)
+        if whole_table:
+            work.rest.keep(links)
         work.run()
         left = len(links) - progress.done
         return Downloaded(progress.counts, progress.size, work.stop.reason, left)
