@@ -15,7 +15,14 @@ import pytest
 
 from videopainter.cli.make_synthetic import make_synthetic
 from videopainter.data.records import RecordTable
-from videopainter.data.synthetic.dataset import FIRST_SCENE, SyntheticKey, SyntheticLook, keys_of
+from videopainter.data.synthetic.dataset import (
+    FIRST_SCENE,
+    SyntheticKey,
+    SyntheticLook,
+    draw_clip,
+    keys_of,
+    settings_of,
+)
 from videopainter.data.synthetic.scenes import render_clip
 from videopainter.data.synthetic.writing import JOURNAL_FILE, SETTINGS_FILE, TABLES, write_set
 from videopainter.errors import InputError
@@ -304,3 +311,12 @@ def test_a_run_that_drew_nothing_does_not_block_the_next(error, tmp_path):
         write_set(tmp_path / "set", {"train": 1}, LOOK, progress=fail)
     assert not list((tmp_path / "set").iterdir())
     write_set(tmp_path / "set", {"train": 1}, SyntheticLook(num_frames=2, height=32, width=48))
+
+
+def test_bold_is_a_setting_where_it_is_chosen():
+    usual, bold = (SyntheticLook(height=32, width=48, num_frames=2, bold=bold) for bold in (False, True))
+    assert "bold" not in settings_of(usual)
+    assert settings_of(bold)["bold"]
+    key = SyntheticKey("train", 3)
+    assert "camera" in draw_clip(key, usual).caption
+    assert "camera" not in draw_clip(key, bold).caption

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from videopainter.data.synthetic.objects import COLOURS, SHAPES, lowest_point, pose_at
+from videopainter.data.synthetic.objects import BOLD_COLOURS, BOLD_SHAPES, COLOURS, SHAPES, lowest_point, pose_at
 from videopainter.data.synthetic.scenery import GROUNDS
 from videopainter.data.synthetic.scenes import render_clip, sample_scene
 from videopainter.data.video.reader import open_video
@@ -203,3 +203,24 @@ def test_mistakes_are_told_in_one_line(change):
     with pytest.raises(InputError) as error:
         render_clip(0, **{**SIZE, **change})
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("seed", range(200, 216))
+def test_bold_scenes_have_few_large_upright_objects_and_short_captions(seed):
+    size: dict[str, Any] = {"num_frames": 9, "height": 48, "width": 72, "bold": True}
+    clip, scene = render_clip(seed, **size), sample_scene(seed, bold=True)
+    assert 1 <= len(scene.objects) <= 2
+    for item, words in zip(scene.objects, clip.object_captions, strict=True):
+        assert item.shape in BOLD_SHAPES
+        assert item.colour in BOLD_COLOURS
+        assert item.pattern == "plain"
+        assert item.radius >= 0.17
+        steps = [(pose_at(item, t).x, pose_at(item, t).y, pose_at(item, t).angle) for t in range(17)]
+        assert np.abs(np.diff(steps, axis=0)[:, :2]).max() < 0.03
+        assert item.motion == "rolls" or np.abs(np.array(steps)[:, 2]).max() < 0.31
+        assert words in clip.caption or words[1:] in clip.caption
+    empty = render_clip(seed, **size, without=1)
+    assert len(empty.caption) > 50
+    assert len(clip.caption.split()) <= 30
+    assert "camera" not in clip.caption
+    np.testing.assert_array_equal(clip.frames[~clip.footprint(1)], empty.frames[~clip.footprint(1)])

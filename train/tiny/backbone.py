@@ -41,9 +41,9 @@ def build_scheduler() -> CogVideoXDPMScheduler:
     )
 
 
-def build_transformer() -> VideoPainterTransformer3DModel:
-    """6 M parameters: 8 blocks, 6 heads of 32."""
-    return VideoPainterTransformer3DModel(
+def build_transformer(**size) -> VideoPainterTransformer3DModel:
+    """6 M parameters: 8 blocks, 6 heads of 32; `size` changes its config."""
+    config = dict(
         num_attention_heads=6,
         attention_head_dim=32,
         in_channels=32,
@@ -58,14 +58,15 @@ def build_transformer() -> VideoPainterTransformer3DModel:
         use_rotary_positional_embeddings=True,
         use_learned_positional_embeddings=False,
     )
+    return VideoPainterTransformer3DModel(**(config | size))
 
 
 class Backbone(nn.Module):
-    """Transformer and text encoder, trained as one."""
+    """Transformer and text encoder, trained as one; `size` as in `build_transformer`."""
 
-    def __init__(self, vocabulary: int):
+    def __init__(self, vocabulary: int, **size):
         super().__init__()
-        self.transformer = build_transformer()
+        self.transformer = build_transformer(**size)
         self.text_encoder = build_text_encoder(vocabulary)
 
 
@@ -100,10 +101,12 @@ def with_first_frame(noisy: torch.Tensor, first: torch.Tensor, keep: torch.Tenso
     return torch.cat([noisy, image], dim=2)
 
 
-def predict_clean(model: Backbone, scheduler, tokens, noisy, first, keep, t, **branch) -> torch.Tensor:
-    """Clean-latent prediction through the scheduler's velocity formula."""
-    rotary = backbone_of(model.transformer).positions(noisy)
-    with torch.autocast("cpu", torch.bfloat16):
+def predict_clean(model: Backbone, scheduler, tokens, noisy, first, keep, t, rotary=None, **branch) -> torch.Tensor:
+    """Clean-latent prediction through the scheduler's velocity formula; `rotary`: positions of a part."""
+    if rotary is None:
+        rotary = backbone_of(model.transformer).positions(noisy)
+    fast = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    with torch.autocast("cpu", torch.bfloat16, enabled=fast):
         text = model.text_encoder(tokens).last_hidden_state
         inputs = with_first_frame(noisy, first, keep)
         output = model.transformer(inputs, text, t, image_rotary_emb=rotary, return_dict=False, **branch)[0]

@@ -64,11 +64,19 @@ class Trainer:
     """
 
     def __init__(
-        self, model: nn.Module, *, state: Path, steps: int, lr: float, decay: float = 0.995, muon: bool = False
+        self,
+        model: nn.Module,
+        *,
+        state: Path,
+        steps: int,
+        lr: float,
+        decay: float = 0.995,
+        muon: bool = False,
+        optimizers: list[torch.optim.Optimizer] | None = None,
     ):
         self.model, self.state, self.steps, self.lr, self.decay = model, state, steps, lr, decay
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimizers = build_optimizers(model, lr, muon)
+        self.optimizers = optimizers or build_optimizers(model, lr, muon)
         self.average: Any = copy.deepcopy(model).eval().requires_grad_(False)
         self.step = 0
         torch.set_flush_denormal(True)  # vanishing gradients would slow the CPU down
@@ -76,8 +84,9 @@ class Trainer:
             saved = torch.load(state, weights_only=True)
             self.model.load_state_dict(saved["model"])
             self.average.load_state_dict(saved["average"])
-            for optimizer, stored in zip(self.optimizers, saved["optimizers"], strict=True):
-                optimizer.load_state_dict(stored)
+            if "optimizers" in saved:  # not with weights from git (stages.py)
+                for optimizer, stored in zip(self.optimizers, saved["optimizers"], strict=True):
+                    optimizer.load_state_dict(stored)
             self.step = saved["step"]
 
     def run(self, loss_of: Callable[[int], torch.Tensor], *, report: Callable[[int], None], every: int = 200) -> None:

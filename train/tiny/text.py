@@ -13,7 +13,7 @@ MAX_TOKENS = 56  # the longest captions, three objects and all, fit
 VOCABULARY = 320
 
 
-def make_tokenizer(captions: list[str], folder: Path) -> T5Tokenizer:
+def make_tokenizer(captions: list[str], folder: Path, max_tokens: int = MAX_TOKENS) -> T5Tokenizer:
     """Train a tokenizer and leave it in `folder`, as CogVideoX folders have it."""
     if (folder / "tokenizer.json").exists():
         return T5Tokenizer.from_pretrained(folder)
@@ -38,7 +38,7 @@ def make_tokenizer(captions: list[str], folder: Path) -> T5Tokenizer:
         num_threads=1,
     )
     (folder / "spiece.vocab").unlink()
-    config = {"tokenizer_class": "T5Tokenizer", "model_max_length": MAX_TOKENS, "extra_ids": 0, "legacy": True}
+    config = {"tokenizer_class": "T5Tokenizer", "model_max_length": max_tokens, "extra_ids": 0, "legacy": True}
     config |= {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2))
     tokenizer = T5Tokenizer.from_pretrained(folder)
@@ -66,7 +66,7 @@ def build_text_encoder(vocabulary: int) -> T5EncoderModel:
 
 
 def tokenize(tokenizer: T5Tokenizer, captions: list[str]):
-    """Token ids (B, MAX_TOKENS), padded, as the pipeline tokenizes; no attention mask, as CogVideoX."""
+    """Token ids (B, the tokenizer's longest), padded, as the pipeline tokenizes; no attention mask, as CogVideoX."""
     return tokenizer(
-        captions, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
+        captions, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
     ).input_ids

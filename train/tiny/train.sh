@@ -3,6 +3,7 @@
 # two scripts that train the large ones, puts all together, and measures it.
 #   bash train/tiny/train.sh [WORK_FOLDER]
 # Finished stages are skipped and a training goes on at its last checkpoint. Hours on one CPU core.
+# All that is shipped is this recipe's; bold.sh makes, stage by stage, the stack that is to replace it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 work=$(realpath -m "${1:-outputs/tiny}")

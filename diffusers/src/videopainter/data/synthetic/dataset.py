@@ -58,6 +58,7 @@ class SyntheticLook:
     rich: bool = switch(
         False, "Fine textures, and objects that touch the ground. The tiny checkpoint was trained without."
     )
+    bold: bool = switch(False, "One or two large, slow objects of one colour each, and short captions.")
     crf: int = flag(
         12,
         "Quality of the H.264 files: 0 is the best, 12 suits small clips, 18 large ones, 51 the worst.",
@@ -141,7 +142,7 @@ def draw_clip(key: SyntheticKey, look: SyntheticLook) -> DrawnClip:
     size: dict[str, Any] = {"height": look.height, "width": look.width, "aspect": look.width / look.height}
     long = key.part.startswith("long")
     size |= {"num_frames": look.long_frames if long else look.num_frames, "pan": look.camera_speed, "returning": long}
-    size["rich"] = look.rich
+    size |= {"rich": look.rich, "bold": look.bold}
     scene = key.scene(look.seed)
     while True:
         clip = render_clip(scene, **size)
@@ -210,5 +211,8 @@ class _SetWriter(VideoWriter):
 
 def settings_of(look: SyntheticLook) -> dict[str, Any]:
     """What the settings file of a set says; a set whose file says something else has other clips."""
+    settings = asdict(look)
+    if not look.bold:
+        del settings["bold"]  # sets that were made before there was a choice are the same
     # 2: the writer rounds exactly, and puts colour where H.264 says.
-    return {"format": 2, **asdict(look)}
+    return {"format": 2, **settings}

@@ -24,8 +24,12 @@ COLOURS = {
 }
 SHAPES = ("ball", "box", "star", "heart", "ring", "cone", "flower", "diamond")
 PATTERNS = ("plain", "striped", "spotted")
+# Bold objects: shapes and colours that stay apart, slow motions that hardly turn them.
+BOLD_SHAPES = tuple(name for name in SHAPES if name != "flower")  # a star with round tips
+BOLD_COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "white", "black")
 GROUND_MOTIONS = ("rolls", "slides", "hops", "stands")
 AIR_MOTIONS = ("floats", "drifts")
+BOLD_MOTIONS = ("slides", "stands", "floats")
 SHORTEST_ABSENCE = 17  # frames, of an object that leaves the picture and comes back
 
 
@@ -86,6 +90,29 @@ def sample_object(rng: np.random.Generator, *, horizon: float, aspect: float, ta
         x=float(rng.uniform(limits[0] + radius, limits[1] - radius)),
         y=y,
         speed=float(rng.uniform(0.012, 0.045) * rng.choice((-1, 1))),
+        phase=float(rng.uniform(0, 2 * np.pi)),
+        limits=limits,
+    )
+
+
+def sample_bold_object(rng: np.random.Generator, *, horizon: float, aspect: float, taken: set[str]) -> SceneObject:
+    """Like `sample_object`, but large, slow, upright, of one colour, and of one that is told from all others."""
+    shape = str(rng.choice(BOLD_SHAPES))
+    colour = str(rng.choice([name for name in BOLD_COLOURS if name not in taken]))
+    radius = float(rng.uniform(0.17, 0.27))
+    motion = "rolls" if shape == "ball" and rng.random() < 0.4 else str(rng.choice(BOLD_MOTIONS))
+    low, high = (radius + 0.06, horizon + 0.1) if motion == "floats" else (max(horizon + 0.12, 2 * radius + 0.04), 0.95)
+    limits = (radius, aspect - radius)
+    return SceneObject(
+        shape=shape,
+        colour=colour,
+        pattern="plain",
+        accent="white",
+        radius=radius,
+        motion=motion,
+        x=float(rng.uniform(*limits)),
+        y=float(rng.uniform(low, high)),
+        speed=float(rng.uniform(0.006, 0.02) * rng.choice((-1, 1))),
         phase=float(rng.uniform(0, 2 * np.pi)),
         limits=limits,
     )

@@ -77,12 +77,15 @@ def sample_scenery(rng: np.random.Generator) -> Scenery:
     )
 
 
-def describe_scenery(scenery: Scenery) -> str:
-    """Words for the scenery, e.g. "green grass and dark hills under a pale blue sky with white clouds"."""
+def describe_scenery(scenery: Scenery, *, short: bool = False) -> str:
+    """Words for the scenery, e.g. "green grass and dark hills under a pale blue sky with white clouds".
+
+    `short` leaves out hills and clouds.
+    """
     if scenery.above in WALLS:
         return f"{scenery.ground} in front of {scenery.above}"
-    hills = f" and {scenery.hills}" if scenery.hills else ""
-    clouds = " with white clouds" if scenery.clouds else ""
+    hills = f" and {scenery.hills}" if scenery.hills and not short else ""
+    clouds = " with white clouds" if scenery.clouds and not short else ""
     return f"{scenery.ground}{hills} under {scenery.above}{clouds}"
 
 

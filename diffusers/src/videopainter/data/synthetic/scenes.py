@@ -22,6 +22,7 @@ from videopainter.data.synthetic.objects import (
     describe_object,
     draw_object,
     pose_at,
+    sample_bold_object,
     sample_object,
     send_away,
 )
@@ -44,6 +45,7 @@ class Scene:
     objects: tuple[SceneObject, ...]
     pan: tuple[float, float]  # frame heights per frame
     zoom: float  # per frame, 0 = none
+    bold: bool = False  # its captions are short
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,21 +73,29 @@ class SyntheticClip:
 
 
 def sample_scene(
-    seed: int, *, aspect: float = _ASPECT, pan: float = 1.0, rich: bool = False, returning_within: int | None = None
+    seed: int,
+    *,
+    aspect: float = _ASPECT,
+    pan: float = 1.0,
+    rich: bool = False,
+    bold: bool = False,
+    returning_within: int | None = None,
 ) -> Scene:
     """The scene of a seed: scenery, 1 to 3 objects of different colours, slow camera motion.
 
     `aspect`: width / height of the frames it is laid out for. `pan`: how much faster the camera moves.
-    `rich`: fine textures, and objects that touch the ground that they stand on. `returning_within`: one object leaves
+    `rich`: fine textures, and objects that touch the ground that they stand on. `bold`: 1 or 2 large, slow objects of
+    one colour each, and captions without hills, clouds and camera. `returning_within`: one object leaves
     the picture and comes back within so many frames; what else there is does not change.
     """
     rng = np.random.default_rng(seed)
     aspect = max(aspect, _NARROWEST)
     scenery = sample_scenery(rng)
     objects: list[SceneObject] = []
-    for _ in range(int(rng.choice((1, 2, 3), p=(0.45, 0.4, 0.15)))):
+    shares, draw = ((0.7, 0.3, 0.0), sample_bold_object) if bold else ((0.45, 0.4, 0.15), sample_object)
+    for _ in range(int(rng.choice((1, 2, 3), p=shares))):
         taken = {item.colour for item in objects}
-        objects.append(sample_object(rng, horizon=scenery.horizon, aspect=aspect, taken=taken))
+        objects.append(draw(rng, horizon=scenery.horizon, aspect=aspect, taken=taken))
     objects.sort(key=lambda item: (item.grounded, item.y))
     pan_x, pan_y = rng.uniform(-1, 1, 2) * (0.006, 0.002)
     zoom = float(rng.uniform(-0.002, 0.002))
@@ -95,19 +105,20 @@ def sample_scene(
     if rich:
         scenery = replace(scenery, grain=_GRAIN)
         objects = [replace(item, settled=True) for item in objects]
-    return Scene(scenery=scenery, objects=tuple(objects), pan=(float(pan * pan_x), float(pan * pan_y)), zoom=pan * zoom)
+    speed = (float(pan * pan_x), float(pan * pan_y))
+    return Scene(scenery=scenery, objects=tuple(objects), pan=speed, zoom=pan * zoom, bold=bold)
 
 
 def describe_scene(scene: Scene, *, without: int | None = None) -> str:
     """A caption of more than 50 characters that names the objects (all but `without`) and the scenery."""
-    place = describe_scenery(scene.scenery)
+    place = describe_scenery(scene.scenery, short=scene.bold)
     phrases = [describe_object(item) for k, item in enumerate(scene.objects, start=1) if k != without]
     phrases.reverse()  # the nearest first
-    camera = f"the camera pans to the {'right' if scene.pan[0] > 0 else 'left'}"
+    camera = "" if scene.bold else f", the camera pans to the {'right' if scene.pan[0] > 0 else 'left'}"
     if not phrases:
-        return f"An empty scene with {place}, {camera}."
+        return f"An empty scene with {'nothing but ' if scene.bold else ''}{place}{camera}."
     listed = phrases[0] if len(phrases) == 1 else ", ".join(phrases[:-1]) + " and " + phrases[-1]
-    return f"{listed[0].upper()}{listed[1:]} over {place}, {camera}."
+    return f"{listed[0].upper()}{listed[1:]} over {place}{camera}."
 
 
 def render_clip(
@@ -120,13 +131,15 @@ def render_clip(
     aspect: float = _ASPECT,
     pan: float = 1.0,
     rich: bool = False,
+    bold: bool = False,
     returning: bool = False,
 ) -> SyntheticClip:
     """Draw the scene of `seed`; with `without`, that object (id from 1) is left out of frames, masks and caption.
 
     `aspect`: width / height of the frames the scene is laid out for, 3:2 unless given: give width / height for frames
     of quite another shape. `pan`: how much faster than usual the camera moves. `rich`: fine textures, and objects that
-    touch the ground that they stand on. `returning`: one object leaves the picture for at least 17 frames and comes
+    touch the ground that they stand on. `bold`: 1 or 2 large, slow objects of one colour each, and short captions.
+    `returning`: one object leaves the picture for at least 17 frames and comes
     back; the scene then depends on `num_frames`.
 
     Raises InputError if a size is not positive, the scene has no such object, or the clip is too short (41 frames)
@@ -137,7 +150,7 @@ def render_clip(
     if returning and num_frames < SHORTEST_RETURN:
         raise InputError(f"expected at least {SHORTEST_RETURN} frames for an object to return, got {num_frames}")
     within = num_frames if returning else None
-    scene = sample_scene(seed, aspect=aspect, pan=pan, rich=rich, returning_within=within)
+    scene = sample_scene(seed, aspect=aspect, pan=pan, rich=rich, bold=bold, returning_within=within)
     if without is not None and not 1 <= without <= len(scene.objects):
         raise InputError(f"expected an object id in 1..{len(scene.objects)} for seed {seed}, got {without}")
     return render_scene(scene, num_frames=num_frames, height=height, width=width, without=without)
@@ -163,7 +176,7 @@ def render_scene(
         for k in range(count):
             covers[k, t] = _shrink(large_covers[k], width, height)
     foremost = np.where(covers.max(axis=0) > 0.35, covers.argmax(axis=0) + 1, 0).astype(np.uint8)
-    nothing = describe_scene(Scene(scenery=scene.scenery, objects=(), pan=scene.pan, zoom=scene.zoom))
+    nothing = describe_scene(replace(scene, objects=()))
     return SyntheticClip(
         frames=frames,
         masks=foremost,

@@ -1,0 +1,152 @@
+"""Train the tiny VAE's encoder and decoder as one, so that the 16 numbers of a latent are a code of their own.
+
+The encoder starts from principal components (`vae.py --part trunk`), which are the best code for a decoder that is
+linear; this one is not. Noise of up to `NOISE` of the latents' size makes the code one that bears errors: what matters
+is loud, neighbours in it look alike. Writes `<work>/autoencoder.pt`.
+
+    python train/tiny/autoencoder.py --work outputs/tiny --steps 900
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from common import Clips, Trainer, psnr, to_video
+from diffusers import AutoencoderKLCogVideoX
+from muon import Muon
+from torch import nn
+from vae import LOG_VARIANCE, build_vae
+
+# (frames, clips in a batch), drawn evenly; see vae.py for why not 5 or 13. Never one clip: PyTorch then leaves oneDNN,
+# and a pixel costs three times as much.
+LENGTHS = ((1, 8), (1, 8), (9, 2), (9, 2), (17, 2))
+LAST_LENGTHS = ((1, 4), (9, 2))  # whole frames: what group norms divide by depends on how much is seen
+CROP = (48, 64)
+NOISE = 0.3
+OBJECT_WEIGHT = 2.0  # the pixels of an object, and its outline, count so much more
+
+
+def build_optimizers(model: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
+    """Muon for kernels that see more than a pixel, AdamW for all else."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    kernels = [p for p in trained if p.ndim > 2 and p[0, 0].numel() > 1 and p.shape[0] > 3 and p.shape[1] > 3]
+    rest = [p for p in trained if not any(p is kernel for kernel in kernels)]
+    return [Muon(kernels, lr), torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.0)]
+
+
+def random_crops(clips: Clips, rng: np.random.Generator, *, whole: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Short clips (B, 3, T, H, W), and the weight of each pixel (B, 1, T, H, W).
+
+    Some have a grey hole where the object is: what branches are shown.
+    """
+    lengths = LAST_LENGTHS if whole else LENGTHS
+    length, count = lengths[rng.integers(len(lengths))]
+    height, width = clips.frames.shape[2:4]
+    size = (height, width) if whole else CROP
+    batch, weights = [], []
+    for index in rng.integers(len(clips), size=count):
+        start = rng.integers(clips.frames.shape[1] - length + 1)
+        kind = rng.random()
+        y, x = rng.integers(height - size[0] + 1), rng.integers(width - size[1] + 1)
+        if not whole and kind < 0.9:  # at the object
+            seen = np.argwhere(clips.footprint[index, start])
+            if len(seen):
+                y, x = np.clip(
+                    seen.mean(0) - np.array(size) * rng.uniform(0.2, 0.8, 2), 0, (height - size[0], width - size[1])
+                ).astype(int)
+        part = (index, slice(start, start + length), slice(y, y + size[0]), slice(x, x + size[1]))
+        hole = clips.footprint[part]
+        frames = np.array((clips.without if 0.75 < kind < 0.9 else clips.frames)[part])
+        if 0.65 < kind < 0.75:
+            frames = np.where(hole[..., None], np.float32(127.5), frames)
+        batch.append(frames.astype(np.float32))
+        weights.append(hole)
+    video, weight = np.stack(batch), torch.from_numpy(np.stack(weights))[:, None]
+    video = torch.from_numpy(video).permute(0, 4, 1, 2, 3) / 127.5 - 1.0
+    if rng.random() < 0.5:
+        video, weight = video.flip(-1), weight.flip(-1)
+    return video, 1.0 + OBJECT_WEIGHT * weight
+
+
+def reconstruction_loss(output: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """L1 on pixels, on their differences to the neighbours (sharp edges), and on both at half the size."""
+    loss = torch.zeros(())
+    for share in (1.0, 0.5):
+        scale = share / weight.mean()
+        loss = loss + scale * (weight * (output - target).abs()).mean()
+        for axis in (-1, -2):
+            edges = (output.diff(dim=axis) - target.diff(dim=axis)).abs()
+            loss = loss + 0.7 * scale * (weight.narrow(axis, 1, edges.shape[axis]) * edges).mean()
+        output, target, weight = (F.avg_pool3d(x, (1, 2, 2)) for x in (output, target, weight))
+    return loss
+
+
+def code_loss(means: torch.Tensor) -> torch.Tensor:
+    """Keeps latents (B, 16, T, h, w) centred and of size 1."""
+    return (means.square().mean().sqrt().log() ** 2) + means.mean((0, 2, 3, 4)).square().mean()
+
+
+def load_autoencoder(work: Path) -> AutoencoderKLCogVideoX:
+    """The VAE with its averaged weights."""
+    vae = build_vae()
+    vae.load_state_dict(torch.load(work / "autoencoder.pt", weights_only=True)["average"])
+    return vae.eval()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--name", default="autoencoder")
+    parser.add_argument("--muon", type=int, default=1)
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    vae = build_vae()
+    vae.load_state_dict(torch.load(args.work / "trunk.pt", weights_only=True)["average"], strict=False)
+    train, heldout = Clips(args.work, "short"), Clips(args.work, "heldout")
+    trainer = Trainer(
+        vae,
+        state=args.work / f"{args.name}.pt",
+        steps=args.steps,
+        lr=args.lr,
+        decay=0.995,
+        optimizers=build_optimizers(vae, args.lr) if args.muon else None,
+    )
+
+    def loss_of(step: int) -> torch.Tensor:
+        # In float32: oneDNN's bfloat16 3D convolutions give non-finite gradients for some of these shapes.
+        rng = np.random.default_rng((1, step))
+        video, weight = random_crops(train, rng, whole=step >= 0.97 * args.steps)
+        posterior = vae.encode(video).latent_dist
+        means = posterior.mean
+        noise = torch.rand(len(means), 1, 1, 1, 1) * NOISE * means.square().mean().sqrt()
+        output = vae.decode(means + noise * torch.randn_like(means)).sample
+        spread = (posterior.logvar - LOG_VARIANCE).square().mean()
+        return reconstruction_loss(output, video, weight) + 0.02 * code_loss(means) + 1e-3 * spread
+
+    def report(step: int) -> None:
+        for length in (1, 9):
+            video, hole = (
+                to_video(heldout.frames[:6, :length]),
+                torch.from_numpy(np.array(heldout.footprint[:6, :length])),
+            )
+            with torch.no_grad():
+                latents = trainer.average.encode(video).latent_dist.mode()
+                size = latents.square().mean().sqrt()
+                outputs = [
+                    trainer.average.decode(latents + k * size * torch.randn_like(latents)).sample for k in (0, 0.2)
+                ]
+            values = [psnr(output, video, mask) for output in outputs for mask in (None, hole[:, None])]
+            text = "all {:.2f} object {:.2f}; noisy latents: all {:.2f} object {:.2f}".format(*values)
+            print(f"step {step}, {length} frames, PSNR dB: {text}; size {size:.2f}", flush=True)
+
+    trainer.run(loss_of, report=report, every=100)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Objects painted from their prompts into held-out stills, and what the judge says of them.
+
+python train/tiny/paintings.py --work outputs/bold --count 200   # prints shares, writes <work>/paintings.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from autoencoder import load_autoencoder
+from backbone import Backbone, build_scheduler, predict_clean
+from bold import Stills, build_model, latent_holes, load_tokenizer
+from judge import accuracy, load_judge, to_pictures, well_seen
+
+HOLES = ("footprint", "box")
+
+
+@torch.no_grad()
+def paint(model: Backbone, scheduler, tokens, clean, mask, *, steps: int = 4, seed: int = 42) -> torch.Tensor:
+    """Latents with the noisy part painted anew, at guidance 1, by SDE-DPM-Solver++(2M) as the pipeline does."""
+    generator = torch.Generator().manual_seed(seed)
+    scheduler.set_timesteps(steps)
+    latents, before, old = torch.randn(clean.shape, generator=generator), None, None
+    for t in scheduler.timesteps:
+        latents = torch.where(mask > 0, latents, clean)
+        times = torch.full((len(clean),), int(t))
+        predicted = predict_clean(model, scheduler, tokens, latents, clean[:, :1], torch.zeros(len(clean)), times)
+        alpha_bar = scheduler.alphas_cumprod[int(t)]
+        velocity = (alpha_bar.sqrt() * latents - predicted) / (1 - alpha_bar).sqrt()
+        latents, old = scheduler.step(velocity, old, t, before, latents, generator=generator, return_dict=False)
+        before = t
+    return torch.where(mask > 0, latents, clean)
+
+
+class Paintings:
+    """Held-out objects painted from their prompts, and what the judge says of them."""
+
+    def __init__(self, work: Path, data: Stills, count: int):
+        self.data, self.vae, self.judge = data, load_autoencoder(work), load_judge(work / "judge.pt")
+        index = well_seen(data.clips)
+        self.index = index[index < len(data)][:count]
+        self.scale = json.loads((work / "scale.json").read_text())
+
+    def latents(self) -> torch.Tensor:
+        """True latents, scaled."""
+        return self.data.latents["full"][self.index].float()
+
+    def holes(self, kind: str) -> np.ndarray:
+        """Holes (N, H, W): footprints grown by two pixels, or boxes around them."""
+        holes = []
+        for i in self.index:
+            hole = cv2.dilate(self.data.clips.footprint[i, 0].astype(np.uint8), np.ones((5, 5), np.uint8))
+            if kind == "box":
+                x, y, width, height = cv2.boundingRect(hole)
+                hole[y : y + height, x : x + width] = 1
+            holes.append(hole > 0)
+        return np.stack(holes)
+
+    def decode(self, latents: torch.Tensor) -> np.ndarray:
+        """Scaled latents (N, 1, 16, h, w) to uint8 pictures."""
+        parts = latents.transpose(1, 2).split(8)
+        with torch.no_grad():
+            return np.concatenate([to_pictures(self.vae.decode(part / self.scale).sample) for part in parts])
+
+    def paint(self, model: Backbone, scheduler, kind: str, steps: int = 4) -> np.ndarray:
+        """Pictures with the objects painted."""
+        tokens, holes = self.data.tokens["full"][self.index], latent_holes(self.holes(kind))
+        return self.decode(paint(model, scheduler, tokens, self.latents(), holes, steps=steps))
+
+    def accuracy(self, pictures: np.ndarray) -> tuple[float, float, float]:
+        """Share of objects of the right shape, of the right colour, and of both."""
+        return accuracy(self.judge, self.data.clips, pictures, self.index)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--name", default="images", help="whose averaged weights paint")
+    args = parser.parse_args()
+    tokenizer = load_tokenizer(args.work)
+    model = build_model(len(tokenizer))
+    model.load_state_dict(torch.load(args.work / f"{args.name}.pt", weights_only=True)["average"])
+    paintings = Paintings(args.work, Stills(args.work, "stills_heldout", tokenizer), args.count)
+    shown = {"truth": paintings.decode(paintings.latents())}
+    shown |= {kind: paintings.paint(model.eval(), build_scheduler(), kind, args.steps) for kind in HOLES}
+    for kind, pictures in shown.items():
+        shape, colour, both = paintings.accuracy(pictures)
+        print(f"{len(pictures)} objects, {kind}: shape {shape:.3f} colour {colour:.3f} both {both:.3f}")
+    rows = [np.concatenate(list(pictures[k : k + 8]), 1) for k in (0, 8, 16) for pictures in shown.values()]
+    cv2.imwrite(str(args.work / "paintings.png"), np.concatenate(rows)[..., ::-1])
+
+
+if __name__ == "__main__":
+    main()
