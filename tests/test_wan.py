@@ -67,6 +67,16 @@ def test_without_additions_it_is_upstream_to_the_bit(inputs):
     assert torch.equal(got, expected) and torch.equal(same, expected)
 
 
+@pytest.mark.parametrize("head", [12, 128])
+def test_positions_are_upstreams_and_stay_when_a_model_is_cast(head):
+    transformer = make_transformer(attention_head_dim=head)
+    latents = torch.zeros(1, 3, 4, 8, 6)
+    expected = transformer.rope(latents.transpose(1, 2))
+    got = backbone_of(transformer.to(torch.bfloat16)).positions(latents)
+    assert all(torch.equal(ours, theirs) and ours.dtype == torch.float32 for ours, theirs in zip(got, expected))
+    assert transformer.rope.freqs_cos.dtype == torch.bfloat16  # why the model's own are not used
+
+
 def test_a_new_branch_says_nothing_and_a_trained_one_only_where_the_mask_allows(inputs):
     transformer = make_transformer()
     clip, noisy = conditions(), inputs["hidden_states"].transpose(1, 2)
@@ -274,7 +284,7 @@ def inpaint(pipe, frames=17, **options):
     settings = {"num_inference_steps": 3, "num_frames": 9, "overlap_frames": 5, "height": 32, "width": 48}
     video, masks = noise_video(frames), moving_mask(frames)
     embeds = {"prompt_embeds": draw[0], "negative_prompt_embeds": draw[1]}
-    return pipe(video=video, masks=masks, output_type="np", **{**settings, **embeds, **options}).frames[0]
+    return pipe(video=video, masks=masks, **{"output_type": "np", **settings, **embeds, **options}).frames[0]
 
 
 @pytest.mark.parametrize("scheduler", ["unipc", "euler"])

@@ -121,7 +121,7 @@ def counted_step(config, work, batch):
                 condition,
                 torch.empty(batch, 512, 4096, **options),
                 torch.full((batch,), 500),
-                None,
+                (torch.empty(1, tokens, 1, 128), torch.empty(1, tokens, 1, 128)),
                 background=torch.ones(batch, tokens, dtype=torch.bool),
                 id_resample=resample,
             )

@@ -7,6 +7,7 @@ from typing import Any
 
 import diffusers
 import torch
+from diffusers.models.embeddings import get_1d_rotary_pos_embed
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 from transformers import AutoModelForTextEncoding
 
@@ -17,6 +18,8 @@ from videopainter.models.backbones.wan_video.facts import WanFacts
 from videopainter.models.backbones.wan_video.process import WanProcess
 from videopainter.models.backbones.wan_video.transformer import VideoPainterWanTransformer3DModel
 from videopainter.models.id_resample import IDResample
+
+_Rotary = tuple[torch.Tensor, torch.Tensor]  # cos, sin (1, L, 1, attention_head_dim)
 
 
 class Wan:
@@ -49,9 +52,23 @@ class Wan:
         embeds = text_encoder(tokens.input_ids.to(device), attention_mask=mask)[0]
         return torch.where(mask[..., None] > 0, embeds, embeds.new_zeros(()))
 
-    def positions(self, latents: torch.Tensor) -> None:
-        """None: the models make their own tables, once per pass."""
-        return
+    def positions(self, latents: torch.Tensor) -> _Rotary:
+        """Rotary tables for latents (B, T, C, h, w)."""
+        head = self.facts.config["attention_head_dim"]
+        grid = self.grid.token_grid(latents.shape[1], *latents.shape[-2:])
+        side = 2 * (head // 6)
+        tables = [
+            get_1d_rotary_pos_embed(
+                width,
+                torch.arange(count, device=latents.device),
+                use_real=True,
+                repeat_interleave_real=True,
+                freqs_dtype=torch.float64,
+            )
+            for width, count in zip((head - 2 * side, side, side), grid, strict=True)
+        ]
+        cos, sin = (_on_the_grid([table[part] for table in tables], grid) for part in (0, 1))
+        return cos, sin
 
     def image_condition(self, first_latent: torch.Tensor | None, like: torch.Tensor) -> None:
         """None: text-to-video."""
@@ -66,7 +83,7 @@ class Wan:
         branch_cond: torch.Tensor,  # (B, T, C + 1, h, w)
         prompt_embeds: torch.Tensor,  # (B, S, E)
         timestep: torch.Tensor,  # (B,)
-        positions: None,
+        positions: _Rotary,
         *,
         background: torch.Tensor | None,  # bool (B, L)
         add_first: bool = False,
@@ -77,12 +94,18 @@ class Wan:
         latents, features = noisy.transpose(1, 2), None
         if branch is not None:
             features = branch(
-                latents, prompt_embeds, branch_cond.transpose(1, 2), timestep, conditioning_scale=conditioning_scale
+                latents,
+                prompt_embeds,
+                branch_cond.transpose(1, 2),
+                timestep,
+                positions,
+                conditioning_scale=conditioning_scale,
             )
         output = transformer(
             latents,
             timestep,
             prompt_embeds,
+            rotary_emb=positions,
             branch_features=features,
             background_mask=background,
             add_first=add_first,
@@ -90,3 +113,13 @@ class Wan:
             return_dict=False,
         )[0]
         return output.transpose(1, 2)
+
+
+def _on_the_grid(tables: list[torch.Tensor], grid: tuple[int, int, int]) -> torch.Tensor:
+    """Tables of time, rows and columns (count, width each) to one of all tokens (1, L, 1, width)."""
+    parts = []
+    for axis, table in enumerate(tables):
+        shape = [1, 1, 1, table.shape[1]]
+        shape[axis] = grid[axis]
+        parts.append(table.view(shape).expand(*grid, -1))
+    return torch.cat(parts, dim=-1).flatten(0, 2)[None, :, None]

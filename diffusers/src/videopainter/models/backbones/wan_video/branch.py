@@ -89,6 +89,7 @@ class WanBranchModel(WanTransformer3DModel):
         encoder_hidden_states: torch.Tensor,
         branch_cond: torch.Tensor,
         timestep: torch.Tensor,
+        rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
         conditioning_scale: float = 1.0,
     ) -> tuple[torch.Tensor, ...]:
         """Features for the backbone.
@@ -98,6 +99,7 @@ class WanBranchModel(WanTransformer3DModel):
             encoder_hidden_states: Prompt embeddings (B, S, text_dim).
             branch_cond: Masked-video latents and latent mask, 1 = hole, (B, C + 1, T, h, w).
             timestep: (B,).
+            rotary_emb: As the backbone takes it.
             conditioning_scale: Factor on every feature.
 
         Returns:
@@ -106,7 +108,7 @@ class WanBranchModel(WanTransformer3DModel):
         if self.config.wo_text:
             encoder_hidden_states = torch.zeros_like(encoder_hidden_states[:, :1])
         latents = torch.cat([hidden_states, branch_cond.to(hidden_states)], dim=1)
-        video, text, _, modulation, rotary = embed(self, latents, encoder_hidden_states, timestep)
+        video, text, _, modulation, rotary = embed(self, latents, encoder_hidden_states, timestep, rotary_emb)
         checkpointing = torch.is_grad_enabled() and self.gradient_checkpointing
         run = self._gradient_checkpointing_func if checkpointing else call_block
         features = []

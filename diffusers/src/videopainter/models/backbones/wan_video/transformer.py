@@ -78,6 +78,7 @@ def embed(
     latents: torch.Tensor,  # (B, C, T, h, w)
     text: torch.Tensor,  # (B, S, E)
     timestep: torch.Tensor,  # (B,)
+    rotary: tuple[torch.Tensor, torch.Tensor] | None = None,  # None: the model's own
     image: torch.Tensor | None = None,  # (B, N, E) of the image encoder; I2V backbones
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
     """What a Wan model's blocks begin with.
@@ -86,7 +87,7 @@ def embed(
         Video tokens (B, L, D), text tokens (B, S, D), the time embedding (B, D), its modulation (B, 6, D), and rotary
         tables (1, L, 1, head).
     """
-    rotary = model.rope(latents)
+    rotary = model.rope(latents) if rotary is None else rotary
     tokens = model.patch_embedding(latents).flatten(2).transpose(1, 2).contiguous()
     time, modulation, text, image = model.condition_embedder(timestep, text, image)
     if image is not None:
@@ -152,6 +153,7 @@ class VideoPainterWanTransformer3DModel(WanTransformer3DModel):
         return_dict: bool = True,
         attention_kwargs: dict[str, Any] | None = None,
         *,
+        rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
         branch_features: Sequence[torch.Tensor] | None = None,
         background_mask: torch.Tensor | None = None,
         add_first: bool = False,
@@ -163,6 +165,8 @@ class VideoPainterWanTransformer3DModel(WanTransformer3DModel):
             hidden_states: (B, in_channels, T, h, w).
             timestep: (B,), 1000·σ.
             encoder_hidden_states: (B, S, text_dim).
+            rotary_emb: cos and sin, each (1, L, 1, attention_head_dim), in float32. None: from the model's own buffers,
+                which lose their last digits where a model is cast as a whole.
             branch_features: The context encoder's features, each (B, L, D). After block i of N the feature
                 i // ceil(N / n) is added to the video tokens.
             background_mask: Boolean (B, L); features are added where True only (`mask_add`). None: everywhere.
@@ -174,7 +178,7 @@ class VideoPainterWanTransformer3DModel(WanTransformer3DModel):
         """
         # 1. Tokens, text, time
         tokens, text, time, modulation, rotary = embed(
-            self, hidden_states, encoder_hidden_states, timestep, encoder_hidden_states_image
+            self, hidden_states, encoder_hidden_states, timestep, rotary_emb, encoder_hidden_states_image
         )
 
         # 2. Blocks
