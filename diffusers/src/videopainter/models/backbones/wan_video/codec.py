@@ -22,6 +22,9 @@ class WanCodec:
     def __init__(self, vae: Any, device: torch.device | str | None = None) -> None:
         self.vae = vae
         self.device: torch.device = vae.device if device is None else torch.device(device)
+        # Of each channel (C, 1, 1), in float32.
+        self._mean = torch.tensor(vae.config.latents_mean)[:, None, None].to(self.device)
+        self._std = torch.tensor(vae.config.latents_std)[:, None, None].to(self.device)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -32,8 +35,7 @@ class WanCodec:
         """Latents: the mode of the VAE's posterior, normalised; without gradients."""
         video = video_BCTHW.to(device=self.device, dtype=self.dtype)
         mode = self.vae.encode(video).latent_dist.mode().permute(0, 2, 1, 3, 4)
-        mean, std = latent_statistics(self.vae.config, mode)
-        return ((mode.float() - mean) / std).to(mode)
+        return ((mode.float() - self._mean) / self._std).to(mode)
 
     def as_image_condition(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents, as they are: text-to-video backbones have no such condition."""
@@ -56,14 +58,4 @@ class WanCodec:
     def _as_the_vae_has_them(self, latents_BTCHW: torch.Tensor) -> torch.Tensor:
         """(1, 1, C, h, w) to what the decoder takes, (1, C, 1, h, w)."""
         latents = latents_BTCHW.to(device=self.device, dtype=self.vae.dtype)
-        mean, std = latent_statistics(self.vae.config, latents)
-        return (latents.float() * std + mean).to(latents).permute(0, 2, 1, 3, 4)
-
-
-def latent_statistics(config: Any, like_BTCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation of each channel (C, 1, 1), in float32."""
-    device = like_BTCHW.device
-    mean, std = (
-        torch.tensor(values, device=device)[:, None, None] for values in (config.latents_mean, config.latents_std)
-    )
-    return mean, std
+        return (latents.float() * self._std + self._mean).to(latents).permute(0, 2, 1, 3, 4)
