@@ -87,7 +87,9 @@ def embed(
         Video tokens (B, L, D), text tokens (B, S, D), the time embedding (B, D), its modulation (B, 6, D), and rotary
         tables (1, L, 1, head).
     """
-    rotary = model.rope(latents) if rotary is None else rotary
+    if rotary is None:
+        rotary = model.rope(latents)
+    assert rotary is not None
     tokens = model.patch_embedding(latents).flatten(2).transpose(1, 2).contiguous()
     time, modulation, text, image = model.condition_embedder(timestep, text, image)
     if image is not None:
