@@ -342,6 +342,43 @@ def test_another_video_or_project_keeps_what_was_made_and_shows_its_own(visit, s
     assert mine.locator("button[data-key]").count() == 1
 
 
+def test_two_tabs_of_a_browser_have_their_own_projects_and_know_of_each_others(visit, server, clip):
+    page = visit()
+    page.locator("#vp-examples button", has_text="Describe the hole").click()
+    says(page, "Choose what is to happen")
+    project = project_of(page, server)
+    page.get_by_role("button", name="Advanced settings").click()
+    page.get_by_label("number input for Steps").fill("90")
+    page.locator("#vp-start").click()
+    says(page, re.compile("Waiting|Painting the video"))
+
+    other = page.context.new_page()
+    other.goto(server.address)
+    says(other, re.compile("Waiting|Painting the video"))
+    tile, drop = (other.locator(f"#vp-projects button[data-{what}='{project.id}']") for what in ("key", "drop"))
+    assert "at work" in tile.inner_text()
+    drop.click()
+    drop.click()
+    other.locator(".vp-problem", has_text="waits or runs").wait_for()
+    other.locator("#vp-upload input[type=file]").set_input_files(clip)  # beside the job, in a project of its own
+    says(other, "Mark what is to be painted")
+    assert project_of(other, server).id != project.id == project_of(page, server).id
+
+    for _ in range(2):
+        page.get_by_role("button", name="Cancel").evaluate("it => it.click()")
+    says(page, "stopped")
+    step(other, 1)
+    drop.click()
+    drop.click()
+    drop.wait_for(state="detached")
+    page.get_by_role("button", name="Go on").click()
+    page.locator(".vp-problem", has_text="not there any more").wait_for()
+    assert page.locator(".vp-stage[data-empty=yes]").count() == 1 and not project.folder.exists()
+    page.locator("#vp-examples button").first.click()
+    says(page, "Mark what is to be painted")
+    assert project_of(page, server).id != project_of(other, server).id
+
+
 def test_proposals_fill_empty_boxes_and_what_somebody_wrote_stays(visit):
     page = visit()
     page.locator("#vp-examples button", has_text="Remove the ball").click()

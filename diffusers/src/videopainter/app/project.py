@@ -63,7 +63,10 @@ class FillResult:
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectCard:
-    """What a list tells of a project: `name` of its video, `changed` in seconds since 1970, `cover` a small picture."""
+    """What a list tells of a project: `name` of its video, `changed` in seconds since 1970, `cover` a small picture.
+
+    `busy`: a job waits or runs.
+    """
 
     id: str
     name: str
@@ -71,9 +74,10 @@ class ProjectCard:
     results: int
     changed: float
     cover: Path | None
+    busy: bool
 
 
-def card_of(folder: Path) -> ProjectCard | None:
+def card_of(folder: Path, *, busy: bool = False) -> ProjectCard | None:
     """Of a project's folder, without opening it; None where it has no video."""
     try:
         video, changed = read_state(folder)["video"], state_file(folder).stat().st_mtime
@@ -85,6 +89,7 @@ def card_of(folder: Path) -> ProjectCard | None:
             results=sum(1 for _ in folder.glob(f"results/*/{_RESULT}")),
             changed=changed,
             cover=cover if cover.is_file() else None,
+            busy=busy,
         )
     except (InputError, OSError, KeyError):  # it is being removed, or was never begun
         return None

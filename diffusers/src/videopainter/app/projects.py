@@ -82,7 +82,8 @@ class Projects:
 
     def cards(self, browser: str) -> list[ProjectCard]:
         """A browser's projects that have a video, the last changed first. To look at them does not count as use."""
-        found = (card_of(self.folder / name) for name in self.shelf.projects(browser))
+        names = self.shelf.projects(browser)
+        found = (card_of(self.folder / name, busy=self.book.is_busy(name)) for name in names)
         return sorted((card for card in found if card is not None), key=lambda card: -card.changed)
 
     def own(self, browser: str, name: object) -> Project:

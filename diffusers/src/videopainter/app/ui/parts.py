@@ -14,8 +14,8 @@ from videopainter.app.ui.look import asset
 def make_stage(frame_picture: Callable[[Any], Any]) -> gr.HTML:
     """The frame, the tools, the objects and the time line. Its value is `views.stage`'s.
 
-    Events: `place` (a prompt), `undo` and `forget` (object, frame), `rename` (object, name). `frame_picture` answers
-    its wishes for pictures.
+    Events: `place` (a prompt), `undo` and `forget` (object, frame), `rename` (object, name); `refresh` where an
+    answer came too late. `frame_picture` answers its wishes for pictures.
     """
     return gr.HTML(
         value={},

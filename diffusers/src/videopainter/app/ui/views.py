@@ -147,7 +147,7 @@ def project_tiles(cards: Sequence[ProjectCard], now: str) -> dict[str, Any]:
     items = []
     for card in cards:
         results = f", {card.results} result{'s' * (card.results != 1)}" if card.results else ""
-        note = f"{card.frames} frame{'s' * (card.frames != 1)}{results}"
+        note = f"{card.frames} frame{'s' * (card.frames != 1)}{results}{', at work' * card.busy}"
         when = round(1000 * card.changed)  # the browser knows its own time and language
         src = file_url(card.cover) if card.cover else ""
         one = {"key": card.id, "label": card.name, "note": note, "when": when, "src": src, "chosen": card.id == now}

@@ -62,6 +62,7 @@ class Visit:
     shown: Mapping[str, Any]  # the status, as the page has it
     browser: str = ""  # whose projects are on its shelf
     first_frame: str = ""  # the picture that is chosen
+    came: str = ""  # the id of the project that the page had when it called
     event: Mapping[str, Any] = field(default_factory=dict)
     goto: dict[str, Any] = field(default_factory=dict)  # what the stage is to turn to
 
@@ -98,9 +99,11 @@ class Visit:
         self.project, self.stage = None, {}
 
     def bring(self, video: Path, name: str) -> Project:
-        """The project with a video that somebody brought: a new one where this one has work on another video."""
+        """The project with a video that somebody brought: a new one where this one has work on another video, or does
+        some."""
         project = self.project = self.project or self.projects.new()
-        if project.video is not None and project.has_work and not project.is_of(video):
+        is_used = project.video is not None and (project.has_work or any(job.is_open for job in self.jobs))
+        if is_used and not project.is_of(video):
             project = self.projects.new()
         project.set_video(video, name)
         self.project, self.stage = project, {}
@@ -163,7 +166,7 @@ class Wiring:
         here, browser, stage, shown, first_frame, *rest = values
         stage, shown = (value if isinstance(value, dict) else {} for value in (stage, shown))
         visit = Visit(projects=self.projects, desk=self.desk, project=None, stage=stage, shown=shown, event=event)
-        visit.browser, visit.first_frame = str(browser or ""), str(first_frame or "")
+        visit.browser, visit.first_frame, visit.came = str(browser or ""), str(first_frame or ""), str(here or "")
         before = str(shown.get("problem") or "") if how["follows"] else ""
         gone = self._open(visit, here)
         changes, problem = self._tried(lambda: step(visit, *rest))
@@ -210,10 +213,13 @@ class Wiring:
         job = jobs[-1] if jobs else None
         busy = any(one.is_open for one in jobs)
         kept = {} if visit.project and visit.stage.get("project") != visit.project.id else visit.stage
+        now = project.id if project else ""
+        # A call that began before the page got another project may end after that: it does not bring the old one back.
+        turned = {"switched": True} if now != visit.came else {}
         found = {
-            page.here: project.id if project else "",
+            **({page.here: now} if turned else {}),
             page.browser: visit.browser,
-            page.stage: views.stage(project, kept, answered, **visit.goto),
+            page.stage: views.stage(project, kept, answered, **visit.goto) | turned,
             page.status: views.status(project, job, problem),
             page.timer: gr.Timer(active=busy),
         }

@@ -416,8 +416,16 @@ function paintStrip() {
 
 // ---- what the server says
 
+let current = null; // the page's project; null before the first answer
 function arrived() {
-  state = props.value || {};
+  const value = props.value || {}, project = value.project || "";
+  if (current !== null && project !== current && !value.switched) { // an answer that another one has overtaken
+    props.value = state;
+    trigger("refresh");
+    return;
+  }
+  if ("project" in value) current = project;
+  state = value;
   const has = video();
   root.dataset.empty = has ? "no" : "yes";
   root.dataset.project = state.project || "";

@@ -70,6 +70,7 @@ def wire_jobs(wiring: Wiring, served: Served, examples: dict[str, Any]) -> None:
     wiring.ended, wiring.emptied = ended, lambda: empty(page)
     wiring.on(wiring.blocks.load, load)
     wiring.on(page.timer.tick, tick, follows=True)
+    wiring.on_part(page.stage.refresh, load, follows=True)
     wiring.on_part(page.status.cancel, cancel)
     wiring.on_part(page.status.go_on, go_on)
     wiring.on_part(page.status.show, show)
