@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import re
 import threading
@@ -41,6 +43,7 @@ def serve(connection: Connection, stop: Any, root: Path, options: AppOptions) ->
         while (order := connection.recv()) is not None:
             name, project, kind, settings = order
             connection.send(_done(bench, _Teller(connection, stop, bench, name, project), kind, settings))
+            _give_back()
     except (EOFError, OSError):
         return
 
@@ -49,6 +52,12 @@ def _step_back() -> None:
     """Somebody waits for the answer to a click: the server's process comes first where there are too few processors."""
     if hasattr(os, "nice"):
         os.nice(_NICE)
+
+
+def _give_back() -> None:
+    """What a large video took is not held for good: glibc keeps what was freed for itself."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _done(bench: Bench, teller: _Teller, kind: str, settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
