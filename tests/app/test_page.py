@@ -143,6 +143,9 @@ def test_from_an_upload_to_a_result_and_another(visit, server, clip):
     page.get_by_role("button", name="Track through the video").click()
     says(page, "Tracked")
     assert [one.tracked for one in project.objects] == [13]
+    page.get_by_role("button", name="Next: fill or edit").click()
+    page.locator("#vp-plan", has_text="13 frames").wait_for()
+    step(page, 2)
     assert page.locator("[data-object='1']").get_attribute("title").startswith("13 frames tracked")
 
     # A later frame is corrected, and what is nearer to it tracked again.

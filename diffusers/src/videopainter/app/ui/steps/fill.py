@@ -89,6 +89,7 @@ def wire_fill(wiring: Wiring) -> None:
     wiring.on_part(step.first_frames.pick, choose, [step.first_frame])
     wiring.on(step.own_frame.upload, own_frame, [step.own_frame], always={step.own_frame: None})
     wiring.on(page.tabs.select, planned, controls, follows=True)
+    wiring.on(page.status.next, planned, controls, follows=True)  # a tab that the server selects says nothing
 
 
 def settings_from(values: Mapping[str, Any]) -> dict[str, Any]:
