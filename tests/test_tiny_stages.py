@@ -90,3 +90,17 @@ def test_the_learned_code_shows_shapes_and_colours(part, tmp_path):
     assert sum(a == b for a, b in zip(said, names, strict=True)) >= 7
     empty = [judge.crop(np.full_like(frames[0], 128), footprint) for footprint in footprints]
     assert {shape for shape, _ in classifier.names(torch.stack(empty))} != {names[0][0]}
+
+
+def test_painting_comes_to_what_the_model_predicts(part, monkeypatch):
+    paintings = part("paintings")
+    clean, wanted = torch.randn(2, 1, 16, 4, 6), torch.randn(2, 1, 16, 4, 6)
+    mask = (torch.rand(2, 1, 1, 4, 6) < 0.5).float()
+    seen = []
+    monkeypatch.setattr(paintings, "predict_clean", lambda *args: seen.append(args[3]) or wanted)
+    painted = paintings.paint(None, paintings.build_scheduler(), None, clean, mask, steps=4)
+    torch.testing.assert_close(painted, torch.where(mask > 0, wanted, clean), atol=0.05, rtol=0)
+    assert len(seen) == 4
+    assert all(torch.equal(noisy * (1 - mask), clean * (1 - mask)) for noisy in seen)
+    errors = [((noisy - wanted) * mask).square().mean() for noisy in seen]
+    assert errors == sorted(errors, reverse=True)
