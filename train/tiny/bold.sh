@@ -21,6 +21,6 @@ if [ ! -e "$work/autoencoder.pt" ]; then
   stage vae --part trunk --steps 800 --lr 4e-3
 fi
 stage autoencoder --steps 500
-stage judge --steps 2400
+stage judge --steps 1200
 stage images --steps 5000
 stage paintings --count 200

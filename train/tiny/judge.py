@@ -123,9 +123,10 @@ def accuracy(judge: Judge, clips: Clips, frames: np.ndarray, indices: np.ndarray
 
 
 def well_seen(clips: Clips) -> np.ndarray:
-    """Numbers of the one-frame clips whose object is seen well."""
+    """Numbers of the one-frame clips whose object is seen well, and alone: behind another one a shape is no shape."""
     triples = zip(clips.footprint[:, 0], clips.frames[:, 0], clips.without[:, 0], strict=True)
-    return np.flatnonzero([seen_well(*triple) for triple in triples])
+    alone = [words["without"].startswith("An empty") for words in clips.captions]
+    return np.flatnonzero([only and seen_well(*triple) for only, triple in zip(alone, triples, strict=True)])
 
 
 def load_judge(file: Path) -> Judge:
