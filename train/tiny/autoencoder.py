@@ -107,11 +107,13 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(0)
     vae = build_vae()
-    vae.load_state_dict(torch.load(args.work / "trunk.pt", weights_only=True)["average"], strict=False)
+    state = args.work / f"{args.name}.pt"
+    if not state.exists():
+        vae.load_state_dict(torch.load(args.work / "trunk.pt", weights_only=True)["average"], strict=False)
     train, heldout = Clips(args.work, "short"), Clips(args.work, "heldout")
     trainer = Trainer(
         vae,
-        state=args.work / f"{args.name}.pt",
+        state=state,
         steps=args.steps,
         lr=args.lr,
         decay=0.995,

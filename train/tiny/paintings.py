@@ -93,7 +93,10 @@ def main() -> None:
     for kind, pictures in shown.items():
         shape, colour, both = paintings.accuracy(pictures)
         print(f"{len(pictures)} objects, {kind}: shape {shape:.3f} colour {colour:.3f} both {both:.3f}")
-    rows = [np.concatenate(list(pictures[k : k + 8]), 1) for k in (0, 8, 16) for pictures in shown.values()]
+    starts = range(0, min(24, len(paintings.index)), 8)
+    rows = [np.concatenate(list(pictures[k : k + 8]), 1) for k in starts for pictures in shown.values()]
+    width = max(row.shape[1] for row in rows)
+    rows = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in rows]
     cv2.imwrite(str(args.work / "paintings.png"), np.concatenate(rows)[..., ::-1])
 
 
