@@ -51,7 +51,7 @@ class MaskStore:
                         self._read, self._node = 0, state.st_ino
                     journal.seek(self._read)
                     new = journal.read()
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):  # what is in the way, writing tells
                 self.records.clear()
                 return
             for line in new.splitlines():
