@@ -22,6 +22,7 @@ from wan_models import (
     write_checkpoint,
 )
 
+from videopainter.data.clip import ArrayFrames, ArrayMasks
 from videopainter.models.backbones.denoiser import Conditions, Denoiser
 from videopainter.models.backbones.registry import backbone_of, codec_of
 from videopainter.models.backbones.wan_video.branch import WanBranchModel
@@ -29,6 +30,11 @@ from videopainter.models.id_adapter import IDAdapter
 from videopainter.models.id_resample import ClipMemory, HoleTokens, ResampleTokens, token_mask
 from videopainter.pipelines.inpaint import VideoPainterWanPipeline
 from videopainter.pipelines.loading import load_pipeline
+from videopainter.pipelines.prompts import PromptTrack
+from videopainter.pipelines.settings import InpaintSettings
+from videopainter.pipelines.store import WindowStore
+from videopainter.pipelines.streaming import denoise_windows, finished_frames, make_job
+from videopainter.runs.weights import Weights, check_resampling
 
 
 @pytest.fixture(scope="module")
@@ -376,6 +382,43 @@ def test_other_kinds_of_wan_are_refused(folder, tmp_path):
         load_pipeline(copy, inpainting_branch=copy / "branch", device="cpu")
     with pytest.raises(ValueError, match="got one of Wan 2"):
         VideoPainterWanPipeline(None, None, make_vae(), make_transformer(), make_scheduler(), expand_timesteps=True)
+
+
+def test_a_killed_run_goes_on_to_the_same_frames(tmp_path):
+    pipe, settings = (
+        make_pipeline(),
+        InpaintSettings(
+            height=32,
+            width=48,
+            num_frames=9,
+            overlap_frames=5,
+            num_inference_steps=2,
+            prev_clip_weight=0.5,
+            id_resample="compact",
+            guidance_scale=1,
+        ),
+    )
+    embeds = torch.randn(1, 7, TEXT_DIM, generator=torch.Generator().manual_seed(1))
+    video, masks = ArrayFrames(noise_video(17)), ArrayMasks(moving_mask(17))
+    prompts = PromptTrack.from_embeds(pipe, embeds, None)
+
+    def frames(store, windows=None):
+        job = make_job(pipe, video, masks, settings=settings, prompts=prompts)
+        for window in denoise_windows(pipe, job, store):
+            if window.index + 1 == windows:
+                return None
+        return np.concatenate(list(finished_frames(pipe, job, store)))
+
+    expected = frames(WindowStore())
+    frames(WindowStore(tmp_path, "same"), windows=2)
+    assert np.array_equal(frames(WindowStore(tmp_path, "same")), expected)
+
+
+def test_a_form_of_another_family_is_refused_before_a_model_loads(folder):
+    weights = Weights(model_path=str(folder))
+    check_resampling(weights, "compact")
+    with pytest.raises(ValueError, match=r"id_resample: expected ID resampling of form compact"):
+        check_resampling(weights, "exact")
 
 
 def test_samplers_belong_to_their_family(folder):

@@ -30,7 +30,15 @@ from videopainter.runs.processes import check_device
 from videopainter.runs.results.outputs import check_no_input, check_writable, output_paths, sheet_of
 from videopainter.runs.results.writers import beside_paths
 from videopainter.runs.samples import PromptedMasks, Sample, list_samples, silent, source_notes
-from videopainter.runs.weights import Weights, check_lora_fits, choosing_clip, find_ckpt, resolve_weights, sampler_name
+from videopainter.runs.weights import (
+    Weights,
+    check_lora_fits,
+    check_resampling,
+    choosing_clip,
+    find_ckpt,
+    resolve_weights,
+    sampler_name,
+)
 from videopainter.segmentation.choosing import BUILTIN
 
 _REPLAY = "replay:"  # an --llm_model that is a file
@@ -132,6 +140,7 @@ def _weights(options: InpaintOptions) -> Weights:
     check_checkpoints(weights.model_path, weights.inpainting_branch, weights.id_adapter)
     check_lora_fits(weights)
     sampler_name(weights, options.sampling.scheduler)
+    check_resampling(weights, options.sampling.id_resample)
     return weights
 
 

@@ -11,7 +11,7 @@ import videopainter
 from videopainter.errors import InputError
 from videopainter.files import read_json, sha256_text
 from videopainter.metrics.networks.downloads import clip_folder
-from videopainter.models.backbones.registry import facts_of, scheduler_name
+from videopainter.models.backbones.registry import check_form, facts_of, scheduler_name
 from videopainter.models.checkpoint_files import adapter_file, read_config, read_safetensors_header
 from videopainter.runs.options import ModelOptions, SamplingOptions
 from videopainter.runs.results.manifest import Hasher, model_files
@@ -116,6 +116,12 @@ def sampler_name(weights: Weights, asked: str) -> str:
     if not weights.model_path:
         return asked  # no model is used
     return scheduler_name(facts_of(read_config(Path(weights.model_path) / "transformer")), asked)
+
+
+def check_resampling(weights: Weights, asked: str) -> None:
+    """ValueError for a form of ID resampling (`--id_resample`) that the backbone's family does not have."""
+    if weights.model_path and asked not in ("auto", "off"):
+        check_form(facts_of(read_config(Path(weights.model_path) / "transformer")), asked)
 
 
 def check_lora_fits(weights: Weights) -> None:
