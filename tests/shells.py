@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import runpy
+import signal
 import subprocess
 import sys
+from fnmatch import fnmatch
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +35,15 @@ class Command(NamedTuple):
         process = clean_process(_run, self.folder, self.door, self.flags, self.variables | variables, said)
         process.start()
         return process
+
+    def run_until_killed(self, said: Path, pattern: str, count: int) -> None:
+        """Its process is killed by SIGKILL as soon as it has put so many files of such a path in their place."""
+        process = clean_process(_run, self.folder, self.door, self.flags, self.variables, said, (pattern, count))
+        process.start()
+        process.join(300)
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, said.read_text()
 
     def run(self, count: int, folder: Path, code: int = 0) -> list[str]:
         """What each of `count` processes says, run as a launcher does; all must end with `code`."""
@@ -65,7 +76,25 @@ def command_of(script: Path, folder: Path, *flags: str, **variables: str) -> Com
     return Command(Path(place), words[:at], words[at], words[at + 1 :], dict(line.split("=", 1) for line in found))
 
 
-def _run(folder: Path, door: str, flags: list[str], variables: dict[str, str], said: Path) -> None:
+def die_after(pattern: str, count: int) -> None:
+    """SIGKILL this process once it has put `count` files of such a path in their place.
+
+    A test that watches the folder instead comes too late on a machine that lets it wait.
+    """
+    replace, put = os.replace, [0]
+
+    def replaced(source, target):
+        replace(source, target)
+        put[0] += fnmatch(os.path.abspath(target), pattern)
+        if put[0] == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    os.replace = replaced
+
+
+def _run(folder: Path, door: str, flags: list[str], variables: dict[str, str], said: Path, killed=None) -> None:
+    if killed is not None:
+        die_after(*killed)
     with said.open("wb") as file:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from fractions import Fraction
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import av
@@ -317,10 +315,10 @@ def test_a_killed_run_goes_on_and_gives_the_same_file(tmp_path: Path):
     ]
     broken = door(*flags, "--output_path", "broken.mp4", cwd=tmp_path)
     windows = tmp_path / "broken.mp4.partial/windows"
-    kill_after(3, windows, broken.start(tmp_path / "said"))
+    broken.run_until_killed(tmp_path / "said", "*/window_*", 3)
     assert not (tmp_path / "broken.mp4").exists()
     finished = len(list(windows.glob("window_*")))
-    assert 3 <= finished < 8
+    assert finished == 3
 
     [told] = door(*flags, "--output_path", "whole.mp4", cwd=tmp_path).run(1, tmp_path)
     [told_again] = broken.run(1, tmp_path)
@@ -329,17 +327,6 @@ def test_a_killed_run_goes_on_and_gives_the_same_file(tmp_path: Path):
     assert f"/{(8 - finished) * steps} " in told_again
     assert (tmp_path / "broken.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
     assert not windows.parent.exists()
-
-
-def kill_after(count: int, windows: Path, process: BaseProcess) -> None:
-    """Kill a run as soon as `count` of its windows are finished."""
-    until = time.monotonic() + 120
-    while len(list(windows.glob("window_*"))) < count:
-        assert process.is_alive()
-        assert time.monotonic() < until
-        time.sleep(0.005)
-    process.kill()
-    process.join(60)
 
 
 def test_the_bash_scripts_run_from_anywhere(bench: Path, tmp_path: Path):

@@ -6,14 +6,14 @@ import csv
 import json
 import os
 import shutil
-import time
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import clean_process
-from shells import command_of
+from shells import command_of, die_after
 
 from videopainter.cli import evaluate, score
 from videopainter.cli.running import run_door
@@ -44,6 +44,11 @@ def bench(tmp_path_factory) -> Path:
 
 def start_evaluation(words: list[str]) -> int:
     return evaluate.evaluate(evaluate.read_options(words))
+
+
+def evaluation_killed_after(words: list[str], pattern: str) -> None:
+    die_after(pattern, 1)
+    start_evaluation(words)
 
 
 def start_scoring(words: list[str]) -> int:
@@ -369,13 +374,11 @@ def test_killed_half_way_the_same_command_ends_with_the_same_numbers(bench: Path
     flags += ["--overlap_frames", "1", "--html", "false", "--ckpt", "weights"]
     run(evaluate, *flags[:-2], "--output_path", "alone")
     words = [*flags, "--output_path", "killed"]
-    for pattern in ("standard/*/videos/*.mkv", "standard/*/scores/*.json"):
-        process = clean_process(start_evaluation, words)
+    for pattern in ("*/videos/*.mkv", "*/scores/*.json"):
+        process = clean_process(evaluation_killed_after, words, pattern)
         process.start()
-        while process.is_alive() and not list(Path("killed").glob(pattern)):
-            time.sleep(0.005)
-        process.kill()
         process.join()
+        assert process.exitcode == -signal.SIGKILL
         assert not list(Path("killed").glob("standard/*/metrics.csv"))
     run(evaluate, *words[:-4], *words[-2:])
     alone, killed = (Path(name) / "standard/dilate32_replace/metrics.csv" for name in ("alone", "killed"))

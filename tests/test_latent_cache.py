@@ -8,7 +8,6 @@ import os
 import pickle
 import re
 import shutil
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -345,12 +344,8 @@ def kill_after_two_shards(folder: Path, meta: Path) -> None:
     flags = {**vars(set_options(meta)), **vars(cache_options(folder, **SMALL))}
     words = [f"--{name}={value}" for name, value in flags.items() if value is not None]
     said = folder.with_name("said")
-    process = Command(REPO, [], str(DOOR), words, dict(os.environ)).start(said)
-    while len(list(folder.glob("latents-*"))) < 2:
-        assert process.is_alive(), said.read_text()
-        time.sleep(0.002)
-    process.kill()
-    process.join()
+    Command(REPO, [], str(DOOR), words, dict(os.environ)).run_until_killed(said, "*/latents-*", 2)
+    assert len(list(folder.glob("latents-*"))) == 2
 
 
 def write_by_two(folder: Path, meta: Path) -> None:
