@@ -38,6 +38,7 @@ _OPTIONS = [
     *flags_of(ModelOptions, ["cache"]),
     *flags_of(SamplingOptions, ["match_edges", "feather", "replace_gt", "mask_add", "id_resample"], advanced=True),
     *flags_of(SamplingOptions, ["mask_background", "strength", "scheduler", "constant_guidance"], advanced=True),
+    *flags_of(SamplingOptions, ["crop"], advanced=True),
 ]
 _OBJECTS = [
     *flags_of(ObjectOptions, ["box", "point", "negative_point", "text"]),

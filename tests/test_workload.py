@@ -14,6 +14,7 @@ from test_first_frame import save_flux_fill
 from videopainter.cli.inpaint import inpaint, read_options
 from videopainter.cli.running import run_door
 from videopainter.data.clip import ArrayMasks
+from videopainter.data.crops import CropPath
 from videopainter.data.images import write_image
 from videopainter.data.reshape import resize_masks
 from videopainter.models.backbones.cogvideox.facts import CogVideoXFacts
@@ -54,6 +55,19 @@ def counted(flags: list[str], output: Path, *more: str) -> Workload:
     (work,), failed = workload.workloads(plan_jobs(options), Outcomes(several=False))
     assert not failed
     return work
+
+
+def test_a_crop_is_counted_at_its_own_size(tmp_path: Path) -> None:
+    """A wide picture with a small hole: the crop is of another shape, and the hole is no smaller a part of it."""
+    masks = np.zeros((5, 160, 480), bool)
+    masks[:, 70:80, 200:210] = True
+    flags = [*write_clip(tmp_path, "wide", masks), "--id_adapter_resample_learnable_path", str(ADAPTER)]
+    plain, cropped = (counted(flags, tmp_path / crop, "--crop", crop) for crop in ("none", "auto"))
+    assert (plain.height, plain.width) == (48, 128)
+    assert (cropped.height, cropped.width) == (80, 80)
+    assert plain.hole_share > 0
+    # Ten pixels in the middle of 80: a token that they lie in, or two by two.
+    assert cropped.hole_share in (1 / 25, 4 / 25)
 
 
 def test_a_job_is_counted(tmp_path: Path) -> None:
@@ -104,8 +118,10 @@ def test_a_hole_is_never_counted_too_small(height: int, width: int, patch_t: int
     for t in range(38):
         masks[t, t % (height - 9) : t % (height - 9) + 9, 2 * t : 2 * t + 3] = True
     masks[22:24, : height // 2] = True
+    whole = CropPath.whole(height, width, 38)
     for window in plan_windows(38, 17, 5, grid).windows:
-        share = workload._hole_share(ArrayMasks(masks), window, grid, 64 // grid.multiple, 96 // grid.multiple)
+        rows, columns = 64 // grid.multiple, 96 // grid.multiple
+        share = workload._hole_share(ArrayMasks(masks), whole, window, grid, rows, columns)
         read = masks[window.start : min(window.stop, 38)]
         read = np.concatenate([read, np.repeat(read[-1:], window.num_frames - len(read), axis=0)])
         mask = torch.from_numpy(resize_masks(read, 64, 96))[None, None].float()

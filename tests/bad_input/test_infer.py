@@ -82,6 +82,8 @@ own | --lora_rank 256 | lora_rank
 own | --lora_rank -1 | lora_rank
 own | --prev_clip_weight 0.5 | prev_clip_weight
 own | --match_edges --replace_gt false | match_edges
+own | --crop auto --paste_background false | crop
+own | --crop small | crop
 own | --cache first_block --cache_threshold nan | threshold
 own | --cache first_block --cache_threshold inf | threshold
 own | --cache first_block --cache_threshold -1 | threshold

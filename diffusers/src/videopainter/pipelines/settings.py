@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal, get_args, get_origin, get_type_hints
 
+from videopainter.data.crops import CropPath, crop_path, hole_boxes
 from videopainter.flags import MAX_INT, MAX_SIDE, check_ranges, check_size, flag, switch
 from videopainter.models.backbones.grid import FINEST
 
 if TYPE_CHECKING:
+    from videopainter.data.clip import MaskSource
     from videopainter.models.backbones.protocol import Facts
 
 
@@ -38,6 +41,11 @@ class SamplingSettings:
         most=MAX_SIDE,
     )
     width: int | None = flag(None, "Model width, a multiple of 16.", least=FINEST.multiple, most=MAX_SIDE)
+    crop: Literal["none", "auto"] = flag(
+        "none",
+        "auto: where the hole is small in a large video, the model sees a crop around it, at full resolution if it "
+        "is no larger than the model's size; the crop follows a hole that moves.",
+    )
     overlap_frames: int = flag(0, "Frames neighbouring windows share, 4k+1; 0 means 1.", least=0, most=4093)
     blend: Literal["linear", "average"] = flag("linear", "How overlapping windows are joined (release: average).")
     mask_add: bool = switch(True, "Add branch features to background tokens only.")  # the paper's "select"
@@ -73,7 +81,8 @@ class SamplingSettings:
         self._check_size()
         check_ranges(self)
         pasted = self.replace_gt and self.paste_background
-        _expect(pasted or not self.match_edges, "match_edges", "replace_gt and paste_background with it", "them off")
+        for name, on in (("match_edges", self.match_edges), ("crop", self.crop == "auto")):
+            _expect(pasted or not on, name, "replace_gt and paste_background with it", "them off")
         for name, hint in get_type_hints(type(self)).items():
             if get_origin(hint) is Literal:
                 _expect(getattr(self, name) in get_args(hint), name, " or ".join(get_args(hint)), getattr(self, name))
@@ -128,6 +137,17 @@ class InpaintSettings(SamplingSettings):
         if self.height is not None and self.width is not None:
             return self.height, self.width
         return backbone.grid.working_size(height, width, math.prod(backbone.trained_size))
+
+    def crop_path(self, backbone: Facts, masks: MaskSource) -> CropPath:
+        """What the model sees of a video with these masks: all of it, or with ``crop`` a part around the holes. All
+        masks are read then, a few at a time."""
+        frame = masks.height, masks.width
+        if self.crop == "none":
+            return CropPath.whole(*frame, len(masks))
+        trained = backbone.trained_size if self.height is None or self.width is None else (self.height, self.width)
+        return crop_path(
+            hole_boxes(masks), frame, partial(self.working_size, backbone), trained, backbone.grid.multiple
+        )
 
 
 def _expect(condition: bool, name: str, expected: str, got: object) -> None:

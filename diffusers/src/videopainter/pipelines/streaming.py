@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
 from videopainter.data.clip import FrameSource, MaskSource
+from videopainter.data.crops import READ_AT_ONCE, CropPath
 from videopainter.data.reshape import resize_frames, resize_masks
 from videopainter.models.backbones.registry import check_form
 from videopainter.models.finite import check_result
@@ -26,12 +26,13 @@ from videopainter.pipelines.prompts import PromptTrack
 from videopainter.pipelines.settings import InpaintSettings
 from videopainter.pipelines.store import WindowStore
 from videopainter.pipelines.windows import Window, WindowPlan, blend_weights, plan_windows
-from videopainter.vision.edge_matching import match_edges
+from videopainter.vision.pasting import pasted
 
 
 @dataclass
 class StreamJob:
-    """One video to inpaint. `first_frame` is a filled first frame, uint8 (H, W, 3) at the video's size, or None."""
+    """One video to inpaint, or a crop of it. `first_frame` is a filled first frame, uint8 (H, W, 3) at the video's
+    size, or None; `height` and `width` are what the model works at."""
 
     frames: FrameSource
     masks: MaskSource
@@ -41,6 +42,7 @@ class StreamJob:
     height: int
     width: int
     seeds: list[int]
+    crop: CropPath | None = None  # what the model sees of the frames; None: all
     first_frame: np.ndarray | None = None
     paste_masks: MaskSource | None = None  # what is pasted into the video, where it is not what the model paints
     noise: Sequence[torch.Tensor] | None = None  # of each window
@@ -57,10 +59,14 @@ def make_job(
     prompts: PromptTrack,
     first_frame: np.ndarray | None = None,
     paste_masks: MaskSource | None = None,
+    crop: CropPath | None = None,
     generator: torch.Generator | None = None,
     noise: Sequence[torch.Tensor] | None = None,
 ) -> StreamJob:
     """Check the parts against each other and plan the windows.
+
+    Args:
+        crop: What the model is to see; None: what `settings.crop` says.
 
     Raises:
         ValueError: for parts that do not fit (lengths, sizes, number of noises, image condition for a T2V backbone).
@@ -78,7 +84,8 @@ def make_job(
     plan = plan_windows(len(frames), settings.num_frames, settings.overlap_frames, pipe.backbone.grid)
     if noise is not None and len(noise) != len(plan.windows):
         raise ValueError(f"latents: expected noise for each of {len(plan.windows)} windows, got {len(noise)}")
-    height, width = settings.working_size(pipe.backbone.facts, frames.height, frames.width)
+    crop = crop or settings.crop_path(pipe.backbone.facts, masks)
+    height, width = settings.working_size(pipe.backbone.facts, crop.height, crop.width)
     return StreamJob(
         frames,
         masks,
@@ -88,6 +95,7 @@ def make_job(
         height,
         width,
         _window_seeds(settings, generator, plan),
+        None if crop.covers(*size) else crop,
         first_frame,
         paste_masks,
         noise,
@@ -159,13 +167,21 @@ def _denoise_one(pipe: Any, job: StreamJob, store: WindowStore, window: Window, 
 def read_window(job: StreamJob, window: Window) -> tuple[np.ndarray, np.ndarray]:
     """A window's frames (F, H, W, 3) and masks (F, H, W) at the working size; the last frame fills what is missing."""
     stop = min(window.stop, len(job.frames))
-    frames, masks = read_range(job, window.start, stop)
-    frames, masks = resize_frames(frames, job.height, job.width), resize_masks(masks, job.height, job.width)
+    pieces = [_read_seen(job, at, min(at + READ_AT_ONCE, stop)) for at in range(window.start, stop, READ_AT_ONCE)]
+    frames, masks = (np.concatenate(parts) for parts in zip(*pieces))
     missing = window.stop - stop
     if missing:
         frames = np.concatenate([frames, np.repeat(frames[-1:], missing, axis=0)])
         masks = np.concatenate([masks, np.repeat(masks[-1:], missing, axis=0)])
     return frames, masks
+
+
+def _read_seen(job: StreamJob, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+    """Frames and masks [start, stop) of what the model sees, at the working size."""
+    frames, masks = read_range(job, start, stop)
+    if job.crop is not None:
+        frames, masks = job.crop.cut(frames, start), job.crop.cut(masks, start)
+    return resize_frames(frames, job.height, job.width), resize_masks(masks, job.height, job.width)
 
 
 def read_range(job: StreamJob, start: int, stop: int, *, paste: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -242,18 +258,13 @@ def paste_background(job: StreamJob, decoded: np.ndarray, start: int) -> np.ndar
     original, masks = read_range(job, start, start + len(decoded), paste=True)
     if not masks.any():
         return original
-    result = resize_frames(decoded, job.frames.height, job.frames.width)
-    if job.settings.match_edges:
-        result = np.stack([match_edges(r, o, m) for r, o, m in zip(result, original, masks)])
-    if job.settings.feather == 0:
-        return np.where(masks[..., None], result, original)
-    return np.stack([_feathered(r, o, m, job.settings.feather) for r, o, m in zip(result, original, masks)])
-
-
-def _feathered(result: np.ndarray, original: np.ndarray, mask: np.ndarray, feather: int) -> np.ndarray:
-    depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)  # pixels from the hole's edge
-    alpha = np.clip(depth / (feather + 1), 0.0, 1.0)[..., None]
-    return np.rint(alpha * result + (1 - alpha) * original).astype(np.uint8)
+    how = {"matched": job.settings.match_edges, "feather": job.settings.feather}
+    if job.crop is None:
+        return pasted(resize_frames(decoded, *original.shape[1:3]), original, masks, **how)
+    # What the model never saw stays what it is.
+    frames, decoded = original.copy(), resize_frames(decoded, job.crop.height, job.crop.width)
+    job.crop.put(frames, pasted(decoded, job.crop.cut(original, start), job.crop.cut(masks, start), **how), start)
+    return frames
 
 
 def inpaint_stream(
@@ -266,6 +277,7 @@ def inpaint_stream(
     negative_prompt: str = "",
     first_frame: np.ndarray | None = None,
     paste_masks: MaskSource | None = None,
+    crop: CropPath | None = None,
     work_dir: Path | None = None,
     fingerprint: str = "",
     on_window: Callable[[torch.Tensor], None] | None = None,
@@ -278,6 +290,7 @@ def inpaint_stream(
         prompt: For the whole video, or a mapping from the frame on which a prompt comes into force.
         first_frame: Filled first frame, uint8 (H, W, 3) at the video's size. None drops the image condition.
         paste_masks: Which of the painted pixels go into the video; None: all of the hole.
+        crop: What the model sees, where that is known already; None: what `settings.crop` says.
         work_dir: Keeps finished windows; the same call started again goes on with the first unfinished one.
         fingerprint: Names inputs and settings; a work folder with another one is refused.
         on_window: Called with the latents (1, T, C, h, w) of each window that was denoised.
@@ -294,7 +307,14 @@ def inpaint_stream(
     store = WindowStore(work_dir, fingerprint)
     prompts = PromptTrack.encode(pipe, prompt, negative_prompt, guidance=settings.guidance)
     job = make_job(
-        pipe, frames, masks, settings=settings, prompts=prompts, first_frame=first_frame, paste_masks=paste_masks
+        pipe,
+        frames,
+        masks,
+        settings=settings,
+        prompts=prompts,
+        first_frame=first_frame,
+        paste_masks=paste_masks,
+        crop=crop,
     )
     job.interrupted = interrupted or job.interrupted
     missing = {window.index for window in job.plan.windows if window.index not in store}

@@ -15,7 +15,7 @@ from videopainter.captions.pictures import outlined_frame
 from videopainter.data.clip import Clip
 from videopainter.data.images import read_image, write_image
 from videopainter.data.panels import contact_sheet
-from videopainter.data.reshape import box_around
+from videopainter.data.reshape import Box, box_around
 from videopainter.files import fingerprint, write_json
 from videopainter.pipelines.first_frame import FirstFrameFiller
 from videopainter.runs.plan import Job
@@ -24,6 +24,7 @@ from videopainter.runs.results.manifest import Hasher, work_dir
 from videopainter.runs.results.outputs import sheet_of
 from videopainter.runs.results.writers import sheet_picture
 from videopainter.runs.weights import choosing_clip, weight_digests
+from videopainter.runs.workload import job_crop
 
 _CHOICE = "first_frame_choice.json"  # in a work folder
 
@@ -49,7 +50,7 @@ class Candidates:
         """Paint those that are needed and not there."""
         clip, seed = self.job.sample.open(), self.job.options.sampling.seed
         missing = [number for number in self.numbers if not self._file(number, clip).exists()]
-        for number, picture in painted_candidates(filler, clip, seed, missing):
+        for number, picture in painted_candidates(filler, clip, seed, missing, self._part):
             write_image(self._file(number, clip), picture)
 
     def write_sheet(self) -> Path:
@@ -77,11 +78,17 @@ class Candidates:
         """As a result's recipe has it: of the weights, whatever they are called."""
         return weight_digests({"filler": self.job.options.prompts.img_inpainting_model}, Hasher())["filler"]
 
+    @cached_property
+    def _part(self) -> Box:
+        return job_crop(self.job, self.job.sample.open()).box(0)
+
     def _file(self, number: int, clip: Clip) -> Path:
         """By what it is made of, so that another clip's or prompt's is not taken for it."""
         pixels = hashlib.sha256(clip.frames.read(0, 1).tobytes() + clip.masks.read(0, 1).tobytes()).hexdigest()
         options = self.job.options
         made_of = [pixels, image_prompt(clip), self._filler, options.sampling.seed + number]
+        if options.sampling.crop != "none":
+            made_of.append(self._part)
         folder = self.job.output.with_name(f"{self.job.output.name}.first_frames")
         return folder / f"{number}_{fingerprint(made_of)[:8]}.png"
 
@@ -92,24 +99,29 @@ def candidate_seed(seed: int, number: int) -> int:
 
 
 def painted_candidates(
-    filler: FirstFrameFiller, clip: Clip, seed: int, numbers: Sequence[int]
+    filler: FirstFrameFiller, clip: Clip, seed: int, numbers: Sequence[int], part: Box | None = None
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Candidates of a clip's first frame, one after the other: their number, and uint8 (H, W, 3)."""
     for number in numbers:
-        yield number, filled_frame(filler, clip, candidate_seed(seed, number))
+        yield number, filled_frame(filler, clip, candidate_seed(seed, number), part)
 
 
-def filled_frame(filler: FirstFrameFiller, clip: Clip, seed: int) -> np.ndarray:
-    """The first frame with its hole filled, uint8 (H, W, 3); as it is where it has none."""
+def filled_frame(filler: FirstFrameFiller, clip: Clip, seed: int, part: Box | None = None) -> np.ndarray:
+    """The first frame with its hole filled, uint8 (H, W, 3); as it is where it has none. The filler sees `part` of it,
+    which holds the hole; None: all."""
     image, mask = clip.frames.read(0, 1)[0], clip.masks.read(0, 1)[0]
     if not mask.any():
         return image
-    filled = filler.fill(image, mask, prompt=image_prompt(clip), seed=seed)
-    if filled is None or filled.shape != image.shape:
+    place = (slice(None), slice(None)) if part is None else part.slices
+    seen = image[place]
+    filled = filler.fill(seen, mask[place], prompt=image_prompt(clip), seed=seed)
+    if filled is None or filled.shape != seen.shape:
         raise RuntimeError(
-            f"the first-frame filler gave {None if filled is None else filled.shape}, expected {image.shape}"
+            f"the first-frame filler gave {None if filled is None else filled.shape}, expected {seen.shape}"
         )
-    return filled
+    whole = image.copy()
+    whole[place] = filled
+    return whole
 
 
 class ClipChoice:

@@ -24,6 +24,7 @@ from videopainter.runs.processes import Precision, torch_dtype
 from videopainter.runs.results.manifest import work_dir
 from videopainter.runs.samples import Sample
 from videopainter.runs.weights import choosing_clip
+from videopainter.runs.workload import job_crop
 
 
 def captioned(jobs: Sequence[Job], outcomes: Outcomes, device: Callable[[], str]) -> dict[int, Job]:
@@ -94,7 +95,8 @@ def fill_first_frames(jobs: Sequence[Job], precision: Precision, outcomes: Outco
                     if several:
                         Candidates(job=job).paint(filler)
                     else:
-                        frame = filled_frame(filler, job.sample.open(), job.options.sampling.seed)
+                        clip = job.sample.open()
+                        frame = filled_frame(filler, clip, job.options.sampling.seed, job_crop(job, clip).box(0))
                         write_image(first_frame_file(job), frame)
                     shared[id(job.sample)] = job
                 elif not several:

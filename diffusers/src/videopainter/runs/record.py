@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from videopainter.data.clip import Clip
+from videopainter.data.crops import CROP_VERSION
 from videopainter.files import fingerprint, sha256_text
+from videopainter.pipelines.settings import InpaintSettings
 from videopainter.propagation.seam import SETTINGS_VERSION
 from videopainter.runs.options import InpaintOptions, PropagationOptions
 from videopainter.runs.plan import Job, Plan, has_first_frame, step_cache
@@ -48,7 +50,7 @@ def make_stamp(job: Job, clip: Clip, precision: Precision, hasher: Hasher) -> St
         "clip": clip_facts(clip, plan.options),
         "prompts": all_prompts(plan, clip),
         "first_frame": _first_frame_recipe(plan, hasher),
-        "settings": asdict(job.settings),
+        "settings": _settings_recipe(job.settings),
         "scheduler": sampler_name(plan.weights, plan.options.sampling.scheduler),
         "dtype": precision.dtype,
         "quantization": plan.options.model.quantization,
@@ -58,6 +60,14 @@ def make_stamp(job: Job, clip: Clip, precision: Precision, hasher: Hasher) -> St
         **propagation_recipe(plan.options.propagation),
     }
     return Stamp(recipe=recipe, fingerprint=fingerprint(recipe), files=digests)
+
+
+def _settings_recipe(settings: InpaintSettings) -> dict[str, Any]:
+    """Without a crop as if there was no such thing: results from before keep their fingerprint."""
+    recipe = asdict(settings)
+    if recipe.pop("crop") == "none":
+        return recipe
+    return recipe | {"crop": {"crop": settings.crop, "version": CROP_VERSION}}
 
 
 def _cache_recipe(plan: Plan) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from videopainter.runs.results.manifest import WINDOWS_FOLDER, Hasher, begin, is
 from videopainter.runs.results.writers import ResultWriter
 from videopainter.runs.watch import Watch
 from videopainter.runs.weights import weight_digests
-from videopainter.runs.workload import workloads
+from videopainter.runs.workload import job_crop, workloads
 
 LORA_NAME = "extra"
 
@@ -203,13 +203,16 @@ class Studio:
         clip, options = job.sample.open(), job.options
         whole = clip if job.whole is None else job.whole.open()
         masks = None if job.whole is None else painted_masks(options.propagation, whole, clip)
+        crop = job_crop(job, clip)
+        cropped = not crop.covers(clip.frames.height, clip.frames.width)
         resumed = any((work_dir(job.output) / WINDOWS_FOLDER).glob("*.safetensors"))
         reset_peak_memory(self.precision.device)
         if not options.output.quiet:
-            height, width = job.settings.working_size(pipe.backbone.facts, clip.frames.height, clip.frames.width)
+            height, width = job.settings.working_size(pipe.backbone.facts, crop.height, crop.width)
+            seen = f" on a crop of {crop.width}x{crop.height}" if cropped else ""
             rate = f"{float(clip.fps):.4g} frames per second"
             steps = f"{job.settings.num_denoising_steps} steps, guidance {job.settings.guidance_scale:g}"
-            complain(f"{job.label}: {len(clip)} frames, {rate}; the model works at {width}x{height}, {steps}")
+            complain(f"{job.label}: {len(clip)} frames, {rate}; the model works at {width}x{height}{seen}, {steps}")
         pipe.set_progress_bar_config(desc=job.label, disable=options.output.quiet, position=self.position)
         with self._timed("inpaint"):
             chunks = inpaint_stream(
@@ -221,6 +224,7 @@ class Studio:
                 negative_prompt=options.prompts.negative_prompt,
                 first_frame=load_first_frame(job, clip),
                 paste_masks=None if masks is None else masks.pasted,
+                crop=crop,
                 work_dir=work_dir(job.output) / WINDOWS_FOLDER,
                 fingerprint=stamp.fingerprint,
                 on_steps=partial(self.watch.at, "inpaint"),
@@ -233,6 +237,7 @@ class Studio:
                     self.watch.at("write", writer.beside.done, len(clip))
         pipe.maybe_free_model_hooks()
         record = make_record(job, clip, stamp, self.precision, self.seconds, self.hasher)
+        record |= {"crop": crop.summary()} if cropped else {}
         # The time of a resumed result is that of its last part only.
         write_json(manifest_path(job.output), record | {"resumed": resumed} | facts(job) | choice_of(job), indent=2)
         remove_folder(work_dir(job.output))

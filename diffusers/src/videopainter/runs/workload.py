@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from videopainter.data.clip import Clip, MaskSource
+from videopainter.data.crops import CropPath
 from videopainter.data.reshape import resize_masks
+from videopainter.files import read_json, write_json
 from videopainter.models.backbones.grid import LatentGrid
 from videopainter.models.backbones.registry import facts_of
 from videopainter.models.checkpoint_files import adapter_file, read_config, read_safetensors_metadata
@@ -18,6 +20,9 @@ from videopainter.pipelines.windows import Window, plan_windows
 from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.plan import Job, Plan
 from videopainter.runs.propagation import painted_masks
+from videopainter.runs.results.manifest import work_dir
+
+_CROP_FILE = "crop.json"
 
 
 def workloads(jobs: Sequence[Job], outcomes: Outcomes) -> tuple[list[Workload], list[Job]]:
@@ -41,14 +46,15 @@ def workloads(jobs: Sequence[Job], outcomes: Outcomes) -> tuple[list[Workload], 
 def _workload(job: Job) -> Workload:
     settings, clip = job.settings, job.sample.open()
     backbone = facts_of(read_config(Path(job.plan.weights.model_path) / "transformer"))
-    height, width = settings.working_size(backbone, clip.frames.height, clip.frames.width)
+    crop = job_crop(job, clip)
+    height, width = settings.working_size(backbone, crop.height, crop.width)
     windows = plan_windows(len(clip), settings.num_frames, settings.overlap_frames, backbone.grid).windows
     form = _form(job.plan, settings)
     hole_share = 0.0
     if form is not None:
         rows, columns = height // backbone.grid.multiple, width // backbone.grid.multiple
         masks = _masks_seen(job, clip)
-        hole_share = max(_hole_share(masks, window, backbone.grid, rows, columns) for window in windows)
+        hole_share = max(_hole_share(masks, crop, window, backbone.grid, rows, columns) for window in windows)
     return Workload(
         height=height,
         width=width,
@@ -76,12 +82,26 @@ def _masks_seen(job: Job, clip: Clip) -> MaskSource:
     return painted_masks(job.options.propagation, job.whole.open(), clip).seen
 
 
-def _hole_share(masks: MaskSource, window: Window, grid: LatentGrid, rows: int, columns: int) -> float:
+def job_crop(job: Job, clip: Clip) -> CropPath:
+    """What the model sees of a job's clip, as its sample gives it; found once, and kept in the work folder."""
+    masks, settings = _masks_seen(job, clip), job.settings
+    if settings.crop == "none":
+        return CropPath.whole(masks.height, masks.width, len(masks))
+    file = work_dir(job.output) / _CROP_FILE
+    if file.exists():
+        return CropPath.from_json(read_json(file, "crop"))
+    crop = settings.crop_path(facts_of(read_config(Path(job.plan.weights.model_path) / "transformer")), masks)
+    write_json(file, crop.to_json())
+    return crop
+
+
+def _hole_share(masks: MaskSource, crop: CropPath, window: Window, grid: LatentGrid, rows: int, columns: int) -> float:
     """The share of a window's tokens that a hole touches, in the frames that its latents ask; never less than counted
     by the models, whose latents ask for one pixel in 64."""
     read = masks.read(window.start, min(window.stop, len(masks)))
     latents = grid.latent_frames(window.num_frames)
     asked = np.arange(latents) * window.num_frames // latents
-    touched = resize_masks(read[np.minimum(asked, len(read) - 1)], rows, columns)
+    seen = [crop.cut(read[k : k + 1], window.start + k) for k in np.minimum(asked, len(read) - 1).tolist()]
+    touched = resize_masks(np.concatenate(seen), rows, columns)
     touched = np.concatenate([touched[:1]] * grid.missing(latents) + [touched])
     return float(touched.reshape(-1, grid.patch_t, rows, columns).any(axis=1).mean())
