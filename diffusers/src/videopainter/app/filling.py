@@ -60,6 +60,7 @@ class FillSettings:
     prev_clip_weight: float = same_flag(SamplingSettings, "prev_clip_weight")
     cache: Literal["none", "first_block", "taylorseer", "pab", "mag"] = "none"
     size: tuple[int, int] | None = None
+    crop: Literal["none", "auto"] = "none"
     propagate: Literal["auto", "off", "first_frame", "all", "only"] = "auto"
     candidates: int = flag(4, "", least=1, most=_MOST_CANDIDATES)
 
@@ -120,6 +121,7 @@ class FillPlan:
     guidance: float
     propagate: str
     fills_first_frame: bool
+    crops: bool = False  # to where the hole is, if it is small
     seconds: float | None = None
 
     @property
@@ -131,6 +133,7 @@ class FillPlan:
             passes = "guided" if self.guidance > 1 else "unguided"
             windows = f"{self.windows} window{'s' * (self.windows > 1)}"
             parts.append(f"{windows} of {self.steps} {passes} steps at {self.width}x{self.height}")
+            parts.extend(["around the hole if it is small"] if self.crops else [])
         if self.seconds is not None:
             parts.append(f"about {shown_seconds(self.seconds)}")
         return ", ".join(parts)
@@ -217,6 +220,7 @@ def _sampling(settings: FillSettings, options: AppOptions) -> SamplingOptions:
         prev_clip_weight=settings.prev_clip_weight,
         height=height,
         width=width,
+        crop=settings.crop,
     )
 
 
@@ -268,6 +272,7 @@ def plan_of(jobs: list[Job], length: int, size: tuple[int, int]) -> FillPlan:
         guidance=settings.guidance_scale,
         propagate=options.propagation.propagate,
         fills_first_frame=options.prompts.first_frame is None and windows > 0,
+        crops=settings.crop == "auto",
     )
 
 
@@ -280,4 +285,7 @@ def speed_key(plan: FillPlan, options: AppOptions, settings: FillSettings) -> st
 
 def result_name(settings: FillSettings, facts: Mapping[str, Any]) -> str:
     """Where the result of settings goes: the same ones, on the same masks, in the same place."""
-    return fingerprint([settings.to_json(), facts])[:12]
+    asked = settings.to_json()
+    if asked["crop"] == "none":
+        del asked["crop"]  # results from before there were crops keep their place
+    return fingerprint([asked, facts])[:12]

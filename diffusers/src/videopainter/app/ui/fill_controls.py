@@ -59,6 +59,7 @@ class FillStep:
     id_resample: gr.Dropdown
     prev_clip_weight: gr.Slider
     cache: gr.Dropdown
+    crop: gr.Dropdown
     height: gr.Number
     width: gr.Number
     plan: gr.HTML
@@ -71,7 +72,7 @@ class FillStep:
         names = (
             *("task", "instruction", "prompt", "image_prompt", "first_frame", "candidates"),
             *("seed", "steps", "guidance", "overlap"),
-            *("replace_gt", "propagate", "id_resample", "prev_clip_weight", "cache", "height", "width"),
+            *("replace_gt", "propagate", "id_resample", "prev_clip_weight", "cache", "crop", "height", "width"),
         )
         return {name: getattr(self, name) for name in names}
 
@@ -161,6 +162,12 @@ def _advanced(steps: int, guidance: float) -> dict[str, Any]:
         )
     found["cache"] = gr.Dropdown(
         ["none", "first_block", "taylorseer", "pab"], value="none", label="Leave out alike steps (faster)"
+    )
+    found["crop"] = gr.Dropdown(
+        [("the whole picture", "none"), ("where the hole is, if it is small", "auto")],
+        value="none",
+        label="What the model sees",
+        info="of a large video: sharper",
     )
     with gr.Row():
         found["height"] = gr.Number(
