@@ -105,7 +105,7 @@ def predict_clean(model: Backbone, scheduler, tokens, noisy, first, keep, t, rot
     """Clean-latent prediction through the scheduler's velocity formula; `rotary`: positions of a part."""
     if rotary is None:
         rotary = backbone_of(model.transformer).positions(noisy)
-    fast = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     with torch.autocast("cpu", torch.bfloat16, enabled=fast):
         text = model.text_encoder(tokens).last_hidden_state
         inputs = with_first_frame(noisy, first, keep)
