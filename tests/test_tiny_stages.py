@@ -50,11 +50,11 @@ def test_muon_orthogonalizes_and_minimizes(part):
 
 
 def test_what_is_noisy_has_seen_all_of_the_object(part):
-    images = part("images")
+    holes, bold = part("holes"), part("bold")
     for frame, without, footprint, _ in stills(6, part):
-        hole = images.object_hole(footprint, np.random.default_rng(int(frame.sum())))
+        hole = holes.object_hole(footprint[None], np.random.default_rng(int(frame.sum())))[0]
         assert not (footprint & ~hole).any()
-        noisy = images.latent_holes(hole[None])[0, 0, 0].numpy() > 0
+        noisy = bold.latent_holes(hole[None, None])[0, 0, 0].numpy() > 0
         pixels = noisy.repeat(8, 0).repeat(8, 1)
         changed = (frame != without).any(-1)
         assert not (changed & ~pixels).any()

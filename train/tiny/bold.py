@@ -1,4 +1,4 @@
-"""What the stages of the bold stack share: the backbone's size, latents of single frames, windows of them."""
+"""What the stages of the bold stack share: the backbone's size, latents of clips, windows of them."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class Window(NamedTuple):
         return latents[..., y : y + size, x : x + size]
 
     def positions(self, model: Backbone, like: torch.Tensor):
-        """The rotary tables that these tokens have in whole frames (B, 1, 16, h, w)."""
+        """The rotary tables that these tokens have in whole frames (B, T, 16, h, w)."""
         rows, columns = like.shape[-2] // 2, like.shape[-1] // 2
         tables = backbone_of(model.transformer).positions(like)
-        part = (slice(self.row, self.row + WINDOW), slice(self.column, self.column + WINDOW))
-        return tuple(table.view(rows, columns, -1)[part].flatten(0, 1) for table in tables)
+        part = (slice(None), slice(self.row, self.row + WINDOW), slice(self.column, self.column + WINDOW))
+        return tuple(table.view(like.shape[1], rows, columns, -1)[part].flatten(0, 2) for table in tables)
 
 
 def window_at(footprint: np.ndarray) -> Window:
@@ -63,14 +63,14 @@ def window_at(footprint: np.ndarray) -> Window:
 
 
 def latent_holes(holes: np.ndarray) -> torch.Tensor:
-    """Holes (B, H, W) to what is noisy (B, 1, 1, h, w), 1 = all that has seen the hole."""
-    batch, height, width = holes.shape
-    like = torch.zeros(batch, 1, 1, height // 8, width // 8)
-    return touched_latents(torch.from_numpy(holes)[:, None, None], like)
+    """Holes (B, F, H, W) to what is noisy (B, T, 1, h, w), 1 = all that has seen the hole."""
+    batch, frames, height, width = holes.shape
+    like = torch.zeros(batch, 1 + (frames - 1) // 4, 1, height // 8, width // 8)
+    return touched_latents(torch.from_numpy(holes)[:, None], like)
 
 
-class Stills:
-    """Latents of one-frame clips (N, 1, 16, 12, 18), scaled, with captions and footprints."""
+class LatentClips:
+    """Latents of clips (N, T, 16, 12, 18), scaled, with captions and footprints."""
 
     def __init__(self, work: Path, name: str, tokenizer):
         self.clips, self.name = Clips(work, name), name
@@ -83,7 +83,7 @@ class Stills:
         # Which clips a window shows the object of.
         self.windows: dict[Window, list[int]] = {}
         for i in range(len(self)):
-            footprint = self.clips.footprint[i, 0]
+            footprint = self.clips.footprint[i].any(0)
             if footprint.any() and not self.tokens["full"][i, SHORT_TOKENS:].any():
                 self.windows.setdefault(window_at(footprint), []).append(i)
 
@@ -96,8 +96,8 @@ class Stills:
         return len(self.latents["full"])
 
 
-def encode_stills(work: Path, name: str, count: int) -> None:
-    """Write unscaled latents of `count` stills, of half of them without an object, too; of the first set the scale."""
+def encode_clips(work: Path, name: str, count: int) -> None:
+    """Write unscaled latents of `count` clips, of half of them without an object, too; of the first set the scale."""
     target = work / f"{name}_latents.pt"
     if target.exists():
         return
@@ -108,7 +108,8 @@ def encode_stills(work: Path, name: str, count: int) -> None:
         parts = []
         for start in range(0, some, 8):
             with torch.no_grad():
-                parts.append(vae.encode(to_video(frames[start : start + 8])).latent_dist.mode().transpose(1, 2).half())
+                video = to_video(frames[start : min(start + 8, some)])
+                parts.append(vae.encode(video).latent_dist.mode().transpose(1, 2).half())
         latents[kind] = torch.cat(parts)
     if not (work / "scale.json").exists():
         (work / "scale.json").write_text(json.dumps(round(1.0 / latents["full"].float().std().item(), 6)))

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from autoencoder import load_autoencoder
 from backbone import Backbone, build_scheduler, predict_clean
-from bold import Stills, build_model, latent_holes, load_tokenizer
+from bold import LatentClips, build_model, latent_holes, load_tokenizer
 from judge import accuracy, load_judge, to_pictures, well_seen
 
 HOLES = ("footprint", "box")
@@ -40,7 +40,7 @@ def paint(model: Backbone, scheduler, tokens, clean, mask, *, steps: int = 4, se
 class Paintings:
     """Held-out objects painted from their prompts, and what the judge says of them."""
 
-    def __init__(self, work: Path, data: Stills, count: int):
+    def __init__(self, work: Path, data: LatentClips, count: int):
         self.data, self.vae, self.judge = data, load_autoencoder(work), load_judge(work / "judge.pt")
         index = well_seen(data.clips)
         self.index = index[index < len(data)][:count]
@@ -69,12 +69,19 @@ class Paintings:
 
     def paint(self, model: Backbone, scheduler, kind: str, steps: int = 4) -> np.ndarray:
         """Pictures with the objects painted."""
-        tokens, holes = self.data.tokens["full"][self.index], latent_holes(self.holes(kind))
+        tokens, holes = self.data.tokens["full"][self.index], latent_holes(self.holes(kind)[:, None])
         return self.decode(paint(model, scheduler, tokens, self.latents(), holes, steps=steps))
 
     def accuracy(self, pictures: np.ndarray) -> tuple[float, float, float]:
         """Share of objects of the right shape, of the right colour, and of both."""
         return accuracy(self.judge, self.data.clips, pictures, self.index)
+
+
+def told(paintings: Paintings, model: Backbone, scheduler) -> str:
+    """A line with the shares of each kind of hole."""
+    rates = [paintings.accuracy(paintings.paint(model, scheduler, kind)) for kind in HOLES]
+    parts = ("{}: shape {:.3f} colour {:.3f} both {:.3f}".format(k, *r) for k, r in zip(HOLES, rates, strict=True))
+    return ", ".join(parts)
 
 
 def main() -> None:
@@ -87,7 +94,7 @@ def main() -> None:
     tokenizer = load_tokenizer(args.work)
     model = build_model(len(tokenizer))
     model.load_state_dict(torch.load(args.work / f"{args.name}.pt", weights_only=True)["average"])
-    paintings = Paintings(args.work, Stills(args.work, "stills_heldout", tokenizer), args.count)
+    paintings = Paintings(args.work, LatentClips(args.work, "stills_heldout", tokenizer), args.count)
     shown = {"truth": paintings.decode(paintings.latents())}
     shown |= {kind: paintings.paint(model.eval(), build_scheduler(), kind, args.steps) for kind in HOLES}
     for kind, pictures in shown.items():
