@@ -219,6 +219,8 @@ def test_bold_scenes_have_few_large_upright_objects_and_short_captions(seed):
         assert np.abs(np.diff(steps, axis=0)[:, :2]).max() < 0.03
         assert item.motion == "rolls" or np.abs(np.array(steps)[:, 2]).max() < 0.31
         assert words in clip.caption or words[1:] in clip.caption
+    for item in sample_scene(seed, bold=True, returning_within=57).objects:
+        assert item.motion == "rolls" or max(abs(pose_at(item, t).angle) for t in range(57)) < 0.31
     empty = render_clip(seed, **size, without=1)
     assert len(empty.caption) > 50
     assert len(clip.caption.split()) <= 30

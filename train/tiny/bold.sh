@@ -22,5 +22,8 @@ if [ ! -e "$work/autoencoder.pt" ]; then
 fi
 stage autoencoder --steps 500
 stage judge --steps 1200
-stage images --steps 5000
+stage images --steps 4400
 stage paintings --count 200
+stage render --bold --name clips --clips 1200 --frames 17 --first_seed 2000000
+stage videos --steps 3000
+stage paintings --count 200 --name videos

@@ -37,6 +37,7 @@ class EvaluationOptions:
     overlap_frames: int = flag(0, "Frames that neighbouring windows of long clips share: 0 (taken as 1) or 4k+1.")
     height: int = flag(64, "Height of the scenes.")
     width: int = flag(96, "Width of the scenes.")
+    bold: bool = switch(False, "Bold scenes: what bold.sh's stack is trained on, 144 pixels wide and 96 high.")
     steps: int = flag(4, "Denoising steps.")
     guidance: float = flag(1.0, "Classifier-free guidance; 1 turns it off.")
     seed: int = flag(42, "Seed of the noise.")
@@ -67,7 +68,7 @@ class EvaluationOptions:
 
     @property
     def scenes(self) -> dict[str, int]:
-        return {"height": self.height, "width": self.width, "first_seed": self.first_seed}
+        return {"height": self.height, "width": self.width, "first_seed": self.first_seed, "bold": self.bold}
 
     def call_settings(self, window: int, overlap_frames: int) -> dict[str, Any]:
         """Keywords of the pipeline's call, checked."""

@@ -52,14 +52,21 @@ class ReturnCase:
 
 
 def removal_cases(
-    count: int, kind: str, *, num_frames: int, height: int, width: int, first_seed: int = FIRST_SEED
+    count: int,
+    kind: str,
+    *,
+    num_frames: int,
+    height: int,
+    width: int,
+    first_seed: int = FIRST_SEED,
+    bold: bool = False,
 ) -> Iterator[RemovalCase]:
     """The first `count` scenes from `first_seed` on whose hole is not empty after frame 0, which is not counted."""
-    seed = first_seed
+    seed, look = first_seed, {"num_frames": num_frames, "height": height, "width": width, "bold": bold}
     while count:
-        full = render_clip(seed, num_frames=num_frames, height=height, width=width)
+        full = render_clip(seed, **look)
         removed = 1 + seed % len(full.object_captions)
-        empty = render_clip(seed, num_frames=num_frames, height=height, width=width, without=removed)
+        empty = render_clip(seed, **look, without=removed)
         rng = np.random.default_rng((4, seed))
         if kind == OBJECT:
             frames, hole = full.frames, dilate(full.footprint(removed), int(rng.integers(3, 9)))
@@ -72,12 +79,12 @@ def removal_cases(
 
 
 def return_cases(
-    count: int, *, num_frames: int, height: int, width: int, first_seed: int = FIRST_SEED
+    count: int, *, num_frames: int, height: int, width: int, first_seed: int = FIRST_SEED, bold: bool = False
 ) -> Iterator[ReturnCase]:
     """The first `count` scenes from `first_seed` on in which an object is well seen before it leaves and afterwards."""
-    seed = first_seed
+    seed, size = first_seed, {"num_frames": num_frames, "height": height, "width": width, "bold": bold}
+    size |= {"returning": True}
     while count:
-        size = {"num_frames": num_frames, "height": height, "width": width, "returning": True}
         clip = render_clip(seed, **size)
         assert clip.returning is not None
         empty = render_clip(seed, **size, without=clip.returning)

@@ -49,6 +49,7 @@ class SceneObject:
     phase: float  # radians
     limits: tuple[float, float]  # it turns round at these x
     returns: bool = False  # it leaves the picture and comes back
+    steady: bool = False  # it does not turn while it drifts
     settled: bool = False  # its lowest point is on the ground, not that of a ball of its size
 
     @property
@@ -118,11 +119,13 @@ def sample_bold_object(rng: np.random.Generator, *, horizon: float, aspect: floa
     )
 
 
-def send_away(rng: np.random.Generator, item: SceneObject, *, num_frames: int, aspect: float, reach: float):
+def send_away(
+    rng: np.random.Generator, item: SceneObject, *, num_frames: int, aspect: float, reach: float, steady: bool = False
+) -> SceneObject:
     """The same object, but moving out of a frame of width `aspect` and back again within `num_frames`.
 
     It is out of sight for at least `SHORTEST_ABSENCE` frames, also if the camera looks up to `reach` to the side, and
-    is seen before and after.
+    is seen before and after. `steady`: without turning.
     """
     motion = {"stands": "slides", "floats": "drifts"}.get(item.motion, item.motion)
     leaves = rng.uniform(0.22, 0.36) * num_frames  # out of sight from here on
@@ -135,7 +138,7 @@ def send_away(rng: np.random.Generator, item: SceneObject, *, num_frames: int, a
         limits, x = (item.limits[0], aspect + hidden + turn), aspect + hidden - travel
     else:
         limits, x, speed = (-hidden - turn, item.limits[1]), travel - hidden, -speed
-    return replace(item, motion=motion, x=float(x), speed=speed, limits=limits, returns=True)
+    return replace(item, motion=motion, x=float(x), speed=speed, limits=limits, returns=True, steady=steady)
 
 
 def describe_object(item: SceneObject) -> str:
@@ -183,7 +186,7 @@ def _move(item: SceneObject, frame: int) -> Pose:
     if item.motion == "hops":
         lift = 0.9 * item.radius * abs(np.sin(0.35 * frame + item.phase))
         return Pose(x, item.y - item.radius - lift, 0.2 * np.sin(0.35 * frame), lift)
-    angle = 0.05 * frame + item.phase if item.motion == "drifts" else 0.0
+    angle = 0.05 * frame + item.phase if item.motion == "drifts" and not item.steady else 0.0
     return Pose(x, item.y - (item.radius if item.grounded else 0.0), angle, 0.0)
 
 

@@ -101,7 +101,8 @@ def sample_scene(
     zoom = float(rng.uniform(-0.002, 0.002))
     if returning_within is not None:
         k = int(rng.integers(len(objects)))
-        objects[k] = send_away(rng, objects[k], num_frames=returning_within, aspect=aspect, reach=_CAMERA_REACH)
+        way = {"num_frames": returning_within, "aspect": aspect, "reach": _CAMERA_REACH, "steady": bold}
+        objects[k] = send_away(rng, objects[k], **way)
     if rich:
         scenery = replace(scenery, grain=_GRAIN)
         objects = [replace(item, settled=True) for item in objects]
