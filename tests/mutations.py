@@ -44,6 +44,49 @@ OBJECTIVE, TRAINER = "training/objective.py", "training/trainer.py"
 GOLDEN, LOSSES = "test_goldens.py", "test_goldens.py test_training_draws.py test_trainer.py"
 
 MUTATIONS = [
+    # Crops
+    Mutation(
+        "crop: a window sees where the hole was in the first frame",
+        STREAM,
+        "job.crop.cut(frames, start), job.crop.cut(masks, start)",
+        "job.crop.cut(frames, 0), job.crop.cut(masks, 0)",
+        "test_cropped_runs.py::test_a_crop_is_run_as_a_video_of_its_own",
+    ),
+    Mutation(
+        "crop: pasted where the hole was in the first frame",
+        STREAM,
+        "job.crop.cut(masks, start), **how), start)",
+        "job.crop.cut(masks, start), **how), 0)",
+        "test_cropped_runs.py::test_a_crop_is_run_as_a_video_of_its_own",
+    ),
+    Mutation(
+        "crop: the hole at its very edge",
+        "data/crops.py",
+        "height, frame[0], margin // 2)",
+        "height, frame[0], -margin)",
+        "test_crops.py",
+    ),
+    Mutation(
+        "crop: a string with kinks",
+        "data/crops.py",
+        "bend = at + end - int(tightest)",
+        "bend = at + end",
+        "test_crops.py",
+    ),
+    Mutation(
+        "crop: looked for again",
+        "runs/workload.py",
+        "    if file.exists():",
+        "    if False:",
+        "test_cropped_runs.py::test_a_run_says_what_it_saw_and_goes_on_there",
+    ),
+    Mutation(
+        "crop: in every recipe",
+        "runs/record.py",
+        'if recipe.pop("crop") == "none":',
+        'if recipe["crop"] == "never":',
+        "test_cropped_runs.py::test_without_a_crop_nothing_of_it_is_in_the_recipe",
+    ),
     # Memory
     Mutation(
         "step caches take no memory",

@@ -84,13 +84,14 @@ def _masks_seen(job: Job, clip: Clip) -> MaskSource:
 
 def job_crop(job: Job, clip: Clip) -> CropPath:
     """What the model sees of a job's clip, as its sample gives it; found once, and kept in the work folder."""
-    masks, settings = _masks_seen(job, clip), job.settings
+    settings = job.settings
     if settings.crop == "none":
-        return CropPath.whole(masks.height, masks.width, len(masks))
+        return CropPath.whole(clip.frames.height, clip.frames.width, len(clip))
     file = work_dir(job.output) / _CROP_FILE
     if file.exists():
         return CropPath.from_json(read_json(file, "crop"))
-    crop = settings.crop_path(facts_of(read_config(Path(job.plan.weights.model_path) / "transformer")), masks)
+    backbone = facts_of(read_config(Path(job.plan.weights.model_path) / "transformer"))
+    crop = settings.crop_path(backbone, _masks_seen(job, clip))
     write_json(file, crop.to_json())
     return crop
 
