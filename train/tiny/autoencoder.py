@@ -94,7 +94,24 @@ def load_autoencoder(work: Path) -> AutoencoderKLCogVideoX:
     """The VAE with its averaged weights."""
     vae = build_vae()
     vae.load_state_dict(torch.load(work / "autoencoder.pt", weights_only=True)["average"])
+    if (work / "decoder.pt").exists():
+        vae.decoder.load_state_dict(torch.load(work / "decoder.pt", weights_only=True)["average"])
     return vae.eval()
+
+
+@torch.no_grad()
+def reconstruction_psnr(vae: AutoencoderKLCogVideoX, clips: Clips, step: int) -> list[str]:
+    """A line for single frames and one for 9: PSNR of all pixels and of the object's, also with noise on latents."""
+    lines = []
+    for length in (1, 9):
+        video, hole = to_video(clips.frames[:6, :length]), torch.from_numpy(np.array(clips.footprint[:6, :length]))
+        latents = vae.encode(video).latent_dist.mode()
+        size = latents.square().mean().sqrt()
+        outputs = [vae.decode(latents + k * size * torch.randn_like(latents)).sample for k in (0, 0.2)]
+        values = [psnr(output, video, mask) for output in outputs for mask in (None, hole[:, None])]
+        text = "all {:.2f} object {:.2f}; noisy latents: all {:.2f} object {:.2f}".format(*values)
+        lines.append(f"step {step}, {length} frames, PSNR dB: {text}; size {size:.2f}")
+    return lines
 
 
 def main() -> None:
@@ -132,20 +149,7 @@ def main() -> None:
         return reconstruction_loss(output, video, weight) + 0.02 * code_loss(means) + 1e-3 * spread
 
     def report(step: int) -> None:
-        for length in (1, 9):
-            video, hole = (
-                to_video(heldout.frames[:6, :length]),
-                torch.from_numpy(np.array(heldout.footprint[:6, :length])),
-            )
-            with torch.no_grad():
-                latents = trainer.average.encode(video).latent_dist.mode()
-                size = latents.square().mean().sqrt()
-                outputs = [
-                    trainer.average.decode(latents + k * size * torch.randn_like(latents)).sample for k in (0, 0.2)
-                ]
-            values = [psnr(output, video, mask) for output in outputs for mask in (None, hole[:, None])]
-            text = "all {:.2f} object {:.2f}; noisy latents: all {:.2f} object {:.2f}".format(*values)
-            print(f"step {step}, {length} frames, PSNR dB: {text}; size {size:.2f}", flush=True)
+        print("\n".join(reconstruction_psnr(trainer.average, heldout, step)), flush=True)
 
     trainer.run(loss_of, report=report, every=100)
 

@@ -25,5 +25,6 @@ stage judge --steps 1200
 stage images --steps 4400
 stage paintings --count 200
 stage render --bold --name clips --clips 1200 --frames 17 --first_seed 2000000
+stage decoder --steps 900
 stage videos --steps 3000
 stage paintings --count 200 --name videos
