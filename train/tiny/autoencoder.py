@@ -94,8 +94,8 @@ def load_autoencoder(work: Path) -> AutoencoderKLCogVideoX:
     """The VAE with its averaged weights."""
     vae = build_vae()
     vae.load_state_dict(torch.load(work / "autoencoder.pt", weights_only=True)["average"])
-    if (work / "decoder.pt").exists():
-        vae.decoder.load_state_dict(torch.load(work / "decoder.pt", weights_only=True)["average"])
+    if (work / "bold_decoder.pt").exists():
+        vae.decoder.load_state_dict(torch.load(work / "bold_decoder.pt", weights_only=True)["average"])
     return vae.eval()
 
 

@@ -1,7 +1,7 @@
 """Train the decoder of the bold stack on, alone: the encoder stays, so that latents keep their meaning.
 
-Latents that a backbone painted are not an encoder's: some noise on them stands for that. Writes `<work>/decoder.pt`,
-which autoencoder.py's `load_autoencoder` takes from then on.
+Latents that a backbone painted are not an encoder's: some noise on them stands for that. Writes
+`<work>/bold_decoder.pt`, which autoencoder.py's `load_autoencoder` takes from then on.
 
     python train/tiny/decoder.py --work outputs/bold --steps 900
 """
@@ -34,7 +34,7 @@ def main() -> None:
     train, heldout = Clips(args.work, args.name), Clips(args.work, "heldout")
     trainer = Trainer(
         decoder,
-        state=args.work / "decoder.pt",
+        state=args.work / "bold_decoder.pt",
         steps=args.steps,
         lr=args.lr,
         optimizers=build_optimizers(decoder, args.lr),

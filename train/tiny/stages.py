@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from videopainter.files import replacing
 
 FOLDER = Path(__file__).parent / "stages"
-NAMES = ("autoencoder", "judge", "decoder", "images", "videos")
+NAMES = ("autoencoder", "judge", "bold_decoder", "images", "videos")
 
 
 def pack(work: Path, folder: Path) -> None:
