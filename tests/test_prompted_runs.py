@@ -131,6 +131,7 @@ def test_a_mask_of_four_values_is_a_hole_but_where_it_keeps(video, tmp_path):
         ([], "--video needs --mask"),
         (["--mask", "m.npz", "--segmenter", "x"], "--segmenter: expected --box, --point, --stroke, --text or --object"),
         (["--mask", "m.npz", "--text_model", "y"], "--text_model: expected --box, --point"),
+        (["--box", "8,20,28,44", "--text_model", "y"], "--text_model: expected --text with it"),
         (["--mask", "m.npz", "--candidate", "3"], "--candidate: expected --box, --point"),
     ],
 )

@@ -41,7 +41,10 @@ def mask_request(
     """The flags, checked against a video. InputError for what does not fit, before anything is written or loaded."""
     objects = parse_objects(what, span.start)
     check_objects(objects, width=frames.width, height=frames.height, frames=span, video=video)
-    choice = choose_segmenter(who, words=has_words(objects))
+    words = has_words(objects)
+    if who.text_model is not None and not words:
+        raise InputError(f"--text_model: expected --text with it, or words of an --object, got none: {who.text_model}")
+    choice = choose_segmenter(who, words=words)
     return MaskRequest(objects=tuple(objects), candidate=what.candidate, span=span, choice=choice)
 
 
