@@ -8,8 +8,10 @@ cd "$(dirname "$0")/../.."
 work=$(realpath -m "${1:-outputs/bold}")
 # Large tensors come and go: without this a fifth of the time goes into page faults.
 export GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=34359738368:glibc.malloc.top_pad=268435456
+: "${TARGET:=$work/tiny}" "${CLIPS:=1600}" "${LONG_CLIPS:=240}" "${BRANCH_STEPS:=1500}" "${ID_STEPS:=3000}"
 stage() { echo "== $*"; python "train/tiny/$1.py" --work "$work" "${@:2}"; }
 
+# 1. VAE, text encoder, backbone
 mkdir -p "$work"
 [ -n "${FROM_NOTHING:-}" ] || python train/tiny/stages.py unpack --work "$work"
 stage render --bold --name heldout --clips 24 --frames 17 --first_seed 900000
@@ -28,3 +30,40 @@ stage render --bold --name clips --clips 1200 --frames 17 --first_seed 2000000
 stage decoder --steps 900
 stage videos --steps 3000
 stage paintings --count 200 --name videos
+stage export --part backbone --bold videos --target "$TARGET"
+
+# 2. Clips and latents for the two trainings
+python data_utils/make_synthetic.py --bold --output_dir "$work/data" --clips "$CLIPS" --val_clips 32 --test_clips 16 \
+  --long_clips "$LONG_CLIPS" --long_test_clips 12 --num_frames 17 --long_frames 57 --height 96 --width 144 --seed 7 \
+  --removal_share 0.9
+
+export MODEL_PATH="$TARGET/CogVideoX-5b-I2V" DATASET_PATH="$work/data" REPORT_TO=none
+MIXED_PRECISION=$(python -c 'import torch; print("bf16" if torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported() else "no")')
+export MIXED_PRECISION VAL_META_FILE_PATH="$work/data/pexels_videovo_val_dataset.csv"
+size=(--height 96 --width 144 --fps 8 --max_text_seq_length 36 --first_frame_gt false --proportion_empty_prompts 0.1)
+short=("${size[@]}" --max_num_frames 17)
+long=("${size[@]}" --max_num_frames 57 --mask_transform_prob 0)
+
+cache() { # FOLDER CSV FLAGS...
+  python train/cache_latents.py --pretrained_model_name_or_path "$MODEL_PATH" --latent_cache "$work/$1" \
+    --meta_file_path "$2" --batch_size 4 --dtype float32 "${@:3}"
+}
+train_csv="$work/data/pexels_videovo_train_dataset.csv" long_csv="$work/data/pexels_videovo_train_long_dataset.csv"
+cache cache "$train_csv" --variants 1 "${short[@]}"
+cache cache_val "$VAL_META_FILE_PATH" --variants 1 "${short[@]}" --mask_transform_prob 0 --proportion_empty_prompts 0
+cache cache_long "$long_csv" --variants 1 "${long[@]}"
+
+# 3. Branch and ID adapter
+META_FILE_PATH="$train_csv" OUTPUT_PATH="$work/branch_run" bash train/VideoPainter.sh "${short[@]}" \
+  --latent_cache "$work/cache" --val_latent_cache "$work/cache_val" --num_validation_videos 0 --validation_samples 32 \
+  --validation_batch_size 8 --validating_steps 250 --train_batch_size 12 --max_train_steps "$BRANCH_STEPS" \
+  --learning_rate 1.5e-3 --lr_scheduler cosine --lr_warmup_steps 100 --gradient_checkpointing false \
+  --noised_image_dropout 0.4 --use_ema --ema_decay 0.99 --checkpointing_steps 100 --checkpoints_total_limit 2 \
+  --resume_from_checkpoint latest
+META_FILE_PATH="$long_csv" BRANCH_MODEL_PATH="$work/branch_run/checkpoint-$BRANCH_STEPS/branch" OUTPUT_PATH="$work/id_run" \
+  bash train/VideoPainterID.sh "${long[@]}" --latent_cache "$work/cache_long" --validating_steps 0 \
+  --train_batch_size 4 --max_train_steps "$ID_STEPS" --rank 32 --lora_alpha 32 --learning_rate 3e-3 --lr_scheduler cosine \
+  --lr_warmup_steps 20 --gradient_checkpointing false --inpainting_loss_weight 8 --prev_clip_prob 0.6 \
+  --prev_clip_weight 1 --use_ema --ema_decay 0.99 --checkpointing_steps 50 --checkpoints_total_limit 2 --resume_from_checkpoint latest
+stage export --part trained --target "$TARGET" --branch "$work/branch_run/checkpoint-$BRANCH_STEPS" \
+  --id_adapter "$work/id_run/checkpoint-$ID_STEPS"
