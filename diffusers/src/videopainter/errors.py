@@ -20,6 +20,10 @@ class Interrupted(Exception):
     """The caller asked to stop; what was finished before is kept, and the same call goes on there."""
 
 
+class OutOfStep(RuntimeError):
+    """A process failed in the middle of what several do together; none of them can go on."""
+
+
 def one_line(error: object) -> str:
     """What an error (or a text) says, without line breaks; one that says nothing, by its name."""
     return " ".join(str(error).split()) or type(error).__name__

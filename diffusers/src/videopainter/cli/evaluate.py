@@ -17,7 +17,7 @@ from videopainter.locks import held, sweep
 from videopainter.runs.first_frames import captioned
 from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.plan import Job, openable_jobs
-from videopainter.runs.processes import Shard, device_of, resolve_precision
+from videopainter.runs.processes import Shard, device_of, follow, leading, resolve_precision
 from videopainter.runs.weights import checkpoint_defaults, find_ckpt
 
 _DESCRIPTION = "Evaluate on VPBench or DAVIS: inpaint every row, score the results, write CSV, JSON, Markdown and HTML."
@@ -40,7 +40,11 @@ def evaluate(options: EvaluateOptions) -> int:
     started, benchmark = time.perf_counter(), options.benchmark
     if not (benchmark.generate or benchmark.score):
         raise InputError("--generate, --score: expected one of them, got false for both")
-    runs, shard = make_runs(options), Shard.from_env()
+    shard = Shard.from_env(options.model.context_parallel if benchmark.generate else 1)
+    if not shard.leads:
+        follow(options.model, shard)
+        return Outcomes(several=True).exit_code(shard)
+    runs = make_runs(options)
     ckpt = find_ckpt(options.scoring.ckpt)
     if benchmark.score and shard.rank == 0:
         tell_absent(ckpt, wanted_weights(options.scoring))
@@ -79,17 +83,19 @@ def _generate(
     jobs = openable_jobs([job for _, job in work], outcomes)
     ready = captioned(jobs, outcomes, partial(device_of, options.model))
     work = [(run, ready[id(job)]) for run, job in work if id(job) in ready]
-    if not work:
-        return []
-    # Only now: it imports torch, which takes seconds.
-    from videopainter.runs.studio import Studio
+    with leading(options.model, shard) as group:
+        if not work:
+            return []
+        # Only now: it imports torch, which takes seconds.
+        from videopainter.runs.studio import Studio
 
-    studio = Studio(
-        precision=resolve_precision(options.model, shard),
-        position=shard.local_rank,
-        seconds={"check": time.perf_counter() - started},
-    )
-    studio.make([job for _, job in work], outcomes)
+        studio = Studio(
+            precision=resolve_precision(options.model, shard),
+            position=shard.local_rank,
+            seconds={"check": time.perf_counter() - started},
+            token_group=group,
+        )
+        studio.make([job for _, job in work], outcomes)
     return [(run, job) for run, job in work if job.label not in outcomes.failed]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import ModelMixin  # noqa: F401 - upstream's pipeline loader looks for it beside a saved class
@@ -11,6 +11,7 @@ from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXTran
 
 from videopainter.models.features import call_block, zero_linear
 from videopainter.models.patch_embed import replace_patch_embed
+from videopainter.models.token_share import TokenShare
 from videopainter.models.transformer import make_blocks
 
 
@@ -29,6 +30,7 @@ class CogvideoXBranchModel(CogVideoXTransformer3DModel):
 
     _repeated_blocks = ["VideoPainterBlock"]
     _no_split_modules = ["VideoPainterBlock", "VideoPainterPatchEmbed"]
+    _cp_plan: ClassVar[dict] = {}  # see `token_share`
 
     @register_to_config
     def __init__(
@@ -140,7 +142,7 @@ class CogvideoXBranchModel(CogVideoXTransformer3DModel):
             conditioning_scale: Factor on every feature.
 
         Returns:
-            `num_layers` tensors (B, L, D).
+            `num_layers` tensors (B, L, D); where processes share tokens, of this one's part.
         """
         # 1. Time embedding
         temb = self.time_embedding(self.time_proj(timestep).to(hidden_states.dtype))
@@ -156,6 +158,11 @@ class CogvideoXBranchModel(CogVideoXTransformer3DModel):
         latents = torch.cat([hidden_states, branch_cond.to(hidden_states)], dim=2)
         tokens = self.embedding_dropout(self.patch_embed(encoder_hidden_states, latents))
         text, video = tokens[:, :text_length], tokens[:, text_length:]
+        share = TokenShare.of(self)
+        if share is not None:
+            text, video = share.split(text, video)
+            if image_rotary_emb is not None:
+                image_rotary_emb = share.part(image_rotary_emb[0], 0), share.part(image_rotary_emb[1], 0)
 
         # 3. Blocks, a feature after each
         checkpointing = torch.is_grad_enabled() and self.gradient_checkpointing

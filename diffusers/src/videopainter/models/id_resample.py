@@ -112,6 +112,8 @@ class ResampleTokens(HoleTokens):
 
     def rotate(self, key: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         """Rotary positions on hole keys (B, N, heads, head_dim), each at its own place."""
+        if key.shape[1] == 0:  # a part of a video whose hole lies elsewhere; upstream reshapes no empty tensor
+            return key
         cos, sin = (table.to(key.device) for table in rotary)
         rotated = [
             apply_rotary_emb(key[b : b + 1], (cos[index], sin[index]), sequence_dim=1)

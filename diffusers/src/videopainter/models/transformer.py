@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import ModelMixin  # noqa: F401 - upstream's pipeline loader looks for it beside a saved class
@@ -19,6 +19,7 @@ from videopainter.models.attention import VideoPainterAttnProcessor
 from videopainter.models.features import call_block, spread_features
 from videopainter.models.id_resample import IDResample, ResampleTokens
 from videopainter.models.patch_embed import replace_patch_embed
+from videopainter.models.token_share import TokenShare
 
 TAYLOR_MODULES = (r"transformer_blocks\.\d+\.(attn1|ff)",)
 
@@ -85,6 +86,7 @@ class VideoPainterTransformer3DModel(CogVideoXTransformer3DModel):
 
     _repeated_blocks = ["VideoPainterBlock"]
     _no_split_modules = ["VideoPainterBlock", "VideoPainterPatchEmbed"]
+    _cp_plan: ClassVar[dict] = {}  # see `token_share`
 
     @register_to_config
     def __init__(
@@ -199,6 +201,13 @@ class VideoPainterTransformer3DModel(CogVideoXTransformer3DModel):
         text_length = encoder_hidden_states.shape[1]
         tokens = self.embedding_dropout(self.patch_embed(encoder_hidden_states, hidden_states))
         encoder_hidden_states, hidden_states = tokens[:, :text_length], tokens[:, text_length:]
+        share, num_tokens = TokenShare.of(self), hidden_states.shape[1]
+        if share is not None:  # features are parts already
+            uneven = id_resample is not None and id_resample.form != "exact"
+            encoder_hidden_states, hidden_states = share.split(encoder_hidden_states, hidden_states, uneven=uneven)
+            if image_rotary_emb is not None:
+                image_rotary_emb = share.part(image_rotary_emb[0], 0), share.part(image_rotary_emb[1], 0)
+            background_mask = None if background_mask is None else share.part(background_mask)
 
         # 3. Blocks
         features = spread_features(branch_features, background_mask, len(self.transformer_blocks), add_first)
@@ -221,6 +230,8 @@ class VideoPainterTransformer3DModel(CogVideoXTransformer3DModel):
 
         # 4. Output
         hidden_states = self.proj_out(self.norm_out(self.norm_final(hidden_states), temb=temb))
+        if share is not None:
+            hidden_states = share.whole(hidden_states, share.lengths(num_tokens))
         sample = unpatchify(hidden_states, frames, height, width, self.config)
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
 

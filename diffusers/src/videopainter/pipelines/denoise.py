@@ -10,7 +10,8 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 
 from videopainter.errors import Interrupted
-from videopainter.models.backbones.denoiser import Denoiser
+from videopainter.models.backbones.denoiser import CACHE_CONTEXT, Denoiser
+from videopainter.models.backbones.leading import LeadingDenoiser
 from videopainter.models.backbones.noise import pad_front
 from videopainter.models.backbones.protocol import Process, Steps
 from videopainter.models.id_resample import ClipMemory
@@ -94,6 +95,12 @@ def _initial_noise(conditions: WindowConditions, run: WindowRun, added: int) -> 
     return noise
 
 
+def _denoiser(pipe: Any, **options: Any) -> Denoiser:
+    if pipe.token_group is not None:
+        return LeadingDenoiser(pipe.token_group, pipe, **options)
+    return Denoiser(pipe.transformer, pipe.branch, **options)
+
+
 class _Predictor:
     """The guided model output of one window: what does not change over the steps is made once."""
 
@@ -107,9 +114,8 @@ class _Predictor:
         run: WindowRun,
     ) -> None:
         self.process, self.steps, self.settings, self.run = process, steps, settings, run
-        self.denoiser = Denoiser(
-            pipe.transformer,
-            pipe.branch,
+        self.denoiser = _denoiser(
+            pipe,
             mask_add=settings.mask_add,
             add_first=settings.add_first,
             form=run.form,
@@ -117,10 +123,8 @@ class _Predictor:
         )
         self.batch = 2 if settings.guidance else 1
         self.clip = self.denoiser.prepare(conditions.map(self._double))
-        # Once per window: gigabytes at full size, and a store keeps them in main memory.
-        latents = conditions.video_latents
-        self.dtype = latents.dtype
-        self.previous = None if run.previous is None else run.previous.to(latents.device, latents.dtype)
+        self.dtype = conditions.video_latents.dtype
+        self.previous = None if run.previous is None else self.denoiser.take_over(run.previous, self.clip)
         self.memory: ClipMemory | None = None
 
     def _double(self, x: torch.Tensor) -> torch.Tensor:
@@ -131,7 +135,7 @@ class _Predictor:
         previous = self.previous
         if remember and previous is not None:
             previous, self.previous = replace(previous, used_once=True), None
-        with self.denoiser.transformer.cache_context("cond_uncond"):
+        with self.denoiser.transformer.cache_context(CACHE_CONTEXT):
             output, memory = self.denoiser(
                 self._double(self.steps.model_input(step, latents).to(self.dtype)),
                 self.clip,

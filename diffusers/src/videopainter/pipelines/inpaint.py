@@ -21,6 +21,7 @@ from PIL import Image
 
 from videopainter.data.clip import ArrayFrames, ArrayMasks
 from videopainter.errors import Interrupted
+from videopainter.models.backbones.leading import TokenGroup
 from videopainter.models.backbones.protocol import Backbone, Codec
 from videopainter.models.backbones.registry import backbone_of, codec_of
 from videopainter.models.backbones.wan_video.branch import WanBranchModel
@@ -58,6 +59,7 @@ class InpaintingPipeline:
     transformer: Any
     vae: Any
     id_adapter: IDAdapter | None = None
+    token_group: TokenGroup | None = None  # the processes that take part in its passes; None: this one alone
     _current_timestep: int | None = None  # upstream's `current_timestep`, which some caches ask
 
     @property

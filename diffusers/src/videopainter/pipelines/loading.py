@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,10 @@ from videopainter.pipelines.step_cache import StepCache, enable_step_cache
 if TYPE_CHECKING:
     import torch
 
+    from videopainter.models.backbones.leading import TokenGroup
     from videopainter.pipelines.inpaint import InpaintingPipeline
+
+_LORA_NAME = "extra"
 
 
 def load_pipeline(
@@ -34,6 +38,7 @@ def load_pipeline(
     cache: StepCache | None = None,
     workloads: Sequence[Workload] = (),
     extra_adapters: Sequence[str | Path] = (),
+    token_group: TokenGroup | None = None,
 ) -> InpaintingPipeline:
     """Load a backbone with its branch and ID adapter.
 
@@ -49,6 +54,8 @@ def load_pipeline(
         cache: Leaves out work where steps are alike; None: every step is computed.
         workloads: What the pipeline will do, for `memory`; see `choose_memory`.
         extra_adapters: LoRAs that will be loaded later; `memory` counts them.
+        token_group: Processes that share the tokens of a video. Its leader loads what it loads alone, and tells the
+            others; they load what takes part in passes.
 
     Raises:
         ValueError: see `check_checkpoints`; for unknown names; for weights that do not match exactly.
@@ -61,23 +68,56 @@ def load_pipeline(
 
     import torch
 
+    from videopainter.models.token_share import share_tokens
+
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
     adapters = [path for path in (id_adapter, *extra_adapters) if path is not None]
-    choice = _memory_choice(folder, inpainting_branch, adapters, workloads, device, dtype, quantization, memory)
-    pipe = _build(folder, inpainting_branch, dtype, quantization, scheduler)
+    follows = token_group is not None and not token_group.leads
+    if follows:
+        choice = Choice(memory, False, 0)  # the leader's, which has more to hold
+    else:
+        choice = _memory_choice(folder, inpainting_branch, adapters, workloads, device, dtype, quantization, memory)
+    if token_group is not None and token_group.leads:
+        token_group.tell(
+            "load",
+            model_path=model_path,
+            inpainting_branch=inpainting_branch,
+            id_adapter=id_adapter,
+            dtype=dtype,
+            memory=choice.mode,
+            quantization=quantization,
+            compile=compile,
+            cache=cache,
+            extra_adapters=extra_adapters,
+        )
+    pipe = _build(folder, inpainting_branch, dtype, quantization, scheduler, passes_only=follows)
     if id_adapter is not None:
         pipe.load_id_adapter(id_adapter)
         _check_hole_fill(pipe, id_adapter)
     # Hooks of caches before those of offloading.
     if cache is not None:
         enable_step_cache(pipe, cache)
+    if token_group is not None:
+        share_tokens([model for model in (pipe.transformer, pipe.branch) if model is not None], token_group.mesh)
+        pipe.token_group = token_group if token_group.leads else None
     place(pipe, device, choice.mode, tiling=choice.tiling)
     if compile:
         for model in (pipe.transformer, pipe.branch):
             if model is not None:
                 model.compile_repeated_blocks()
+    if token_group is not None:
+        token_group.wait()  # on the host: devices wait for minutes at most
     return pipe
+
+
+def add_lora(pipe: Any, path: str | Path) -> None:
+    """Load one more LoRA beside what is active: a newly loaded one would take the ID adapter's place."""
+    active = pipe.get_active_adapters()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # two adapters are meant
+        pipe.load_lora_weights(path, adapter_name=_LORA_NAME)
+    pipe.set_adapters([*active, _LORA_NAME])
 
 
 def _memory_choice(
@@ -117,14 +157,23 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def _build(
-    folder: Path, branch_path: str | Path | None, dtype: torch.dtype, quantization: str, scheduler: str
+    folder: Path,
+    branch_path: str | Path | None,
+    dtype: torch.dtype,
+    quantization: str,
+    scheduler: str,
+    *,
+    passes_only: bool,
 ) -> InpaintingPipeline:
+    """`passes_only`: without VAE and text encoder."""
     from videopainter.pipelines.inpaint import PIPELINES
 
     transformer = load_transformer(folder, dtype, **loading_options(quantization, "diffusers"))
     branch = None if branch_path is None else load_branch(folder, branch_path, dtype)
-    vae = load_vae(folder, dtype)
-    tokenizer, text_encoder = load_text_encoder(folder, dtype, **loading_options(quantization, "transformers"))
+    vae = tokenizer = text_encoder = None
+    if not passes_only:
+        vae = load_vae(folder, dtype)
+        tokenizer, text_encoder = load_text_encoder(folder, dtype, **loading_options(quantization, "transformers"))
     return PIPELINES[facts_of(read_config(folder / "transformer")).family](
         tokenizer=tokenizer,
         text_encoder=text_encoder,

@@ -25,6 +25,8 @@ MODES = ("full", "model_offload", "group_offload", "sequential")  # fastest firs
 _PREVIOUS_SHARE = 1.05  # the previous clip's tokens, normalised for one block
 # What a step cache keeps from step to step; pyramid attention broadcast the attention outputs of every block.
 _CACHED = {"none": 0.0, "first_block": 3.0, "mag": 1.0, "taylorseer": 0.1}
+# Where processes share tokens: what attention sends and gets, by tokens of the part (`benchmarks/context_parallel.py`).
+_EXCHANGED = 8.0
 _TEXT = 0.1 * GIB  # T5-XXL on two prompts
 _QUANTIZED = {"int8": 1.0, "fp8": 1.0, "nf4": 0.5 + 4 / 64}  # bytes per weight; a scale for 64 weights in nf4
 
@@ -38,6 +40,7 @@ class Workload:
         hole_share: The largest share of a window's tokens that lies in the hole, 0..1.
         hands_on: Windows take the previous one's memory and leave theirs (`prev_clip_weight` > 0, several windows).
         step_cache: By name (`StepCache`).
+        processes: That share the tokens; what is counted is what the first of them needs, which has all other models.
     """
 
     height: int
@@ -48,6 +51,7 @@ class Workload:
     hole_share: float = 1.0
     hands_on: bool = False
     step_cache: str = "none"
+    processes: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +110,9 @@ def decode_bytes(sizes: ModelSizes, work: Workload, *, tiling: bool) -> float:
 def step_bytes(sizes: ModelSizes, work: Workload) -> float:
     """Peak of a denoising step; with `hands_on`, at the last step of a window between two others."""
     batch = 2 if work.guidance else 1
-    video, unit = video_tokens(sizes, work), batch * sizes.width * sizes.itemsize
-    share = work.hole_share
+    whole, unit = video_tokens(sizes, work) + sizes.text_tokens, batch * sizes.width * sizes.itemsize
+    # A part of a video may have all of the hole.
+    tokens, share = math.ceil(whole / work.processes), min(1.0, work.hole_share * work.processes)
     units = sizes.costs.step
     if work.form is not None:
         base, slope = sizes.costs.exact if work.form == "exact" else sizes.costs.compact[batch]
@@ -117,8 +122,12 @@ def step_bytes(sizes: ModelSizes, work: Workload) -> float:
     if work.form is not None and work.hands_on:
         units += _PREVIOUS_SHARE * share
         # The previous clip's tokens, in whose place come the own ones, block by block.
-        kept = (sizes.num_layers + 1) * math.ceil(share * video)
-    return unit * (units * (video + sizes.text_tokens) + kept)
+        kept = (sizes.num_layers + 1) * math.ceil(share * video_tokens(sizes, work) / work.processes)
+    if work.processes > 1:
+        second = {None: 0.0, "exact": 1.0}.get(work.form, share)
+        units += _EXCHANGED * (1 + second)
+        kept += whole  # as they are embedded, until the first block is through
+    return unit * (units * tokens + kept)
 
 
 def video_tokens(sizes: ModelSizes, work: Workload) -> int:
@@ -219,6 +228,8 @@ def _largest(sizes: ModelSizes, works: Sequence[Workload], mode: str, *, tiling:
 
 def _run_words(work: Workload) -> str:
     size = f"{work.width}x{work.height}, {work.num_frames} frames"
+    if work.processes > 1:
+        size = f"{size}, tokens shared by {work.processes} processes"
     if work.step_cache != "none":
         size = f"{size}, step cache {work.step_cache}"
     if work.form is None:

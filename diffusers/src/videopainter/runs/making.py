@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from videopainter.runs.options import InpaintOptions
 from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.plan import Job, openable_jobs
-from videopainter.runs.processes import Shard, device_of, resolve_precision
+from videopainter.runs.processes import Shard, device_of, follow, leading, resolve_precision
 from videopainter.runs.propagation import copy_only, propose_affected
 from videopainter.runs.watch import Watch
 
@@ -43,33 +43,38 @@ def make_results(
     watch = watch or Watch()
     watch.at("check")
     started = time.perf_counter()
-    jobs, shard = plan(), Shard.from_env()
+    shard = Shard.from_env(options.model.context_parallel)
+    if not shard.leads:
+        follow(options.model, shard)
+        return Outcomes(several=True).exit_code(shard)
+    jobs = plan()
     outcomes = Outcomes(several=len(jobs) > 1)
     own = shard.own(jobs)
-    checked = openable_jobs(own, outcomes)
-    if options.propagation.propose_affected is None:  # which paints nothing, and needs no words
-        checked = list(with_captions(checked, outcomes, partial(device_of, options.model)).values())
-    seconds = {"check": time.perf_counter() - started}
-    if checked and options.propagation.propose_affected is not None:
-        propose_affected(checked[0], Path(options.propagation.propose_affected))
-        outcomes.done.append(checked[0].label)
-    elif checked and options.propagation.propagate == "only":
-        copy_only(checked, outcomes, seconds, watch)
-    elif checked:
-        # Only now: these import torch, which takes seconds.
-        from videopainter.runs.studio import LoadedPipeline, Studio
+    with leading(options.model, shard) as group:
+        checked = openable_jobs(own, outcomes)
+        if options.propagation.propose_affected is None:  # which paints nothing, and needs no words
+            checked = list(with_captions(checked, outcomes, partial(device_of, options.model)).values())
+        seconds = {"check": time.perf_counter() - started}
+        if checked and options.propagation.propose_affected is not None:
+            propose_affected(checked[0], Path(options.propagation.propose_affected))
+            outcomes.done.append(checked[0].label)
+        elif checked and options.propagation.propagate == "only":
+            copy_only(checked, outcomes, seconds, watch)
+        elif checked:
+            # Only now: these import torch, which takes seconds.
+            from videopainter.runs.studio import LoadedPipeline, Studio
 
-        precision = resolve_precision(options.model, shard)
-        studio = Studio(
-            precision=precision,
-            position=shard.local_rank,
-            seconds=seconds,
-            watch=watch,
-            loaded=loaded or LoadedPipeline(),
-        )
-        studio.make(checked, outcomes)
-        if loaded is None and finish is not None:
-            studio.loaded.release()  # for models that look at results
+            studio = Studio(
+                precision=resolve_precision(options.model, shard),
+                position=shard.local_rank,
+                seconds=seconds,
+                watch=watch,
+                loaded=loaded or LoadedPipeline(),
+                token_group=group,
+            )
+            studio.make(checked, outcomes)
+            if loaded is None and finish is not None:
+                studio.loaded.release()  # for models that look at results
     if finish is not None:
         finish(own, [job for job in checked if job.label in outcomes.done], outcomes)
     return outcomes.exit_code(shard)

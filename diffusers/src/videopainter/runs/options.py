@@ -160,6 +160,13 @@ class ModelOptions:
         "none", "Weights of backbone and text encoder: int8, fp8 (torchao), or nf4 (bitsandbytes, GPU)."
     )
     compile: bool = switch(False, "Compile the repeated blocks (slow first step, faster ones after).")
+    context_parallel: int = flag(
+        1,
+        "Processes that share the tokens of one video, each on a GPU of its own: start as many (or a multiple) by "
+        "accelerate launch or torchrun. With 1, several processes share out the videos.",
+        least=1,
+        most=64,
+    )
     cache: Literal["none", "first_block", "taylorseer", "pab", "mag"] = flag(
         "none",
         "Leave out work where denoising steps are alike: blocks after the first (first_block), blocks of steps in "

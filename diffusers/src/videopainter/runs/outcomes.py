@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from videopainter.captions.answers import NobodyAnswers
-from videopainter.errors import Interrupted, complain
+from videopainter.errors import Interrupted, OutOfStep, complain
 from videopainter.runs.processes import Shard
 
 
@@ -30,7 +30,7 @@ class Outcomes:
         """Among several jobs, the failing one of that label is reported in one line and the others go on."""
         try:
             yield
-        except Interrupted:
+        except (Interrupted, OutOfStep):
             raise
         except Exception as error:
             if not self.several:

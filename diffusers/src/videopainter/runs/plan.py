@@ -32,6 +32,7 @@ from videopainter.runs.results.writers import beside_paths
 from videopainter.runs.samples import PromptedMasks, Sample, list_samples, silent, source_notes
 from videopainter.runs.weights import (
     Weights,
+    check_heads,
     check_lora_fits,
     check_resampling,
     choosing_clip,
@@ -86,6 +87,7 @@ def plan_jobs(
     build_settings(options, options.sampling.seed)
     check_device(options.model.device)
     _check_counts(options)
+    _check_together(options)
     check_quantization(options.model.quantization)
     step_cache(options)
     _check_prompts(options.prompts)
@@ -141,6 +143,7 @@ def _weights(options: InpaintOptions) -> Weights:
     check_lora_fits(weights)
     sampler_name(weights, options.sampling.scheduler)
     check_resampling(weights, options.sampling.id_resample)
+    check_heads(weights, options.model.context_parallel)
     return weights
 
 
@@ -195,6 +198,19 @@ def _check_counts(options: InpaintOptions) -> None:
             f"--prev_clip_weight {sampling.prev_clip_weight} needs ID resampling: "
             "--id_adapter_resample_learnable_path, or --id_resample exact or compact"
         )
+
+
+def _check_together(options: InpaintOptions) -> None:
+    """InputError for what processes that share a video's tokens cannot do."""
+    count, model = options.model.context_parallel, options.model
+    if count == 1:
+        return
+    if options.propagation.propagate == "only" or options.propagation.propose_affected is not None:
+        raise InputError(f"--context_parallel {count}: expected a model to run, got none (--propagate only)")
+    if model.cache == "first_block":  # each would look at its own tokens, and leave out other steps than the others
+        raise InputError(f"--context_parallel {count}: expected --cache taylorseer, pab or mag, got first_block")
+    if model.compile:
+        raise InputError(f"--context_parallel {count}: expected blocks that are not compiled, got --compile")
 
 
 def _check_prompts(prompts: PromptOptions) -> None:

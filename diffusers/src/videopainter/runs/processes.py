@@ -1,12 +1,14 @@
 """One process among several: its share of the work, its device, and a common end.
 
-`torchrun` and `accelerate launch` say so in RANK, LOCAL_RANK and WORLD_SIZE.
+`torchrun` and `accelerate launch` say so in RANK, LOCAL_RANK and WORLD_SIZE. Processes share out clips, or by
+`--context_parallel` the tokens of one.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +19,8 @@ from videopainter.runs.options import ModelOptions
 if TYPE_CHECKING:
     import torch
 
+    from videopainter.models.backbones.leading import TokenGroup
+
 _T = TypeVar("_T")
 # Clips take hours; whoever is done first waits for the slowest.
 PATIENCE = timedelta(days=14)
@@ -24,30 +28,42 @@ PATIENCE = timedelta(days=14)
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """This process's place among `size` processes."""
+    """This process's place among `size` processes, of which `together` by `together` share the tokens of a clip."""
 
     rank: int = 0
     local_rank: int = 0
     size: int = 1
+    together: int = 1
 
     @classmethod
-    def from_env(cls) -> Shard:
+    def from_env(cls, together: int = 1) -> Shard:
         """The place the launcher gave this process; a lone process otherwise.
 
         Raises:
-            InputError: the variables contradict each other.
+            InputError: the variables contradict each other, or so many processes cannot share out tokens.
         """
         size = int(os.environ.get("WORLD_SIZE", "1"))
+        if max(size, 1) % together:
+            raise InputError(
+                f"--context_parallel {together}: expected a multiple of {together} processes (accelerate launch "
+                f"--num_processes {together}, or torchrun --nproc_per_node {together}), got {max(size, 1)}"
+            )
         if size <= 1:
             return cls()
         rank = int(os.environ.get("RANK", "-1"))
         if not 0 <= rank < size:
             raise InputError(f"WORLD_SIZE is {size}: expected RANK from 0 to {size - 1}, got {os.environ.get('RANK')}")
-        return cls(rank=rank, local_rank=int(os.environ.get("LOCAL_RANK", rank)), size=size)
+        local_rank = int(os.environ.get("LOCAL_RANK", rank))
+        return cls(rank=rank, local_rank=local_rank, size=size, together=together)
+
+    @property
+    def leads(self) -> bool:
+        """Whether it makes results, and does not only take part in another one's passes."""
+        return self.rank % self.together == 0
 
     def own(self, items: Sequence[_T]) -> list[_T]:
-        """Every `size`-th item, from `rank` on: together the processes have each item once."""
-        return list(items[self.rank :: self.size])
+        """Every n-th item, of n processes (or groups of `together`): together they have each item once."""
+        return list(items[self.rank // self.together :: self.size // self.together])
 
     def gather(self, value: Any) -> list[Any]:
         """The values of all processes, in rank order, once each has come here.
@@ -59,7 +75,8 @@ class Shard:
             return [value]
         import torch.distributed as dist
 
-        dist.init_process_group("gloo", timeout=PATIENCE)
+        if not dist.is_initialized():  # `token_group` may have done so
+            dist.init_process_group("gloo", timeout=PATIENCE)
         gathered: list[Any] = [None] * self.size
         dist.all_gather_object(gathered, value)
         dist.destroy_process_group()
@@ -86,6 +103,8 @@ def resolve_precision(options: ModelOptions, shard: Shard) -> Precision:
     """
     import torch
 
+    if shard.together > 1:
+        _check_own_devices(options.device, shard)
     device = _default_device(shard) if options.device is None else options.device
     try:
         kind, index = torch.device(device).type, torch.device(device).index
@@ -107,6 +126,56 @@ def check_device(name: str | None) -> None:
     """InputError for a `--device` that is none, or a GPU that this machine does not have; torch is asked for those."""
     if name is not None and name != "cpu":
         resolve_precision(ModelOptions(device=name), Shard())
+
+
+def _check_own_devices(asked: str | None, shard: Shard) -> None:
+    """InputError where processes that share a clip's tokens would have one GPU for several."""
+    import torch
+
+    if asked not in (None, "cpu"):
+        raise InputError(f"--device: expected cpu or nothing (a GPU per process) with --context_parallel, got {asked}")
+    here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", shard.size)), torch.cuda.device_count()
+    if asked is None and 0 < gpus < here:
+        raise InputError(f"--context_parallel: expected a GPU for each of {here} processes, got {gpus}")
+
+
+def _token_group(options: ModelOptions, shard: Shard) -> TokenGroup:
+    """The processes that share a clip's tokens; all processes meet here."""
+    import torch
+
+    from videopainter.models.backbones.leading import TokenGroup
+
+    return TokenGroup.meet(shard.together, torch.device(resolve_precision(options, shard).device), PATIENCE)
+
+
+@contextmanager
+def leading(options: ModelOptions, shard: Shard) -> Iterator[TokenGroup | None]:
+    """The processes that `follow` this one inside; None where each has clips of its own."""
+    if shard.together == 1:
+        yield None
+        return
+    group = _token_group(options, shard)
+    yield group
+    group.tell("end")  # not after an error: the launcher ends them with this process
+
+
+def follow(options: ModelOptions, shard: Shard) -> None:
+    """Take part in the passes of the process that leads this one's group, until it is done."""
+    from diffusers.utils import logging
+
+    from videopainter.models.backbones.leading import Partner
+    from videopainter.pipelines.loading import add_lora, load_pipeline
+
+    logging.disable_progress_bar()
+    group = _token_group(options, shard)
+
+    def load(extra_adapters: Sequence[str] = (), **facts: Any) -> Any:
+        pipe = load_pipeline(**facts, device=group.device, token_group=group)
+        for path in extra_adapters:
+            add_lora(pipe, path)
+        return pipe
+
+    Partner(group, load).follow()
 
 
 def _default_device(shard: Shard) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -19,9 +18,10 @@ from transformers.utils import logging as transformers_logging
 from videopainter.errors import complain
 from videopainter.files import fingerprint, remove_folder, write_json
 from videopainter.locks import held
+from videopainter.models.backbones.leading import TokenGroup
 from videopainter.pipelines.conditioning import to_uint8_frames
 from videopainter.pipelines.first_frame import reads_prompts
-from videopainter.pipelines.loading import load_pipeline
+from videopainter.pipelines.loading import add_lora, load_pipeline
 from videopainter.pipelines.memory import Workload
 from videopainter.pipelines.placement import choose_memory
 from videopainter.pipelines.streaming import inpaint_stream
@@ -36,8 +36,6 @@ from videopainter.runs.results.writers import ResultWriter
 from videopainter.runs.watch import Watch
 from videopainter.runs.weights import weight_digests
 from videopainter.runs.workload import job_crop, workloads
-
-LORA_NAME = "extra"
 
 
 @dataclass
@@ -60,7 +58,8 @@ class Studio:
     """Makes the results of one process, with one filler and then one pipeline for all of them.
 
     The jobs' plans name the same models. `position` is the line of its progress bar among those of other processes,
-    `seconds` the time taken by stage; `watch` is who waits for it, `loaded` keeps the pipeline between runs.
+    `seconds` the time taken by stage; `watch` is who waits for it, `loaded` keeps the pipeline between runs;
+    `token_group` are the processes that take part in its passes.
     """
 
     precision: Precision
@@ -69,6 +68,7 @@ class Studio:
     hasher: Hasher = field(default_factory=Hasher)
     watch: Watch = field(default_factory=Watch)
     loaded: LoadedPipeline = field(default_factory=LoadedPipeline)
+    token_group: TokenGroup | None = None
 
     def make(self, jobs: Sequence[Job], outcomes: Outcomes) -> None:
         """Make every result that is not there; failures go to `outcomes`."""
@@ -178,6 +178,7 @@ class Studio:
             scheduler=options.sampling.scheduler,
             workloads=works,
             extra_adapters=[] if weights.lora is None else [weights.lora],
+            token_group=self.token_group,
         )
         if weights.lora is not None:
             add_lora(pipe, weights.lora)
@@ -259,12 +260,3 @@ class Studio:
         start = time.perf_counter()
         yield
         self.seconds[stage] = time.perf_counter() - start
-
-
-def add_lora(pipe: Any, path: str) -> None:
-    """Load one more LoRA beside what is active: a newly loaded one would take the ID adapter's place."""
-    active = pipe.get_active_adapters()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # two adapters are meant
-        pipe.load_lora_weights(path, adapter_name=LORA_NAME)
-    pipe.set_adapters([*active, LORA_NAME])

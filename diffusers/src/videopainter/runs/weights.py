@@ -124,6 +124,19 @@ def check_resampling(weights: Weights, asked: str) -> None:
         check_form(facts_of(read_config(Path(weights.model_path) / "transformer")), asked)
 
 
+def check_heads(weights: Weights, processes: int) -> None:
+    """InputError where attention's heads cannot be shared out over processes that share a video's tokens."""
+    if processes == 1:
+        return
+    heads = read_config(Path(weights.model_path) / "transformer")["num_attention_heads"]
+    if heads % processes:
+        counts = ", ".join(str(count) for count in range(1, heads + 1) if heads % count == 0)
+        raise InputError(
+            f"--context_parallel: expected a divisor of the backbone's {heads} attention heads ({counts}), "
+            f"got {processes}, for {weights.model_path}"
+        )
+
+
 def check_lora_fits(weights: Weights) -> None:
     """InputError where the extra LoRA's attention projections are not of the backbone's width."""
     if weights.lora is None:

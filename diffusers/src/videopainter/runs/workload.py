@@ -64,6 +64,7 @@ def _workload(job: Job) -> Workload:
         hole_share=hole_share,
         hands_on=form is not None and settings.prev_clip_weight > 0 and len(windows) > 1,
         step_cache=job.options.model.cache,
+        processes=job.options.model.context_parallel,
     )
 
 

@@ -11,6 +11,10 @@ import torch
 from videopainter.models.backbones.noise import pad_front
 from videopainter.models.backbones.registry import backbone_of, check_form
 from videopainter.models.id_resample import ClipMemory, HoleTokens, IDResample, token_mask
+from videopainter.models.token_share import TokenShare
+
+# A step's pass holds both halves of a guided batch.
+CACHE_CONTEXT = "cond_uncond"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +40,14 @@ class Prepared:
     image_latents: torch.Tensor | None  # (B, T, C, h, w)
     positions: Any  # the family's tables
     background: torch.Tensor | None  # bool (B, L): where branch features are added; None: everywhere
-    hole: HoleTokens | None  # None: no ID resampling
+    hole: HoleTokens | None  # in this process's part of the tokens; None: no ID resampling
+    num_tokens: int  # L
 
 
 class Denoiser:
     """A backbone with its context encoder, as they are run.
+
+    Where several processes share the tokens (`token_share`) all of them make the same calls, and get the same.
 
     Args:
         transformer: Of a family that the registry knows.
@@ -66,6 +73,7 @@ class Denoiser:
         self.transformer, self.branch = transformer, branch
         self.mask_add, self.add_first, self.form = mask_add, add_first, form
         self.conditioning_scale = conditioning_scale
+        self.share = TokenShare.of(transformer)
 
     def prepare(self, conditions: Conditions, *, count_hole: bool = True) -> Prepared:
         """Everything about a clip that is the same at every step.
@@ -81,7 +89,7 @@ class Denoiser:
         hole = None
         if self.form is not None:
             room = in_hole.shape[1] if self.form == "exact" and not count_hole else None
-            hole = HoleTokens.from_mask(in_hole, room)
+            hole = HoleTokens.from_mask(in_hole, room) if self.share is None else self.share.own_hole(in_hole)
         return Prepared(
             added,
             torch.cat([conditions.masked_latents, conditions.mask], dim=2),
@@ -89,7 +97,17 @@ class Denoiser:
             self.backbone.positions(conditions.masked_latents),
             ~in_hole if self.mask_add else None,
             hole,
+            in_hole.shape[1],
         )
+
+    def take_over(self, memory: ClipMemory, clip: Prepared) -> ClipMemory:
+        """What the previous clip handed on, as the steps of `clip` take it: on its device, in its type. Once for all
+        steps: gigabytes at full size, and a store keeps them in main memory."""
+        device, dtype = clip.branch_cond.device, clip.branch_cond.dtype
+        if self.share is None:
+            return memory.to(device, dtype)
+        hidden = (x.to(device, dtype) for x in memory.hidden)
+        return self.share.own_memory(memory.hole.to(device), hidden, clip.num_tokens)
 
     def __call__(
         self,
@@ -102,7 +120,8 @@ class Denoiser:
         prev_clip_weight: float = 0.0,
         remember: bool = False,
     ) -> tuple[torch.Tensor, ClipMemory | None]:
-        """The model's output (B, T, C, h, w), and with `remember` what the clip hands to the next one."""
+        """The model's output (B, T, C, h, w), and with `remember` what the clip hands to the next one. `previous` as
+        `take_over` gives it."""
         resample = None
         if clip.hole is not None and self.form is not None:
             resample = IDResample(
@@ -123,4 +142,6 @@ class Denoiser:
             conditioning_scale=self.conditioning_scale,
         )
         memory = resample.finished_memory() if remember and resample is not None else None
+        if memory is not None and self.share is not None:
+            memory = self.share.whole_memory(memory, clip.num_tokens)
         return output[:, clip.added :], memory

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from diffusers import ModelMixin  # noqa: F401 - upstream's pipeline loader looks for it beside a saved class
@@ -11,6 +11,7 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
 from videopainter.models.backbones.wan_video.transformer import embed, make_wan_blocks
 from videopainter.models.features import call_block, zero_linear
+from videopainter.models.token_share import TokenShare
 
 
 class WanBranchModel(WanTransformer3DModel):
@@ -26,7 +27,7 @@ class WanBranchModel(WanTransformer3DModel):
 
     _repeated_blocks = ["VideoPainterWanBlock"]
     _no_split_modules = ["VideoPainterWanBlock"]
-    _cp_plan = None
+    _cp_plan: ClassVar[dict] = {}  # see `token_share`
 
     @register_to_config
     def __init__(
@@ -103,12 +104,16 @@ class WanBranchModel(WanTransformer3DModel):
             conditioning_scale: Factor on every feature.
 
         Returns:
-            `num_layers` tensors (B, L, D).
+            `num_layers` tensors (B, L, D); where processes share tokens, of this one's part.
         """
         if self.config.wo_text:
             encoder_hidden_states = torch.zeros_like(encoder_hidden_states[:, :1])
         latents = torch.cat([hidden_states, branch_cond.to(hidden_states)], dim=1)
         video, text, _, modulation, rotary = embed(self, latents, encoder_hidden_states, timestep, rotary_emb)
+        share = TokenShare.of(self)
+        if share is not None:  # every process has the whole text
+            (video,) = share.split(video)
+            rotary = share.part(rotary[0]), share.part(rotary[1])
         checkpointing = torch.is_grad_enabled() and self.gradient_checkpointing
         run = self._gradient_checkpointing_func if checkpointing else call_block
         features = []

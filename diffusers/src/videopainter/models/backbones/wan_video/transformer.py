@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import ModelMixin  # noqa: F401 - upstream's pipeline loader looks for it beside a saved class
@@ -18,6 +18,7 @@ from diffusers.utils.peft_utils import apply_lora_scale
 from videopainter.models.backbones.wan_video.attention import ResamplingWanProcessor
 from videopainter.models.features import call_block, spread_features
 from videopainter.models.id_resample import IDResample, ResampleTokens
+from videopainter.models.token_share import TokenShare
 
 _TAYLOR_MODULES = (r"blocks\.\d+\.(attn1|attn2|ffn)",)
 
@@ -102,6 +103,7 @@ class VideoPainterWanTransformer3DModel(WanTransformer3DModel):
 
     _repeated_blocks = ["VideoPainterWanBlock"]
     _no_split_modules = ["VideoPainterWanBlock"]
+    _cp_plan: ClassVar[dict] = {}  # see `token_share`
 
     @register_to_config
     def __init__(
@@ -182,6 +184,11 @@ class VideoPainterWanTransformer3DModel(WanTransformer3DModel):
         tokens, text, time, modulation, rotary = embed(
             self, hidden_states, encoder_hidden_states, timestep, rotary_emb, encoder_hidden_states_image
         )
+        share, num_tokens = TokenShare.of(self), tokens.shape[1]
+        if share is not None:  # features are parts already; every process has the whole text
+            (tokens,) = share.split(tokens, uneven=id_resample is not None)
+            rotary = share.part(rotary[0]), share.part(rotary[1])
+            background_mask = None if background_mask is None else share.part(background_mask)
 
         # 2. Blocks
         features = spread_features(branch_features, background_mask, len(self.blocks), add_first)
@@ -196,6 +203,8 @@ class VideoPainterWanTransformer3DModel(WanTransformer3DModel):
         # 3. Output
         shift, scale = (self.scale_shift_table.to(time.device) + time[:, None]).chunk(2, dim=1)
         tokens = self.proj_out((self.norm_out(tokens.float()) * (1 + scale) + shift).type_as(tokens))
+        if share is not None:
+            tokens = share.whole(tokens, share.lengths(num_tokens))
         sample = _unpatchify(tokens, hidden_states.shape[2:], self.config.patch_size)
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
 
