@@ -74,8 +74,9 @@ def _check_branch(folder: Path, backbone: Facts, model_path: Path) -> None:
                 f"{folder}: expected a branch for {model_path} ({name} {backbone.config.get(name)}), "
                 f"got {name} {config.get(name)}"
             )
-    if config["num_layers"] > backbone.num_layers:
-        raise ValueError(f"{folder}: expected at most {backbone.num_layers} layers, got {config['num_layers']}")
+    layers = config.get("num_layers")
+    if layers is None or layers > backbone.num_layers:
+        raise ValueError(f"{folder}: expected at most {backbone.num_layers} layers, got num_layers {layers}")
     _check_weights(folder)
 
 

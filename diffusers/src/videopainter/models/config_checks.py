@@ -48,8 +48,14 @@ def _check_backbone(folder: Path) -> FamilyConfigs | None:
     configs = configs_of(config) if config is not None else None
     if configs is None:
         return None
+    _config(folder / "model_index.json", configs.rules.get("index", {}))
     for part in ("transformer", "vae", "text_encoder", "scheduler"):
         _check_part(configs, part, folder / part)
+    for part, key, transformers in configs.joints:
+        found = (_config(folder / part / "config.json", {}) or {}).get(key)
+        wanted = (config or {}).get(transformers)
+        if found is not None and wanted is not None and found != wanted:
+            refuse(key, f"{wanted} as the transformer's {transformers}", found, folder / part / "config.json")
     if (folder / "scheduler").is_dir() and not (folder / "scheduler" / _SCHEDULER_FILE).is_file():
         refuse("scheduler", f"a {_SCHEDULER_FILE}", "none", folder / "scheduler")
     if (folder / "tokenizer").is_dir():

@@ -5,7 +5,7 @@ folder (`backbones/cogvideox/configs.py`). No torch.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -20,11 +20,14 @@ Header = dict[str, tuple[int, ...]]  # shapes of weights by name
 class FamilyConfigs(NamedTuple):
     """What a family knows of its configs: of each part of a checkpoint, and of a `branch`.
 
-    `compare` raises InputError where a part's config contradicts the shapes of its weights.
+    `rules` are of a part's config, of a `branch` and of the pipeline's `index`. `compare` raises InputError where a
+    part's config contradicts the shapes of its weights. `joints` are what a part has to have as the transformer does:
+    (part, its key, the transformer's), compared where both configs have theirs.
     """
 
     rules: Mapping[str, Rules]
     compare: Callable[[str, Mapping[str, Any], Header, Path], None]
+    joints: Sequence[tuple[str, str, str]] = ()
 
 
 def whole_number(least: int, most: int, *, none: bool = False) -> Rule:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -209,9 +209,12 @@ def load_text_encoder(folder: str | Path, dtype: torch.dtype, **options: Any) ->
     from videopainter.models.finite import check_weights
 
     tokenizer = AutoTokenizer.from_pretrained(Path(folder) / "tokenizer", local_files_only=True)
-    encoder = _classes(folder).text_encoder.from_pretrained(
-        Path(folder) / "text_encoder", dtype=dtype, local_files_only=True, **options
+    encoder, info = _classes(folder).text_encoder.from_pretrained(
+        Path(folder) / "text_encoder", dtype=dtype, local_files_only=True, output_loading_info=True, **options
     )
+    # transformers fills in at random what is missing, and T5 leaves out what UMT5 has in every block.
+    unknown = {name for name in info["unexpected_keys"] if name.startswith("encoder.")}
+    _refuse_odd(type(encoder), Path(folder) / "text_encoder", info["missing_keys"], unknown)
     check_weights(encoder.state_dict().items(), Path(folder) / "text_encoder")
     return tokenizer, encoder.eval()
 
@@ -244,14 +247,18 @@ def load_exactly(cls: Any, folder: Path, dtype: torch.dtype, **options: Any) -> 
     model, info = cls.from_pretrained(
         folder, torch_dtype=dtype, output_loading_info=True, local_files_only=True, use_safetensors=True, **options
     )
-    for kind, names in (("missing", info["missing_keys"]), ("unknown", info["unexpected_keys"])):
+    _refuse_odd(cls, folder, info["missing_keys"], info["unexpected_keys"])
+    check_weights(model.state_dict().items(), folder)
+    return model.eval()
+
+
+def _refuse_odd(cls: Any, folder: Path, missing: Collection[str], unknown: Collection[str]) -> None:
+    for kind, names in (("missing", missing), ("unknown", unknown)):
         if names:
             raise ValueError(
                 f"{folder}: expected exactly the weights of {cls.__name__}, "
                 f"{len(names)} {kind}, such as {sorted(names)[0]}"
             )
-    check_weights(model.state_dict().items(), folder)
-    return model.eval()
 
 
 def _check_hole_fill(pipe: InpaintingPipeline, id_adapter: str | Path) -> None:

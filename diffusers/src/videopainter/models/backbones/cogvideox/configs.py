@@ -44,7 +44,7 @@ _TRANSFORMER: dict[str, Rule] = {
     "text_embed_dim": whole_number(1, 65_536),
     "time_embed_dim": whole_number(1, 65_536),
 }
-_BRANCH = {**_TRANSFORMER, "hole_fill": finite_number(least=-1, most=1)}
+_BRANCH = {"_class_name": one_of(BRANCH_CLASS), **_TRANSFORMER, "hole_fill": finite_number(least=-1, most=1)}
 _VAE: dict[str, Rule] = {
     "_class_name": one_of("AutoencoderKLCogVideoX"),
     "block_out_channels": _widths,
@@ -116,4 +116,5 @@ CONFIGS = FamilyConfigs(
         "scheduler": _SCHEDULER,
     },
     compare=_compare_part,
+    joints=(("text_encoder", "d_model", "text_embed_dim"), ("vae", "latent_channels", "out_channels")),
 )

@@ -30,17 +30,38 @@ def _patch(value: Any) -> str | None:
     return None if good and value[0] == 1 and value[1] == value[2] else "a list like [1, 2, 2]"
 
 
+def _widths(value: Any) -> str | None:
+    good = isinstance(value, list) and len(value) == 4 and all(whole_number(1, 64)(one) is None for one in value)
+    return None if good else "a list of four whole numbers like [1, 2, 4, 4]"
+
+
+def _halvings(value: Any) -> str | None:
+    good = isinstance(value, list) and sorted(map(str, value)) == ["False", "True", "True"]
+    return None if good else "a list like [false, true, true]: four frames to a latent"
+
+
 def _numbers(value: Any) -> str | None:
     good = isinstance(value, list) and all(finite_number()(one) is None for one in value)
     return None if good else "a list of finite numbers"
+
+
+def _deviations(value: Any) -> str | None:
+    good = _numbers(value) is None and all(one > 0 for one in value)
+    return None if good else "a list of numbers above 0"
 
 
 def _absent(value: Any) -> str | None:
     return None if value is None else "null: Wan's text-to-video checkpoints alone are supported"
 
 
-def _only(number: int) -> Rule:
-    return lambda value: None if value == number else f"{number}: Wan 2.1 alone is supported"
+def _only(number: int | None) -> Rule:
+    said = "null" if number is None else number
+    return lambda value: None if value == number else f"{said}: Wan 2.1 alone is supported"
+
+
+def _as_wan(wanted: Any) -> Rule:
+    """A scheduler's setting as all of Wan's checkpoints have it; sampler and loss are written for that."""
+    return lambda value: None if value == wanted else f"{wanted} as Wan's checkpoints"
 
 
 _SHARED: dict[str, Rule] = {
@@ -56,25 +77,42 @@ _SHARED: dict[str, Rule] = {
     "eps": finite_number(above=0, most=1),
 }
 _TRANSFORMER = {**_SHARED, "in_channels": whole_number(1, 4096), "image_dim": _absent, "added_kv_proj_dim": _absent}
-_BRANCH = {**_SHARED, "hole_fill": finite_number(least=-1, most=1)}
+_BRANCH = {"_class_name": one_of(WAN_BRANCH), **_SHARED, "hole_fill": finite_number(least=-1, most=1)}
 _VAE: dict[str, Rule] = {
     "_class_name": one_of("AutoencoderKLWan"),
     "base_dim": whole_number(1, 8192),
     "z_dim": whole_number(1, 1024),
     "num_res_blocks": whole_number(1, 64),
+    "dim_mult": _widths,
+    "temperal_downsample": _halvings,
     "latents_mean": _numbers,
-    "latents_std": _numbers,
+    "latents_std": _deviations,
     "scale_factor_spatial": _only(8),
     "scale_factor_temporal": _only(4),
     "patch_size": _absent,
 }
 _SCHEDULER: dict[str, Rule] = {
     "_class_name": one_of(*FLOW_SCHEDULERS.values()),
-    "num_train_timesteps": whole_number(1, 100_000),
+    "num_train_timesteps": _as_wan(1000),
     "prediction_type": one_of("flow_prediction"),
     "flow_shift": finite_number(above=0, most=1000),
     "shift": finite_number(above=0, most=1000),
-    "solver_order": whole_number(1, 3),
+    "solver_order": whole_number(1, 2),
+    "solver_type": one_of("bh2"),
+    "disable_corrector": _as_wan([]),
+    "final_sigmas_type": one_of("zero"),
+    **{name: _as_wan(True) for name in ("use_flow_sigmas", "predict_x0", "lower_order_final")},
+    **{
+        name: _as_wan(False)
+        for name in ("use_dynamic_shifting", "thresholding", "invert_sigmas", "stochastic_sampling")
+    },
+    **{f"use_{kind}_sigmas": _as_wan(False) for kind in ("karras", "exponential", "beta")},
+    "shift_terminal": _as_wan(None),
+}
+# Of WanPipeline: one backbone for all noise, one timestep for all tokens.
+_INDEX: dict[str, Rule] = {
+    "boundary_ratio": _only(None),
+    "expand_timesteps": lambda value: None if value is False else "false: Wan 2.1 alone is supported",
 }
 
 
@@ -122,6 +160,7 @@ def _compare_vae(config: Mapping[str, Any], header: Header, file: Path) -> None:
 
 WAN_CONFIGS = FamilyConfigs(
     rules={
+        "index": _INDEX,
         "transformer": _TRANSFORMER,
         "branch": _BRANCH,
         "vae": _VAE,
@@ -129,4 +168,5 @@ WAN_CONFIGS = FamilyConfigs(
         "scheduler": _SCHEDULER,
     },
     compare=_compare_part,
+    joints=(("text_encoder", "d_model", "text_dim"), ("vae", "z_dim", "out_channels")),
 )
