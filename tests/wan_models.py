@@ -5,7 +5,13 @@ from pathlib import Path
 
 import torch
 from conftest import TEXT_DIM, TINY
-from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler, WanPipeline
+from diffusers import (
+    AutoencoderKLWan,
+    FlowMatchEulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+    WanPipeline,
+    WanTransformer3DModel,
+)
 from transformers import AutoTokenizer, UMT5Config, UMT5EncoderModel
 
 from videopainter.models.backbones.wan_video.branch import WanBranchModel
@@ -73,7 +79,7 @@ def write_checkpoint(folder: Path) -> Path:
     shutil.copytree(TINY / "tokenizer", folder / "tokenizer")
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
     transformer = make_transformer()
-    upstream = transformer.__class__.__mro__[1](**CONFIG)
+    upstream = WanTransformer3DModel(**CONFIG)
     upstream.load_state_dict(transformer.state_dict())
     WanPipeline(tokenizer, make_text_encoder(tokenizer), make_vae(), make_scheduler(), upstream).save_pretrained(folder)
     make_branch(transformer).save_pretrained(folder / "branch")

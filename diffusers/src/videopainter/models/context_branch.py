@@ -9,7 +9,7 @@ from diffusers import ModelMixin  # noqa: F401 - upstream's pipeline loader look
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXTransformer3DModel
 
-from videopainter.models.features import call_block, zero_linear
+from videopainter.models.features import call_block, check_layers, zero_linear
 from videopainter.models.patch_embed import replace_patch_embed
 from videopainter.models.token_share import TokenShare
 from videopainter.models.transformer import make_blocks
@@ -89,10 +89,7 @@ class CogvideoXBranchModel(CogVideoXTransformer3DModel):
         Raises:
             ValueError: if the backbone has fewer blocks than `num_layers`.
         """
-        if not 1 <= num_layers <= transformer.config.num_layers:
-            raise ValueError(
-                f"branch: expected 1..{transformer.config.num_layers} layers (the backbone's blocks), got {num_layers}"
-            )
+        check_layers(num_layers, transformer)
         known = cls._get_init_keys(cls)
         config = {name: value for name, value in transformer.config.items() if name in known}
         branch = cls(**{**config, "num_layers": num_layers, **overrides})

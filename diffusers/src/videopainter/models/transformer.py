@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from diffusers import ModelMixin  # noqa: F401 - upstream's pipeline loader looks for it beside a saved class
 from diffusers.configuration_utils import register_to_config
-from diffusers.hooks import FasterCacheConfig, TaylorSeerCacheConfig
 from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXBlock, CogVideoXTransformer3DModel
 from diffusers.utils.peft_utils import apply_lora_scale
 
 from videopainter.models.attention import VideoPainterAttnProcessor
-from videopainter.models.features import call_block, spread_features
+from videopainter.models.features import StepCaches, call_block, spread_features
 from videopainter.models.id_resample import IDResample, ResampleTokens
 from videopainter.models.patch_embed import replace_patch_embed
 from videopainter.models.token_share import TokenShare
-
-TAYLOR_MODULES = (r"transformer_blocks\.\d+\.(attn1|ff)",)
 
 
 class VideoPainterBlock(CogVideoXBlock):
@@ -77,7 +73,7 @@ def make_blocks(config: Any) -> torch.nn.ModuleList:
     return torch.nn.ModuleList(blocks)
 
 
-class VideoPainterTransformer3DModel(CogVideoXTransformer3DModel):
+class VideoPainterTransformer3DModel(StepCaches, CogVideoXTransformer3DModel):
     """CogVideoX transformer that takes a context encoder's features. Weights, config and keys are upstream's.
 
     Works for image-to-video (32 input channels) and text-to-video (16) backbones, learned or rotary positions, and
@@ -87,6 +83,7 @@ class VideoPainterTransformer3DModel(CogVideoXTransformer3DModel):
     _repeated_blocks = ["VideoPainterBlock"]
     _no_split_modules = ["VideoPainterBlock", "VideoPainterPatchEmbed"]
     _cp_plan: ClassVar[dict] = {}  # see `token_share`
+    taylor_modules = (r"transformer_blocks\.\d+\.(attn1|ff)",)
 
     @register_to_config
     def __init__(
@@ -126,25 +123,6 @@ class VideoPainterTransformer3DModel(CogVideoXTransformer3DModel):
         self.register_to_config(**options)
         self.transformer_blocks = make_blocks(self.config)
         replace_patch_embed(self, in_channels=in_channels)
-
-    def enable_cache(self, config: Any) -> None:
-        """Upstream's step caches, as upstream documents them.
-
-        TaylorSeer without patterns extrapolates attention and feed-forward outputs of all blocks; upstream's own
-        patterns match no module of CogVideoX, so that nothing would be cached.
-
-        Raises:
-            ValueError: for FasterCache, which runs half of the batch without halving what the context encoder adds.
-        """
-        if isinstance(config, FasterCacheConfig):
-            raise ValueError(
-                "cache: expected FirstBlockCache, TaylorSeer, pyramid attention broadcast or MagCache, "
-                "got FasterCache: it halves the batch, and the features of the context encoder would not fit"
-            )
-        if isinstance(config, TaylorSeerCacheConfig) and not config.use_lite_mode:
-            given = config.cache_identifiers or config.skip_predict_identifiers
-            config = config if given else replace(config, cache_identifiers=list(TAYLOR_MODULES))
-        super().enable_cache(config)
 
     def fuse_qkv_projections(self) -> None:
         """One projection for query, key and value. Our processor runs both forms, so it stays in place."""

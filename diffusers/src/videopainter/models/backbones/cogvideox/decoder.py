@@ -15,6 +15,8 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl_cogvideox import CogVideoXCausalConv3d
 from diffusers.utils.accelerate_utils import apply_forward_hook
 
+from videopainter.models.backbones.tiles import Place, TileCut, Tiles
+
 CHUNK = 2  # latent frames per step, as upstream's `num_latent_frames_batch_size`
 # Chunks that a tile goes through before the next tile's turn: its cache is moved to main memory and back once in 48
 # frames, and the pixels of so many frames wait on the device.
@@ -81,27 +83,21 @@ class CachedDecoder:
     def _tiled(self, chunks: list[torch.Tensor]) -> torch.Tensor:
         """Upstream's tiles and blending (`tiled_decode`), with a cache per tile."""
         vae, (height, width) = self.vae, chunks[0].shape[-2:]
-        step_y = int(vae.tile_latent_min_height * (1 - vae.tile_overlap_factor_height))
-        step_x = int(vae.tile_latent_min_width * (1 - vae.tile_overlap_factor_width))
-        blend_y = int(vae.tile_sample_min_height * vae.tile_overlap_factor_height)
-        blend_x = int(vae.tile_sample_min_width * vae.tile_overlap_factor_width)
-        keep_y, keep_x = vae.tile_sample_min_height - blend_y, vae.tile_sample_min_width - blend_x
+        overlap = vae.tile_overlap_factor_height, vae.tile_overlap_factor_width
+        size = vae.tile_latent_min_height, vae.tile_latent_min_width
+        pixels = vae.tile_sample_min_height, vae.tile_sample_min_width
+        blended = int(pixels[0] * overlap[0]), int(pixels[1] * overlap[1])
+        tiles = Tiles(
+            size=size,
+            step=(int(size[0] * (1 - overlap[0])), int(size[1] * (1 - overlap[1]))),
+            kept=(pixels[0] - blended[0], pixels[1] - blended[1]),
+            blended=blended,
+        )
 
-        above: list[torch.Tensor] = []
-        rows = []
-        for y in range(0, height, step_y):
-            row: list[torch.Tensor] = []
-            for x in range(0, width, step_x):
-                rectangle = (..., slice(y, y + vae.tile_latent_min_height), slice(x, x + vae.tile_latent_min_width))
-                video = self._decode([latents[rectangle] for latents in chunks], (y, x), park=True)
-                if above:
-                    video = vae.blend_v(above[len(row)], video, blend_y)
-                if row:
-                    video = vae.blend_h(row[-1], video, blend_x)
-                row.append(video)
-            rows.append(torch.cat([video[..., :keep_y, :keep_x] for video in row], dim=4))
-            above = row
-        return torch.cat(rows, dim=3)
+        def decode_tile(rectangle: TileCut, place: Place) -> torch.Tensor:
+            return self._decode([latents[rectangle] for latents in chunks], place, park=True)
+
+        return tiles.decode(vae, height, width, decode_tile)
 
 
 @apply_forward_hook

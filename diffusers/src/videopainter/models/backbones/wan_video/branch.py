@@ -10,7 +10,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
 from videopainter.models.backbones.wan_video.transformer import embed, make_wan_blocks
-from videopainter.models.features import call_block, zero_linear
+from videopainter.models.features import call_block, check_layers, zero_linear
 from videopainter.models.token_share import TokenShare
 
 
@@ -68,10 +68,7 @@ class WanBranchModel(WanTransformer3DModel):
         Raises:
             ValueError: if the backbone has fewer blocks than `num_layers`.
         """
-        if not 1 <= num_layers <= transformer.config.num_layers:
-            raise ValueError(
-                f"branch: expected 1..{transformer.config.num_layers} layers (the backbone's blocks), got {num_layers}"
-            )
+        check_layers(num_layers, transformer)
         known = cls._get_init_keys(cls)
         config = {name: value for name, value in transformer.config.items() if name in known}
         branch = cls(**{**config, "num_layers": num_layers, **overrides})

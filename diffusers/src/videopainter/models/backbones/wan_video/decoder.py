@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from diffusers.utils.accelerate_utils import apply_forward_hook
 
+from videopainter.models.backbones.tiles import Place, TileCut, Tiles
+
 # Latents that a tile goes through before the next tile's turn: its cache is moved to main memory and back once in 48
 # frames, and the pixels of so many frames wait on the device.
 TILE_LATENTS = 12
@@ -60,25 +62,19 @@ class StreamedDecoder:
         """Upstream's tiles and blending (`tiled_decode`), with a cache per tile."""
         vae, (height, width) = self.vae, latents[0].shape[-2:]
         ratio = vae.spatial_compression_ratio
-        tall, wide = vae.tile_sample_min_height // ratio, vae.tile_sample_min_width // ratio
-        keep_y, keep_x = vae.tile_sample_stride_height, vae.tile_sample_stride_width
-        blend_y, blend_x = vae.tile_sample_min_height - keep_y, vae.tile_sample_min_width - keep_x
+        size = vae.tile_sample_min_height, vae.tile_sample_min_width
+        kept = vae.tile_sample_stride_height, vae.tile_sample_stride_width
+        tiles = Tiles(
+            size=(size[0] // ratio, size[1] // ratio),
+            step=(kept[0] // ratio, kept[1] // ratio),
+            kept=kept,
+            blended=(size[0] - kept[0], size[1] - kept[1]),
+        )
 
-        above: list[torch.Tensor] = []
-        rows = []
-        for y in range(0, height, keep_y // ratio):
-            row: list[torch.Tensor] = []
-            for x in range(0, width, keep_x // ratio):
-                rectangle = (..., slice(y, y + tall), slice(x, x + wide))
-                video = self._decode([latent[rectangle] for latent in latents], (y, x), park=True)
-                if above:
-                    video = vae.blend_v(above[len(row)], video, blend_y)
-                if row:
-                    video = vae.blend_h(row[-1], video, blend_x)
-                row.append(video)
-            rows.append(torch.cat([video[..., :keep_y, :keep_x] for video in row], dim=4))
-            above = row
-        return torch.cat(rows, dim=3)[..., : height * ratio, : width * ratio]
+        def decode_tile(rectangle: TileCut, place: Place) -> torch.Tensor:
+            return self._decode([latent[rectangle] for latent in latents], place, park=True)
+
+        return tiles.decode(vae, height, width, decode_tile)[..., : height * ratio, : width * ratio]
 
 
 @apply_forward_hook

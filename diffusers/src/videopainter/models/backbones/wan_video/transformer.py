@@ -9,18 +9,15 @@ from typing import Any, ClassVar
 import torch
 from diffusers import ModelMixin  # noqa: F401 - upstream's pipeline loader looks for it beside a saved class
 from diffusers.configuration_utils import register_to_config
-from diffusers.hooks import FasterCacheConfig, TaylorSeerCacheConfig
 from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel, WanTransformerBlock
 from diffusers.utils.peft_utils import apply_lora_scale
 
 from videopainter.models.backbones.wan_video.attention import ResamplingWanProcessor
-from videopainter.models.features import call_block, spread_features
+from videopainter.models.features import StepCaches, call_block, spread_features
 from videopainter.models.id_resample import IDResample, ResampleTokens
 from videopainter.models.token_share import TokenShare
-
-_TAYLOR_MODULES = (r"blocks\.\d+\.(attn1|attn2|ffn)",)
 
 
 class VideoPainterWanBlock(WanTransformerBlock):
@@ -98,12 +95,13 @@ def embed(
     return tokens, text, time, modulation.unflatten(1, (6, -1)), rotary
 
 
-class VideoPainterWanTransformer3DModel(WanTransformer3DModel):
+class VideoPainterWanTransformer3DModel(StepCaches, WanTransformer3DModel):
     """Wan 2.1 transformer that takes a context encoder's features. Weights, config and keys are upstream's."""
 
     _repeated_blocks = ["VideoPainterWanBlock"]
     _no_split_modules = ["VideoPainterWanBlock"]
     _cp_plan: ClassVar[dict] = {}  # see `token_share`
+    taylor_modules = (r"blocks\.\d+\.(attn1|attn2|ffn)",)
 
     @register_to_config
     def __init__(
@@ -130,22 +128,6 @@ class VideoPainterWanTransformer3DModel(WanTransformer3DModel):
         super().__init__(**{**options, "num_layers": 0})
         self.register_to_config(**options)
         self.blocks = make_wan_blocks(options, num_layers)
-
-    def enable_cache(self, config: Any) -> None:
-        """Upstream's step caches; see `VideoPainterTransformer3DModel.enable_cache`.
-
-        Raises:
-            ValueError: for FasterCache, which runs half of the batch without halving what the context encoder adds.
-        """
-        if isinstance(config, FasterCacheConfig):
-            raise ValueError(
-                "cache: expected FirstBlockCache, TaylorSeer, pyramid attention broadcast or MagCache, "
-                "got FasterCache: it halves the batch, and the features of the context encoder would not fit"
-            )
-        if isinstance(config, TaylorSeerCacheConfig) and not config.use_lite_mode:
-            given = config.cache_identifiers or config.skip_predict_identifiers
-            config = config if given else replace(config, cache_identifiers=list(_TAYLOR_MODULES))
-        super().enable_cache(config)
 
     @apply_lora_scale("attention_kwargs")
     def forward(
