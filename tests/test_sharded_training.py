@@ -12,12 +12,14 @@ import json
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState, PartialState
 from conftest import adapter_flags, clean_process
 from safetensors.torch import load_file
+from wan_models import write_checkpoint
 
 from videopainter.cli.train import train_branch, train_id_adapter
 from videopainter.models.checkpoint_files import ADAPTER_FILE
@@ -29,7 +31,6 @@ ENGINES = {
     "fsdp2": {
         "FSDP_VERSION": "2",
         "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
-        "FSDP_TRANSFORMER_CLS_TO_WRAP": "VideoPainterBlock",
         "FSDP_RESHARD_AFTER_FORWARD": "true",
         "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
     },
@@ -92,18 +93,24 @@ def pretend_fsdp2() -> None:
 
 def watch() -> dict[str, set[str]]:
     """Dtypes of rotary tables, of weights at work and of DeepSpeed's sums of gradients; names of weights saved."""
+    from videopainter.models.backbones.wan_video.transformer import VideoPainterWanBlock
     from videopainter.models.transformer import VideoPainterBlock
     from videopainter.training.engine import Engine
 
     seen: dict[str, set[str]] = {"rotary": set(), "weights": set(), "gathered": set(), "sums": set()}
-    forward, whole_state = VideoPainterBlock.forward, Engine.whole_state
+    whole_state = Engine.whole_state
 
-    def watched_forward(self, *args, **options):
-        found = [*args, *options.values()]
-        tables = next(x for x in found if isinstance(x, tuple) and len(x) == 2 and torch.is_tensor(x[0]))
-        seen["rotary"] |= {str(table.dtype) for table in tables}
-        seen["weights"].add(str(self.ff.net[0].proj.weight.dtype))
-        return forward(self, *args, **options)
+    def watch_blocks(block: Any, feed_forward: str) -> None:
+        forward = block.forward
+
+        def watched_forward(self, *args, **options):
+            found = [*args, *options.values()]
+            tables = next(x for x in found if isinstance(x, tuple) and len(x) == 2 and torch.is_tensor(x[0]))
+            seen["rotary"] |= {str(table.dtype) for table in tables}
+            seen["weights"].add(str(getattr(self, feed_forward).net[0].proj.weight.dtype))
+            return forward(self, *args, **options)
+
+        block.forward = watched_forward
 
     def watched_state(self, tensors):
         seen["gathered"] |= {name for name in tensors if not name.startswith(("average.", "optimization_step"))}
@@ -111,29 +118,36 @@ def watch() -> dict[str, set[str]]:
             seen["sums"].add(str(self.model.optimizer.gradient_accumulation_dtype))
         return whole_state(self, tensors)
 
-    VideoPainterBlock.forward, Engine.whole_state = watched_forward, watched_state
+    watch_blocks(VideoPainterBlock, "ff")
+    watch_blocks(VideoPainterWanBlock, "ffn")
+    Engine.whole_state = watched_state
     return seen
 
 
-# Two of six: each costs as much as twenty other tests. VIDEOPAINTER_ALL_ENGINES=1 tries them all.
-PAIRS = [("zero3", "id_adapter"), ("fsdp2", "branch")]
+# Three of eight: each costs as much as twenty other tests. VIDEOPAINTER_ALL_ENGINES=1 tries them all.
+CASES = [("zero3", "id_adapter", "CogVideoX"), ("fsdp2", "branch", "CogVideoX"), ("fsdp2", "branch", "Wan")]
 if os.environ.get("VIDEOPAINTER_ALL_ENGINES"):
-    PAIRS = [(engine, kind) for engine in ENGINES for kind in WEIGHTS]
+    CASES = [(engine, kind, "CogVideoX") for engine in ENGINES for kind in WEIGHTS]
+    CASES += [("fsdp2", "branch", "Wan"), ("zero3", "id_adapter", "Wan")]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("engine", "kind"), PAIRS)
-def test_two_processes_train_validate_and_save(flags, checkpoint, clips, tmp_path, engine, kind):
+@pytest.mark.parametrize(("engine", "kind", "family"), CASES)
+def test_two_processes_train_validate_and_save(flags, checkpoint, clips, tmp_path, engine, kind, family):
     """And go on: DeepSpeed's launches are killed and resumed by `make test-launch`, FSDP2 cannot be launched there."""
     if engine != "fsdp2" and importlib.util.find_spec("deepspeed") is None:
         pytest.skip("deepspeed is not installed")
     changes = {"mixed_precision": "bf16", "max_train_steps": 3, "gradient_checkpointing": True, "max_num_frames": 5}
     changes |= {"val_meta_file_path": clips, "validating_steps": 2, "num_inference_steps": 1, "validation_samples": 2}
     changes |= {"use_ema": engine != "zero3", "gradient_accumulation_steps": 2 if engine == "zero2" else 1}
+    if family == "Wan":
+        checkpoint = write_checkpoint(tmp_path / "wan")
+        changes |= {"pretrained_model_name_or_path": checkpoint}
     if kind == "id_adapter":
         # By the seed one of the steps learns from previous clips and the others do not. Without losses before it, a
         # video finds no weights put together for them.
         changes |= adapter_flags(checkpoint) | {"prev_clip_prob": 0.5, "validation_samples": 0}
+        changes |= {"id_resample_form": "compact"} if family == "Wan" else {}
     run, again = tmp_path / "run", tmp_path / "again"
     runs = [flags(run, train_batch_size=1, **changes)]
     if engine == "fsdp2":

@@ -95,6 +95,8 @@ def test_a_script_passes_what_the_release_documents(script, command):
     cache = ours.pop("cache_dir")
     assert cache is not None and cache.endswith(".cache")
     assert released.pop("cache_dir") is None
+    # Left to the backbone, which is CogVideoX's 226 and Wan's 512.
+    assert (ours.pop("max_text_seq_length"), released.pop("max_text_seq_length")) == (None, 226)
     assert ours == released
 
 
@@ -150,7 +152,8 @@ def test_a_config_is_one_that_accelerate_knows(path):
         assert not {"gradient_accumulation_steps", "gradient_clipping"} & set(deepspeed)
         assert (deepspeed["offload_optimizer_device"] == "cpu") == path.stem.endswith("single_ds")
     if fsdp:
-        assert fsdp["fsdp_transformer_layer_cls_to_wrap"] == "VideoPainterBlock"
+        # The blocks have a class for each family: the trained module tells which.
+        assert fsdp.get("fsdp_transformer_layer_cls_to_wrap") is None
 
 
 def test_every_documented_way_has_its_config():

@@ -7,9 +7,10 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import TEXT_DIM, moving_mask, noise_video
+from conftest import TEXT_DIM, TINY, moving_mask, noise_video
 from diffusers import UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
 from peft import LoraConfig, get_peft_model_state_dict
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 from wan_models import (
     CONFIG,
@@ -22,14 +23,16 @@ from wan_models import (
     write_checkpoint,
 )
 
+from videopainter.cli.train import check_training, read_options
 from videopainter.data.clip import ArrayFrames, ArrayMasks
 from videopainter.models.backbones.denoiser import Conditions, Denoiser
 from videopainter.models.backbones.registry import backbone_of, codec_of
 from videopainter.models.backbones.wan_video.branch import WanBranchModel
+from videopainter.models.checks import check_checkpoints
 from videopainter.models.id_adapter import IDAdapter
 from videopainter.models.id_resample import ClipMemory, HoleTokens, ResampleTokens, token_mask
 from videopainter.pipelines.inpaint import VideoPainterWanPipeline
-from videopainter.pipelines.loading import load_pipeline
+from videopainter.pipelines.loading import load_pipeline, load_text_encoder
 from videopainter.pipelines.prompts import PromptTrack
 from videopainter.pipelines.settings import InpaintSettings
 from videopainter.pipelines.store import WindowStore
@@ -364,6 +367,22 @@ def test_an_adapter_of_the_compact_form_loads_and_another_is_refused(folder, tmp
         ("vae/config.json", {"_class_name": "AutoencoderKLCogVideoX"}, "_class_name: expected AutoencoderKLWan"),
         ("scheduler/scheduler_config.json", {"prediction_type": "epsilon"}, "expected flow_prediction"),
         ("branch/config.json", {"text_dim": 7}, "text_dim: expected 24 as its weights"),
+        ("branch/config.json", {"_class_name": "CogvideoXBranchModel"}, "_class_name: expected WanBranchModel, got"),
+        ("model_index.json", {"expand_timesteps": True}, "expand_timesteps: expected false: Wan 2.1 alone"),
+        ("model_index.json", {"boundary_ratio": 0.9}, "boundary_ratio: expected null: Wan 2.1 alone"),
+        ("vae/config.json", {"dim_mult": []}, "dim_mult: expected a list of four whole numbers"),
+        ("vae/config.json", {"temperal_downsample": [False, False, True]}, "temperal_downsample: expected a list like"),
+        ("branch/config.json", {"num_layers": None}, "num_layers: expected a whole number"),
+        ("vae/config.json", {"latents_std": [0.0, 1.0, 1.0, 1.0]}, "latents_std: expected a list of numbers above 0"),
+        # What sampler and loss are not written for, before anything loads.
+        ("scheduler/scheduler_config.json", {"solver_order": 3}, "solver_order: expected a whole number from 1 to 2"),
+        ("scheduler/scheduler_config.json", {"solver_type": "bh1"}, "solver_type: expected bh2"),
+        ("scheduler/scheduler_config.json", {"disable_corrector": [0]}, "disable_corrector: expected"),
+        ("scheduler/scheduler_config.json", {"use_dynamic_shifting": True}, "use_dynamic_shifting: expected False"),
+        ("scheduler/scheduler_config.json", {"use_karras_sigmas": True}, "use_karras_sigmas: expected False"),
+        ("scheduler/scheduler_config.json", {"use_flow_sigmas": False}, "use_flow_sigmas: expected True"),
+        ("scheduler/scheduler_config.json", {"final_sigmas_type": "sigma_min"}, "final_sigmas_type: expected zero"),
+        ("scheduler/scheduler_config.json", {"num_train_timesteps": 500}, "num_train_timesteps: expected 1000"),
     ],
 )
 def test_odd_configs_are_refused_in_a_line(folder, tmp_path, file, change, says):
@@ -373,6 +392,58 @@ def test_odd_configs_are_refused_in_a_line(folder, tmp_path, file, change, says)
     with pytest.raises(ValueError, match=says) as error:
         load_pipeline(copy, inpainting_branch=copy / "branch", device="cpu")
     assert "\n" not in str(error.value) and str(copy) in str(error.value)
+
+
+@pytest.mark.parametrize("part", ["vae", "text_encoder", "branch"])
+def test_a_part_of_another_family_is_refused_before_it_loads(folder, tmp_path, part):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    other = TINY.parent / "VideoPainter/checkpoints/branch" if part == "branch" else TINY / part
+    shutil.rmtree(copy / part)
+    shutil.copytree(other, copy / part)
+    says = {"vae": "_class_name: expected AutoencoderKLWan", "branch": "_class_name: expected WanBranchModel"}
+    with pytest.raises(ValueError, match=says.get(part, "d_model: expected 24 as the transformer's text_dim")):
+        check_checkpoints(copy, copy / "branch")
+
+
+def test_a_wan_branch_is_refused_beside_cogvideox(folder):
+    with pytest.raises(ValueError, match="_class_name: expected CogvideoXBranchModel, got 'WanBranchModel'"):
+        check_checkpoints(TINY, folder / "branch")
+
+
+@pytest.mark.parametrize("change", ["incomplete", "T5"])
+def test_a_text_encoder_that_would_be_filled_in_is_refused(folder, tmp_path, change):
+    """transformers warns and draws what is missing at random; of UMT5 T5 takes the first block's positions for all."""
+    copy = shutil.copytree(folder / "text_encoder", tmp_path / "text_encoder")
+    if change == "T5":
+        config = json.loads((copy / "config.json").read_text())
+        config |= {"model_type": "t5", "architectures": ["T5EncoderModel"], "num_layers": 2}
+        (copy / "config.json").write_text(json.dumps(config))
+    weights = load_file(copy / "model.safetensors")
+    if change == "incomplete":
+        del weights["encoder.final_layer_norm.weight"]
+    else:
+        first = {name: value for name, value in weights.items() if name.startswith("encoder.block.0.")}
+        weights |= {name.replace("block.0", "block.1"): value.clone() for name, value in first.items()}
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    shutil.copytree(folder / "tokenizer", tmp_path / "tokenizer")
+    shutil.copytree(folder / "transformer", tmp_path / "transformer")
+    with pytest.raises(ValueError, match=r"expected exactly the weights of \w+, 1 (missing|unknown)"):
+        load_text_encoder(tmp_path, torch.float32)
+
+
+@pytest.mark.parametrize("stored", ["shared.weight", "encoder.embed_tokens.weight"])
+def test_published_text_encoders_keep_their_words(folder, tmp_path, stored):
+    """Wan's configs do not tie words to the output's; some versions of transformers then drew them at random."""
+    for part in ("text_encoder", "tokenizer", "transformer"):
+        shutil.copytree(folder / part, tmp_path / part)
+    file, config_file = tmp_path / "text_encoder/model.safetensors", tmp_path / "text_encoder/config.json"
+    weights = load_file(file)
+    words = weights.pop("shared.weight")
+    weights.pop("encoder.embed_tokens.weight", None)
+    save_file({**weights, stored: words}, file, metadata={"format": "pt"})
+    config_file.write_text(json.dumps({**json.loads(config_file.read_text()), "tie_word_embeddings": False}))
+    _, encoder = load_text_encoder(tmp_path, torch.float32)
+    assert torch.equal(encoder.get_input_embeddings().weight, words)
 
 
 def test_other_kinds_of_wan_are_refused(folder, tmp_path):
@@ -424,3 +495,14 @@ def test_a_form_of_another_family_is_refused_before_a_model_loads(folder):
 def test_samplers_belong_to_their_family(folder):
     with pytest.raises(ValueError, match=r"scheduler: expected auto, unipc, euler for a backbone of Wan, got 'ddim'"):
         load_pipeline(folder, inpainting_branch=folder / "branch", device="cpu", scheduler="ddim")
+
+
+def test_guidance_that_grows_is_refused_and_not_ignored(folder, tmp_path):
+    def check(*flags):
+        words = ["--pretrained_model_name_or_path", str(folder), "--meta_file_path", "a.csv"]
+        check_training("branch", read_options("branch", [*words, "--output_dir", str(tmp_path), *flags]))
+
+    check()
+    check("--use_dynamic_cfg", "false")
+    with pytest.raises(ValueError, match="use_dynamic_cfg: expected false, Wan is guided alike at every step; got tru"):
+        check("--use_dynamic_cfg")

@@ -29,7 +29,6 @@ RELEASE_FLAGS=(
   --video_reshape_mode "resize"
   --skip_frames_start 0
   --skip_frames_end 0
-  --max_text_seq_length 226
   --branch_layer_num 2
   --train_batch_size 1
   --num_train_epochs 10

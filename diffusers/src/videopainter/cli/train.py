@@ -150,6 +150,8 @@ def check_training(kind: Kind, options: TrainingOptions) -> None:
             f"branch_layer_num: expected at most the backbone's {facts.num_layers}, "
             f"got {options.model.branch_layer_num}"
         )
+    if options.validation.use_dynamic_cfg and not facts.dynamic_guidance:
+        raise InputError(f"use_dynamic_cfg: expected false, {facts.family} is guided alike at every step; got true")
     if kind == "id_adapter":
         check_form(facts, options.adapter.id_resample_form, "id_resample_form")
     if branch is not None:

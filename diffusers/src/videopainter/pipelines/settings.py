@@ -102,7 +102,7 @@ class InpaintSettings(SamplingSettings):
     """How a video is inpainted: what a pipeline takes. Counts in frames."""
 
     num_frames: int = flag(49, "Frames in one window, 4k+1; shorter videos use one shorter window.", least=1, most=4097)
-    use_dynamic_cfg: bool = switch(True, "Guidance that grows over the steps, as in CogVideoX.")
+    use_dynamic_cfg: bool = switch(True, "Guidance that grows over the steps, where the family has it (CogVideoX).")
     first_frame_gt: bool = switch(False, "The filled first frame is final: the mask there becomes empty.")
 
     def __post_init__(self) -> None:

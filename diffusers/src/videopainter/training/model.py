@@ -45,6 +45,8 @@ class InpaintingModel(nn.Module):
         super().__init__()
         self.input_dtype: torch.dtype | None = None
         self.transformer, self.branch = transformer, branch
+        # What accelerate's FSDP2 cuts up one by one: the blocks of the backbone's family, which are the branch's, too.
+        self._no_split_modules = list(getattr(transformer, "_repeated_blocks", []))
         self.mask_add, self.add_first, self.id_form = mask_add, add_first, id_form
 
     def forward(self, *inputs: Any, within: Callable[[], None] | None = None, **options: Any) -> Any:

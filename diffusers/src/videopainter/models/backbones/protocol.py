@@ -33,6 +33,7 @@ class Facts(Protocol):
     tile: tuple[int, int]  # height and width of the VAE's tiles
     config: Mapping[str, Any]
     shared_config: Sequence[str]  # what branch and backbone must have alike
+    dynamic_guidance: bool  # whether guidance may grow over the steps
     num_train_timesteps: int
 
     @property
@@ -150,7 +151,7 @@ class Process(Protocol):
         ...
 
     def dynamic_guidance(self, scale: float, num_inference_steps: int, t: float) -> float:
-        """Guidance that grows over the steps."""
+        """Guidance that grows over the steps; `scale` where the family has no such one."""
         ...
 
 

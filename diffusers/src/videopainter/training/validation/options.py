@@ -47,7 +47,9 @@ class ValidationOptions:
     guidance_scale: float = same_flag(
         InpaintSettings, "guidance_scale", "Classifier-free guidance of a validation video; 1 turns it off."
     )
-    use_dynamic_cfg: bool = same_flag(InpaintSettings, "use_dynamic_cfg")
+    use_dynamic_cfg: bool | None = switch(
+        None, "Guidance that grows over the steps. Default: where the backbone's family has it, as CogVideoX does."
+    )
     val_latent_cache: str | None = flag(
         None,
         "Latent cache of the validation clips (cache_latents.py with that CSV, --seed as --validation_seed and no "
@@ -98,7 +100,7 @@ class ValidationOptions:
         return InpaintSettings(
             num_inference_steps=self.num_inference_steps,
             guidance_scale=self.guidance_scale,
-            use_dynamic_cfg=self.use_dynamic_cfg,
+            use_dynamic_cfg=self.use_dynamic_cfg is not False,
             seed=self.validation_seed,
             mask_add=mask_add,
             add_first=add_first,

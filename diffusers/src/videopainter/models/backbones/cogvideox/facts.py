@@ -53,6 +53,7 @@ class CogVideoXFacts:
         "patch_size_t",
         "text_embed_dim",
     )
+    dynamic_guidance = True
     blocks = BLOCKS
     forms: Sequence[str] = FORMS
     num_train_timesteps = 1000

@@ -38,6 +38,7 @@ class WanFacts:
         "patch_size",
         "text_dim",
     )
+    dynamic_guidance = False
     blocks = WAN_BLOCKS
     # Of ID resampling: zero keys in the softmax are the public release's, and no Wan was trained with them.
     forms: Sequence[str] = ("compact",)
@@ -48,7 +49,9 @@ class WanFacts:
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = config
         patch_t, patch, _ = config.get("patch_size", (1, 2, 2))
-        self.grid = LatentGrid(temporal=4, spatial=8, patch=patch, patch_t=patch_t, channels=config["out_channels"])
+        self.grid = LatentGrid(
+            temporal=4, spatial=8, patch=patch, patch_t=patch_t, channels=config.get("out_channels") or 16
+        )
 
     @property
     def width(self) -> int:
