@@ -79,9 +79,7 @@ def test_streaming_equals_the_call_in_memory(pipe, embeds, monkeypatch, tmp_path
     options.pop("output_type")
     settings = InpaintSettings(**options)
     expected = inpaint(pipe, embeds, video=video, masks=masks, replace_gt=replace_gt)
-    monkeypatch.setattr(
-        pipe, "encode_prompt", lambda *_, **__: (embeds["prompt_embeds"], embeds["negative_prompt_embeds"])
-    )
+    monkeypatch.setattr(pipe, "embed_text", lambda text: embeds["prompt_embeds" if text else "negative_prompt_embeds"])
     for work_dir in (None, tmp_path / "work"):
         chunks = list(
             inpaint_stream(
@@ -94,9 +92,7 @@ def test_streaming_equals_the_call_in_memory(pipe, embeds, monkeypatch, tmp_path
 
 def test_streaming_keeps_no_graph(pipe, embeds, monkeypatch):
     """Activations that autograd keeps would take more memory than everything else."""
-    monkeypatch.setattr(
-        pipe, "encode_prompt", lambda *_, **__: (embeds["prompt_embeds"].requires_grad_(), embeds["prompt_embeds"])
-    )
+    monkeypatch.setattr(pipe, "embed_text", lambda _: embeds["prompt_embeds"].requires_grad_())
     graphs = []
     modules = [pipe.vae.encoder, pipe.vae.decoder, pipe.branch, pipe.transformer]
     for module in modules:

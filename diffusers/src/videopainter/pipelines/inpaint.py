@@ -81,6 +81,13 @@ class InpaintingPipeline:
     def max_sequence_length(self) -> int:
         return self.backbone.facts.text_tokens
 
+    def embed_text(self, text: str) -> torch.Tensor:
+        """Embeddings (1, S, E) of a prompt, as the training has them; what upstream's `encode_prompt` gives differs
+        from family to family."""
+        return self.backbone.embed_text(
+            self.tokenizer, self.text_encoder, text, self.max_sequence_length, self._execution_device
+        )
+
     def load_id_adapter(self, path: str) -> IDAdapter:
         """Load an ID-resample LoRA (folder or file); windows then resample in the form it was trained with."""
         self.id_adapter = IDAdapter.load(path, self.transformer)
@@ -166,7 +173,7 @@ class InpaintingPipeline:
         if prompt is not None:
             return PromptTrack.encode(self, prompt, negative_prompt, guidance=settings.guidance)
         if settings.guidance and negative_embeds is None:
-            _, negative_embeds = self.encode_prompt("", negative_prompt, max_sequence_length=self.max_sequence_length)
+            negative_embeds = self.embed_text(negative_prompt)
         assert embeds is not None
         return PromptTrack.from_embeds(self, embeds, negative_embeds if settings.guidance else None)
 

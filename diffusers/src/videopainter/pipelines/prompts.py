@@ -50,13 +50,11 @@ class PromptTrack:
         track = {0: prompt} if isinstance(prompt, str) else dict(sorted(prompt.items()))
         if min(track, default=-1) != 0:
             raise ValueError(f"prompts over time: expected the first from frame 0 on, got frames {list(track)}")
+        negative = pipe.embed_text(negative_prompt) if guidance else None
         embeds = []
         for text in track.values():
             _tell_cut_off(pipe, text)
-            positive, negative = pipe.encode_prompt(
-                text, negative_prompt, guidance, max_sequence_length=pipe.max_sequence_length
-            )
-            embeds.append(cls._join(pipe, positive, negative if guidance else None))
+            embeds.append(cls._join(pipe, pipe.embed_text(text), negative))
         # Under model offload the text encoder would stay on the device beside the VAE until the backbone runs.
         pipe.maybe_free_model_hooks()
         return cls(tuple(track), tuple(embeds))
