@@ -86,7 +86,7 @@ test-kills: dev
 	VIDEOPAINTER_ALL_KILLS=1 $(BIN)/python -m pytest -q -n 0 -m slow tests/test_build_vpdata.py -k killed
 
 # Both training scripts in every way that runs without a GPU, killed and resumed: minutes. Needs EXTRAS=train.
-# LAUNCHES=few: six of the sixteen.
+# LAUNCHES=few: six of the eighteen.
 LAUNCHES ?= all
 test-launch: dev
 	VIDEOPAINTER_ALL_ENGINES=1 VIDEOPAINTER_LAUNCHES=$(LAUNCHES) $(BIN)/python -m pytest -q -n 0 -m "" tests/launch tests/test_sharded_training.py

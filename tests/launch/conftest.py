@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from launch.trainings import Weights
 from launch.ways import REPO, SCRIPTS, WAYS
+from wan_models import write_checkpoint
 
 CELL = "cell"
 PARTS = ("fresh", "resumed")
@@ -30,6 +32,12 @@ def data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "synthetic"
     make_clips(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def wan(tmp_path_factory) -> Weights:
+    folder = write_checkpoint(tmp_path_factory.mktemp("wan"))
+    return Weights(folder, folder / "branch")
 
 
 @pytest.fixture

@@ -15,8 +15,20 @@ from pathlib import Path
 import pytest
 import torch
 from launch.processes import Launch
-from launch.trainings import FLAGS, KILLED, LAST, SAVED, Trained, planned_rate, resume, train_until_killed, variables
-from launch.ways import REFUSED, SCRIPTS, TINY, TRAIN, WAYS, Way, cells, has_compiler
+from launch.trainings import (
+    FLAGS,
+    KILLED,
+    LAST,
+    SAVED,
+    TINY_WEIGHTS,
+    Trained,
+    Weights,
+    planned_rate,
+    resume,
+    train_until_killed,
+    variables,
+)
+from launch.ways import REFUSED, SCRIPTS, TRAIN, WAYS, Way, cells, has_compiler
 from safetensors.torch import load_file
 
 from videopainter.cli.inpaint import inpaint, read_options
@@ -36,7 +48,8 @@ def test_every_config_is_launched():
     cells(os.environ.get("VIDEOPAINTER_LAUNCHES", "all")),
     ids=lambda value: getattr(value, "name", value),
 )
-def test_training_is_killed_and_goes_on(way: Way, task: str, data: Path, tmp_path: Path, cell) -> None:
+def test_training_is_killed_and_goes_on(way: Way, task: str, data: Path, wan: Weights, tmp_path: Path, cell) -> None:
+    weights = wan if way.wan else TINY_WEIGHTS
     if way.compiles and not has_compiler():
         reason = "no g++ and ninja: DeepSpeed's CPU Adam cannot be compiled"
         cell(way.name, task, "fresh", "skipped")
@@ -44,20 +57,20 @@ def test_training_is_killed_and_goes_on(way: Way, task: str, data: Path, tmp_pat
         pytest.skip(reason)
     out, started = tmp_path / "run", time.monotonic()
     try:
-        fresh = train_until_killed(way, task, data, out)
+        fresh = train_until_killed(way, task, data, out, **weights.variables)
         check_fresh(fresh)
         check_weights(task, fresh.checkpoint)
-        check_inference(task, fresh.checkpoint, data, tmp_path / "fresh.mp4")
+        check_inference(task, weights, fresh.checkpoint, data, tmp_path / "fresh.mp4")
     except BaseException:
         cell(way.name, task, "fresh", "FAILED")
         raise
     cell(way.name, task, "fresh", f"ok {time.monotonic() - started:.0f} s, loss {fresh.rows[KILLED]['loss']:.4f}")
     started = time.monotonic()
     try:
-        resumed = resume(way, task, data, out)
+        resumed = resume(way, task, data, out, **weights.variables)
         apart = check_resumed(fresh, resumed)
         check_weights(task, resumed.checkpoint)
-        check_inference(task, resumed.checkpoint, data, tmp_path / "resumed.mp4")
+        check_inference(task, weights, resumed.checkpoint, data, tmp_path / "resumed.mp4")
     except BaseException:
         cell(way.name, task, "resumed", "FAILED")
         raise
@@ -122,14 +135,14 @@ def check_weights(task: str, checkpoint: Path) -> None:
     assert all(tensor.abs().max() > 0 for tensor in started.values())
 
 
-def check_inference(task: str, checkpoint: Path, data: Path, result: Path) -> None:
+def check_inference(task: str, weights: Weights, checkpoint: Path, data: Path, result: Path) -> None:
     """`infer/inpaint.py` takes the weights."""
     branch, adapter = checkpoint / "branch", []
     if task != "branch":
-        branch = TINY / "VideoPainter/checkpoints/branch"
+        branch = weights.branch
         adapter = ["--id_adapter_resample_learnable_path", str(checkpoint)]
     words = f"""
-        --model_path {TINY / "CogVideoX-5b-I2V"} --inpainting_branch {branch} --img_inpainting_model none
+        --model_path {weights.backbone} --inpainting_branch {branch} --img_inpainting_model none
         --image_or_video_path {data / "videovo/raw_video"} --inpainting_sample_id 0
         --inpainting_mask_meta {data / "pexels_videovo_test_dataset.csv"} --output_path {result}
         --height 32 --width 48 --inpainting_frames 5 --num_inference_steps 1 --guidance_scale 1

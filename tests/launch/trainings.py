@@ -22,7 +22,7 @@ from videopainter.training.tracking.trackers import read_metrics
 SAVED, KILLED, LAST = 3, 5, 6
 RATE, WARMUP = 1e-3, 5
 FLAGS = f"""
-    --height 32 --width 48 --max_num_frames 5 --max_text_seq_length 56 --dataloader_num_workers 0
+    --height 32 --width 48 --max_num_frames 5 --dataloader_num_workers 0
     --learning_rate {RATE} --lr_warmup_steps {WARMUP} --max_train_steps {LAST} --checkpointing_steps {SAVED}
     --logging_steps 1 --validation_at_start --validating_steps {KILLED} --validation_samples 2
     --validation_timesteps 100 700 --num_inference_steps 2
@@ -48,11 +48,25 @@ class Trained:
     rates: list[float]
 
 
+@dataclass(frozen=True)
+class Weights:
+    """A backbone's folder and a branch for it."""
+
+    backbone: Path
+    branch: Path
+
+    @property
+    def variables(self) -> dict[str, str]:
+        return {"MODEL_PATH": str(self.backbone), "BRANCH_MODEL_PATH": str(self.branch)}
+
+
+TINY_WEIGHTS = Weights(TINY / "CogVideoX-5b-I2V", TINY / "VideoPainter/checkpoints/branch")
+
+
 def variables(data: Path, out: Path) -> dict[str, str]:
     """Paths of the tiny checkpoint and of a data set of `make_synthetic.py`."""
     return {
-        "MODEL_PATH": str(TINY / "CogVideoX-5b-I2V"),
-        "BRANCH_MODEL_PATH": str(TINY / "VideoPainter/checkpoints/branch"),
+        **TINY_WEIGHTS.variables,
         "DATASET_PATH": str(data / "videovo/raw_video"),
         "META_FILE_PATH": str(data / "pexels_videovo_train_dataset.csv"),
         "VAL_META_FILE_PATH": str(data / "pexels_videovo_val_dataset.csv"),
@@ -68,7 +82,8 @@ def train_until_killed(way: Way, task: str, data: Path, out: Path, **changes: st
     def far_enough() -> bool:
         return metrics.is_file() and any(row["step"] == KILLED for row in read_metrics(metrics))
 
-    with Launch(way, SCRIPTS[task], FLAGS, variables(data, out) | changes, out.with_name("fresh.log")) as launch:
+    flags = [*FLAGS, *way.flags(task)]
+    with Launch(way, SCRIPTS[task], flags, variables(data, out) | changes, out.with_name("fresh.log")) as launch:
         launch.wait_for(far_enough, f"step {KILLED}")
         launch.kill()
     return read_training(out)
@@ -76,7 +91,7 @@ def train_until_killed(way: Way, task: str, data: Path, out: Path, **changes: st
 
 def resume(way: Way, task: str, data: Path, out: Path, **changes: str) -> Trained:
     """The second launch, to its end."""
-    flags = [*FLAGS, "--resume_from_checkpoint", "latest"]
+    flags = [*FLAGS, *way.flags(task), "--resume_from_checkpoint", "latest"]
     with Launch(way, SCRIPTS[task], flags, variables(data, out) | changes, out.with_name("resumed.log")) as launch:
         codes = launch.wait()
         assert codes == [0] * way.machines, launch.output()

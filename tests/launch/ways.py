@@ -22,6 +22,7 @@ class Way:
         processes: Over all machines.
         machines: Each is a launch of its own, all on this one.
         compiles: DeepSpeed's CPU Adam is compiled at its first use.
+        wan: A backbone of Wan with random weights, instead of the tiny checkpoint.
     """
 
     name: str
@@ -29,12 +30,17 @@ class Way:
     processes: int = 2
     machines: int = 1
     compiles: bool = False
+    wan: bool = False
 
     @property
     def variables(self) -> dict[str, str]:
         """What the shell sets for it."""
         found = {"NUM_PROCESSES": str(self.processes)}
         return found if self.config is None else found | {"CONFIG_FILE": self.config}
+
+    def flags(self, task: str) -> list[str]:
+        """What the backbone wants to be told."""
+        return ["--id_resample_form", "compact"] if self.wan and task == "ID adapter" else []
 
 
 WAYS = [
@@ -43,6 +49,7 @@ WAYS = [
     Way(name="ZeRO-3", config="accelerate_config_machine_single_ds_zero3.yaml"),
     Way(name="ZeRO-2, two machines", config="accelerate_config_multi_node.yaml", machines=2),
     Way(name="DDP, torchrun", config=None),
+    Way(name="DDP, torchrun, Wan", config=None, wan=True),
     Way(name="DDP, accelerate", config="accelerate_config_ddp.yaml"),
     Way(name="one process", config="accelerate_config_cpu.yaml", processes=1),
     Way(name="one process, GPU config", config="accelerate_config_one_gpu.yaml", processes=1),
@@ -52,7 +59,7 @@ FEW = {
     ("ZeRO-2, optimizer offload", "branch"),
     ("ZeRO-3", "branch"),
     ("ZeRO-2, two machines", "ID adapter"),
-    ("DDP, torchrun", "ID adapter"),
+    ("DDP, torchrun, Wan", "ID adapter"),
     ("DDP, accelerate", "branch"),
     ("one process", "ID adapter"),
 }
