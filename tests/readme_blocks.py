@@ -9,6 +9,7 @@ DOCUMENTS = [
     "README.md",
     "infer/README.md",
     "train/README.md",
+    "train/BACKBONES.md",
     "evaluate/README.md",
     "ckpt/README.md",
     "comfyui/README.md",
