@@ -37,6 +37,7 @@ class Mutation(NamedTuple):
 COLOUR, AWKWARD = "data/video/conversion.py", "test_awkward_files.py"
 CONDITIONS, DENOISE = "pipelines/conditioning.py", "pipelines/denoise.py"
 BACKBONES, COGVIDEOX = "models/backbones", "models/backbones/cogvideox"
+WAN = "models/backbones/wan_video"
 ADAPTER, CODEC, PROCESS = f"{COGVIDEOX}/adapter.py", f"{COGVIDEOX}/codec.py", f"{COGVIDEOX}/process.py"
 DENOISER = f"{BACKBONES}/denoiser.py"
 STREAM, WINDOWS = "pipelines/streaming.py", "pipelines/windows.py"
@@ -572,9 +573,51 @@ MUTATIONS = [
     Mutation(
         "the first candidate is always taken",
         "runs/candidates.py",
-        "self.job.options.sampling.seed + number - 1))",
-        "self.job.options.sampling.seed))",
+        "return seed + number - 1",
+        "return seed",
         "test_first_frame_choice.py::test_candidates_are_shown_and_one_is_chosen_by_its_number",
+    ),
+    Mutation(
+        "Wan's blocks leave features out",
+        f"{WAN}/transformer.py",
+        "else hidden_states + branch_feature",
+        "else hidden_states",
+        "test_families.py::test_a_new_branch_changes_nothing_and_a_trained_one_what_it_may",
+    ),
+    Mutation(
+        "Wan's previous clip passes no norm",
+        f"{WAN}/transformer.py",
+        "places = (*rotary_emb, self._normalised(resample, temb))",
+        "places = (*rotary_emb, resample)",
+        "test_wan.py::test_own_tokens_at_weight_one_equal_the_clips_own_set",
+    ),
+    Mutation(
+        "Wan's times are drawn without the shift",
+        f"{WAN}/process.py",
+        "sigma = self.shift * u / (1 + (self.shift - 1) * u)",
+        "sigma = u",
+        "test_wan.py::test_the_loss_is_the_velocitys_error_and_times_follow_the_shift",
+    ),
+    Mutation(
+        "Wan's latents are not normalised",
+        f"{WAN}/codec.py",
+        "return ((mode.float() - self._mean) / self._std).to(mode)",
+        "return mode",
+        "test_wan.py::test_streamed_decoding_equals_decoding_at_once",
+    ),
+    Mutation(
+        "Wan's prompts keep what their padding became",
+        f"{WAN}/adapter.py",
+        "torch.where(mask[..., None] > 0, embeds, embeds.new_zeros(()))",
+        "embeds",
+        "test_wan.py::test_prompts_are_embedded_as_upstreams_pipeline_does",
+    ),
+    Mutation(
+        "a text encoder is filled in at random",
+        "pipelines/loading.py",
+        'info["missing_keys"], unknown)',
+        "[], [])",
+        "test_wan.py::test_a_text_encoder_that_would_be_filled_in_is_refused",
     ),
 ]
 

@@ -28,6 +28,7 @@ from videopainter.data.clip import ArrayFrames, ArrayMasks
 from videopainter.models.backbones.denoiser import Conditions, Denoiser
 from videopainter.models.backbones.registry import backbone_of, codec_of
 from videopainter.models.backbones.wan_video.branch import WanBranchModel
+from videopainter.models.checkpoint_files import ADAPTER_FILE
 from videopainter.models.checks import check_checkpoints
 from videopainter.models.id_adapter import IDAdapter
 from videopainter.models.id_resample import ClipMemory, HoleTokens, ResampleTokens, token_mask
@@ -216,7 +217,9 @@ def test_streamed_decoding_equals_decoding_at_once(frames, tiled):
     assert latents.shape == (1, (frames + 3) // 4, 4, 6, 7)
     mean, std = (torch.tensor(vae.config[f"latents_{kind}"]).view(1, -1, 1, 1, 1) for kind in ("mean", "std"))
     with torch.no_grad():
+        mode = vae.encode(video).latent_dist.mode()
         expected = vae.decode(latents.transpose(1, 2) * std + mean).sample
+    torch.testing.assert_close(latents.transpose(1, 2), (mode - mean) / std)
     pieces = list(codec.decode_stream(latents.split(2, dim=1), latents.shape[1]))
     assert sum(piece.shape[2] for piece in pieces) == frames
     torch.testing.assert_close(torch.cat(pieces, dim=2), expected, rtol=0, atol=2e-6)
@@ -408,6 +411,13 @@ def test_a_part_of_another_family_is_refused_before_it_loads(folder, tmp_path, p
 def test_a_wan_branch_is_refused_beside_cogvideox(folder):
     with pytest.raises(ValueError, match="_class_name: expected CogvideoXBranchModel, got 'WanBranchModel'"):
         check_checkpoints(TINY, folder / "branch")
+
+
+def test_an_adapter_of_another_family_is_refused_though_it_is_as_wide(folder, tmp_path):
+    weights = {"transformer.transformer_blocks.0.attn1.to_q.lora_A.weight": torch.zeros(4, 24)}
+    save_file(weights, tmp_path / ADAPTER_FILE, metadata={"id_resample_form": "compact"})
+    with pytest.raises(ValueError, match=r"expected an ID adapter for Wan \(blocks\), got transformer.transformer_bl"):
+        check_checkpoints(folder, folder / "branch", tmp_path)
 
 
 @pytest.mark.parametrize("change", ["incomplete", "T5"])

@@ -84,9 +84,12 @@ def _check_adapter(path: Path, backbone: Facts) -> None:
     file = adapter_file(path)
     check_form(backbone, read_safetensors_metadata(file).get("id_resample_form", "exact"), file)
     header = read_safetensors_header(file)
-    downs = [entry["shape"] for key, entry in header.items() if key.endswith("lora_A.weight")]
+    names = [key for key in header if key.endswith("lora_A.weight")]
+    downs = [header[key]["shape"] for key in names]
     if not downs:
         raise ValueError(f"{file}: expected LoRA weights of a backbone's attention, got none")
+    if not any(key.startswith(f"transformer.{backbone.blocks}.") for key in names):
+        raise ValueError(f"{file}: expected an ID adapter for {backbone.family} ({backbone.blocks}), got {names[0]}")
     if downs[0][1] != backbone.width:
         raise ValueError(
             f"{file}: expected an ID adapter for a backbone {backbone.width} wide, got one {downs[0][1]} wide"
