@@ -502,6 +502,25 @@ def test_a_form_of_another_family_is_refused_before_a_model_loads(folder):
         check_resampling(weights, "exact")
 
 
+def test_the_published_layout_in_shards_loads(folder, tmp_path):
+    """As Wan-AI's folders: backbone and text encoder in shards with an index, half of the configs' keys left out."""
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    whole = load_pipeline(copy, inpainting_branch=copy / "branch", device="cpu")
+    for part in ("transformer", "text_encoder"):
+        for file in (copy / part).glob("*.safetensors"):
+            file.unlink()
+        getattr(whole, part).save_pretrained(copy / part, max_shard_size="30KB")
+        assert len(list((copy / part).glob("*-of-*.safetensors"))) > 1
+    config = json.loads((copy / "transformer/config.json").read_text()) | {"_class_name": "WanTransformer3DModel"}
+    for name in ("pos_embed_seq_len", "rope_max_seq_len", "eps", "qk_norm", "image_dim"):
+        del config[name]
+    (copy / "transformer/config.json").write_text(json.dumps(config))
+    again = load_pipeline(copy, inpainting_branch=copy / "branch", device="cpu")
+    for part in ("transformer", "text_encoder"):
+        expected = getattr(whole, part).state_dict()
+        assert all(torch.equal(value, expected[name]) for name, value in getattr(again, part).state_dict().items())
+
+
 def test_samplers_belong_to_their_family(folder):
     with pytest.raises(ValueError, match=r"scheduler: expected auto, unipc, euler for a backbone of Wan, got 'ddim'"):
         load_pipeline(folder, inpainting_branch=folder / "branch", device="cpu", scheduler="ddim")
