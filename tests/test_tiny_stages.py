@@ -104,3 +104,15 @@ def test_painting_comes_to_what_the_model_predicts(part, monkeypatch):
     assert all(torch.equal(noisy * (1 - mask), clean * (1 - mask)) for noisy in seen)
     errors = [((noisy - wanted) * mask).square().mean() for noisy in seen]
     assert errors == sorted(errors, reverse=True)
+
+
+def test_guidance_goes_beyond_what_an_empty_prompt_gives(part, monkeypatch):
+    paintings = part("paintings")
+    clean, mask = torch.zeros(1, 1, 16, 2, 2), torch.ones(1, 1, 1, 2, 2)
+    tokens, no_tokens = torch.full((1, 3), 7), torch.zeros(3, dtype=torch.int64)
+    monkeypatch.setattr(
+        paintings, "predict_clean", lambda *args: torch.full_like(clean, 1.0 if args[2].any() else 0.25)
+    )
+    how = {"steps": 4, "guidance": 2.0, "no_tokens": no_tokens}
+    painted = paintings.paint(None, paintings.build_scheduler(), tokens, clean, mask, **how)
+    torch.testing.assert_close(painted, torch.full_like(clean, 1.75), atol=0.05, rtol=0)

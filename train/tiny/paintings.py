@@ -1,6 +1,6 @@
 """Objects painted from their prompts into held-out stills, and what the judge says of them.
 
-python train/tiny/paintings.py --work outputs/bold --count 200   # prints shares, writes <work>/paintings.png
+python train/tiny/paintings.py --work outputs/bold --count 200   # prints shares, writes <work>/paintings_images.png
 """
 
 from __future__ import annotations
@@ -21,15 +21,24 @@ HOLES = ("footprint", "box")
 
 
 @torch.no_grad()
-def paint(model: Backbone, scheduler, tokens, clean, mask, *, steps: int = 4, seed: int = 42) -> torch.Tensor:
-    """Latents with the noisy part painted anew, at guidance 1, by SDE-DPM-Solver++(2M) as the pipeline does."""
+def paint(
+    model: Backbone, scheduler, tokens, clean, mask, *, steps: int = 4, guidance: float = 1.0, no_tokens=None, seed=42
+) -> torch.Tensor:
+    """Latents with the noisy part painted anew, by SDE-DPM-Solver++(2M) as the pipeline does.
+
+    `guidance` other than 1 needs `no_tokens` (S,), those of an empty prompt.
+    """
     generator = torch.Generator().manual_seed(seed)
     scheduler.set_timesteps(steps)
     latents, before, old = torch.randn(clean.shape, generator=generator), None, None
     for t in scheduler.timesteps:
         latents = torch.where(mask > 0, latents, clean)
         times = torch.full((len(clean),), int(t))
-        predicted = predict_clean(model, scheduler, tokens, latents, clean[:, :1], torch.zeros(len(clean)), times)
+        given = (latents, clean[:, :1], torch.zeros(len(clean)), times)
+        predicted = predict_clean(model, scheduler, tokens, *given)
+        if guidance != 1.0:
+            unguided = predict_clean(model, scheduler, no_tokens.expand_as(tokens), *given)
+            predicted = unguided + guidance * (predicted - unguided)
         alpha_bar = scheduler.alphas_cumprod[int(t)]
         velocity = (alpha_bar.sqrt() * latents - predicted) / (1 - alpha_bar).sqrt()
         latents, old = scheduler.step(velocity, old, t, before, latents, generator=generator, return_dict=False)
@@ -67,10 +76,11 @@ class Paintings:
         with torch.no_grad():
             return np.concatenate([to_pictures(self.vae.decode(part / self.scale).sample) for part in parts])
 
-    def paint(self, model: Backbone, scheduler, kind: str, steps: int = 4) -> np.ndarray:
+    def paint(self, model: Backbone, scheduler, kind: str, steps: int = 4, guidance: float = 1.0) -> np.ndarray:
         """Pictures with the objects painted."""
         tokens, holes = self.data.tokens["full"][self.index], latent_holes(self.holes(kind)[:, None])
-        return self.decode(paint(model, scheduler, tokens, self.latents(), holes, steps=steps))
+        how = {"steps": steps, "guidance": guidance, "no_tokens": self.data.no_tokens}
+        return self.decode(paint(model, scheduler, tokens, self.latents(), holes, **how))
 
     def accuracy(self, pictures: np.ndarray) -> tuple[float, float, float]:
         """Share of objects of the right shape, of the right colour, and of both."""
@@ -89,6 +99,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--guidance", type=float, default=2.0)
     parser.add_argument("--name", default="images", help="whose averaged weights paint")
     args = parser.parse_args()
     tokenizer = load_tokenizer(args.work)
@@ -96,7 +107,8 @@ def main() -> None:
     model.load_state_dict(torch.load(args.work / f"{args.name}.pt", weights_only=True)["average"])
     paintings = Paintings(args.work, LatentClips(args.work, "stills_heldout", tokenizer), args.count)
     shown = {"truth": paintings.decode(paintings.latents())}
-    shown |= {kind: paintings.paint(model.eval(), build_scheduler(), kind, args.steps) for kind in HOLES}
+    how = {"steps": args.steps, "guidance": args.guidance}
+    shown |= {kind: paintings.paint(model.eval(), build_scheduler(), kind, **how) for kind in HOLES}
     for kind, pictures in shown.items():
         shape, colour, both = paintings.accuracy(pictures)
         print(f"{len(pictures)} objects, {kind}: shape {shape:.3f} colour {colour:.3f} both {both:.3f}")
@@ -104,7 +116,7 @@ def main() -> None:
     rows = [np.concatenate(list(pictures[k : k + 8]), 1) for k in starts for pictures in shown.values()]
     width = max(row.shape[1] for row in rows)
     rows = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in rows]
-    cv2.imwrite(str(args.work / "paintings.png"), np.concatenate(rows)[..., ::-1])
+    cv2.imwrite(str(args.work / f"paintings_{args.name}.png"), np.concatenate(rows)[..., ::-1])
 
 
 if __name__ == "__main__":
