@@ -43,8 +43,16 @@ def code_of(main) -> int | str | None:
 # ---- Ctrl-C
 
 
+@pytest.fixture
+def ctrl_c():
+    """As in a terminal: what was started in the background of a script ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("becomes", [None, RuntimeError("DataLoader worker exited"), ImportError("torch")])
-def test_ctrl_c_is_one_line_whatever_libraries_make_of_it(capsys, becomes):
+def test_ctrl_c_is_one_line_whatever_libraries_make_of_it(capsys, becomes, ctrl_c):
     def main():
         try:
             signal.raise_signal(signal.SIGINT)
