@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from functools import partial
 
@@ -154,13 +155,6 @@ def together(group, folder):
     torch.save({name: passed(name, group.mesh) for name in PASSES}, folder / f"passes of {rank}.pt")
 
 
-@pytest.fixture(scope="module", params=[2, 4])
-def results(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("together")
-    in_processes(request.param, folder, "together")
-    return request.param, folder
-
-
 @pytest.fixture(scope="module")
 def alone():
     known = {}
@@ -175,29 +169,27 @@ def alone():
     return expected
 
 
-def check_same(got, expected):
-    assert got.keys() == expected.keys()
+def check_same(case, got, expected):
+    assert got.keys() == expected.keys(), case
     for name, tensor in expected.items():
         torch.testing.assert_close(
-            got[name], tensor, atol=1e-5, rtol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+            got[name], tensor, atol=1e-5, rtol=1e-5, msg=lambda text, name=name: f"{case}, {name}: {text}"
         )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("results", "name"), [(size, name) for size in (2, 4) for name in led_by(size)], indirect=["results"]
-)
-def test_a_led_group_makes_what_one_process_makes(results, alone, name):
-    _, folder = results
-    check_same(torch.load(folder / f"{name}.pt"), alone(name))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SAME_CALLS)
-def test_processes_that_make_the_same_calls_get_the_same(results, alone, name):
-    size, folder = results
+@pytest.mark.parametrize("size", [2, 4])
+def test_processes_make_what_one_process_makes(size, alone, tmp_path):
+    """Led, each on its own account, and in single passes; all in one start of the processes."""
+    in_processes(size, tmp_path, "together")
+    for name in led_by(size):
+        check_same(f"{name}, led", torch.load(tmp_path / f"{name}.pt"), alone(name))
     for rank in range(size):
-        check_same(torch.load(folder / f"{name} of {rank}.pt"), alone(name))
+        for name in SAME_CALLS:
+            check_same(f"{name} of {rank}", torch.load(tmp_path / f"{name} of {rank}.pt"), alone(name))
+        passes = torch.load(tmp_path / f"passes of {rank}.pt")
+        for name in PASSES:
+            check_same(f"pass {name} of {rank}", passes[name], passed(name))
 
 
 def test_what_is_compared_depends_on_all_that_is_shared(alone):
@@ -263,14 +255,6 @@ def passed(name, mesh=None):
     return {"first": first, "second": second}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", PASSES)
-def test_passes_of_any_kind(results, name):
-    size, folder = results
-    for rank in range(size):
-        check_same(torch.load(folder / f"passes of {rank}.pt")[name], passed(name))
-
-
 # ---- whoever fails ends all
 
 
@@ -297,8 +281,12 @@ def raise_(error):
 
 
 def leader_leaves(group, folder):
+    here = folder / "here"
     if group.leads:
+        while not here.exists():  # until the other one has all its connections
+            time.sleep(0.01)
         raise SystemExit(7)
+    here.touch()
     with pytest.raises(InputError, match="the process that leads this one has ended"):
         Partner(group, load=lambda: None).follow()
     raise SystemExit(8)
