@@ -230,6 +230,27 @@ def test_a_run_says_what_it_saw_and_goes_on_there(tmp_path: Path, run, monkeypat
     run(*flags, "--crop", "none", "--output_path", "whole.mkv", "--quiet", code=2)  # another recipe
 
 
+def test_the_crop_of_another_mask_is_not_gone_on_with(tmp_path: Path, run, monkeypatch):  # noqa: F811
+    """A stopped run left the place of its hole; the next one to the same file has its hole elsewhere."""
+    flags = [*write_walk(tmp_path), "--output_path", "result.mkv", "--quiet"]
+
+    def stops(*arguments):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(streaming, "denoise_window", stops)
+        with pytest.raises(Killed):
+            run(*flags)
+    assert (tmp_path / "result.mkv.partial" / "crop.json").exists()
+    masks = walking_mask()[:, ::-1, ::-1]
+    with VideoWriter(tmp_path / "mask.mkv", fps=Fraction(8), lossless=True) as writer:
+        writer.write(np.repeat(masks[..., None], 3, axis=-1).astype(np.uint8) * 255)
+    run(*flags)
+    video, result = (open_video(tmp_path / name).read(0, FRAMES) for name in ("video.mkv", "result.mkv"))
+    assert np.array_equal(result[~masks], video[~masks])
+    assert all((result[t][masks[t]] != video[t][masks[t]]).any() for t in range(FRAMES))
+
+
 def test_without_a_crop_nothing_of_it_is_in_the_recipe(tmp_path: Path, run):  # noqa: F811
     run(*write_walk(tmp_path), "--crop", "none", "--quiet", "--output_path", "plain.mkv")
     record = json.loads((tmp_path / "plain.json").read_text())

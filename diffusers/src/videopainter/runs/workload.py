@@ -84,7 +84,8 @@ def _masks_seen(job: Job, clip: Clip) -> MaskSource:
 
 
 def job_crop(job: Job, clip: Clip) -> CropPath:
-    """What the model sees of a job's clip, as its sample gives it; found once, and kept in the work folder."""
+    """What the model sees of a job's clip, as its sample gives it; found once, and kept in the work folder, which must
+    be this run's (`results.manifest.begin`)."""
     settings = job.settings
     if settings.crop == "none":
         return CropPath.whole(clip.frames.height, clip.frames.width, len(clip))
