@@ -5,6 +5,7 @@ import gc
 import importlib
 import multiprocessing
 import os
+import random
 import re
 import shutil
 from pathlib import Path
@@ -61,6 +62,14 @@ def pytest_collection_finish():
     """What libraries made when they were imported, half a million objects, need not be looked at again and again."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """The same random numbers for a test whichever ran before it in this process."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    torch.manual_seed(0)
 
 
 def clean_process(function, *args):

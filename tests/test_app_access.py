@@ -96,11 +96,11 @@ def test_models_that_cannot_work(flags, told):
 def test_files_are_served_under_names_that_nobody_guesses(tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", "")
     served = Served(tmp_path)
-    file = tmp_path / "projects" / "abc" / "result.mp4"
+    file = tmp_path / "projects" / "session" / "result.mp4"
     file.parent.mkdir(parents=True)
     file.write_bytes(b"video")
     link = served.link(file, "removed.mp4")
-    assert link == served.link(file, "removed.mp4") and link.endswith("/removed.mp4") and "abc" not in link
+    assert link == served.link(file, "removed.mp4") and link.endswith("/removed.mp4") and "session" not in link
     assert Path(link).read_bytes() == b"video"
     remade = file.with_name("new.mp4")
     remade.write_bytes(b"another video")
