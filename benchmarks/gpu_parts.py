@@ -39,7 +39,7 @@ from videopainter.pipelines.settings import InpaintSettings
 from videopainter.pipelines.step_cache import StepCache, enable_step_cache
 from videopainter.pipelines.streaming import inpaint_stream
 from videopainter.runs.record import reset_peak_memory
-from videopainter.training.encoding import EncodedBatch
+from videopainter.training.encoding import EncodedBatch, ImageConditioning
 from videopainter.training.engine import Engine, frozen_dtype, make_accelerator
 from videopainter.training.model import InpaintingModel, freeze_all_but_branch, freeze_all_but_lora
 from videopainter.training.objective import Objective
@@ -282,7 +282,7 @@ def make_batches(size: Size, device: torch.device, dtype: torch.dtype, *, cached
     tokenizer = AutoTokenizer.from_pretrained(TOKENIZER, local_files_only=True)
     backbone = backbone_from({"_class_name": "CogVideoXTransformer3DModel", **size.backbone})
     captions = CaptionEncoder(backbone, tokenizer, text_encoder, size.backbone.get("max_text_seq_length", 226))
-    encode = Encoder(vae, captions, seed=0, hole_fill=0.0, image_to_video=True)
+    encode = Encoder(vae, captions, seed=0, hole_fill=0.0, images=ImageConditioning.of(backbone))
     frames, masks = make_clip(size.frames, size)
     samples = [TrainingSample(key=SampleKey(0, 0, False), frames=frames, masks=masks, caption=PROMPT, clip_row=0)]
     if not cached:

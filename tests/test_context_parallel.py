@@ -228,7 +228,13 @@ def wan_without_text():
     return transformer, wan_models.make_branch(transformer, wo_text=True), {"form": "compact", "add_first": True}
 
 
+def wan_with_image():
+    transformer = wan_models.make_transformer(**{**wan_models.IMAGE_TO_VIDEO, **HEADS, "added_kv_proj_dim": 48})
+    return transformer, wan_models.make_branch(transformer), {"form": "compact"}
+
+
 PASSES = {"learned": learned, "without text": without_text, "fused": fused, "wan without text": wan_without_text}
+PASSES |= {"wan with image": wan_with_image}
 
 
 @torch.no_grad()
@@ -243,8 +249,10 @@ def passed(name, mesh=None):
     mask = torch.zeros(2, 3, 1, 4, 6)
     mask[:, :, :, :2, :3] = 1
     mask[:, 1, :, 2:, 3:] = 1
-    image = draw(2, 3, channels, 4, 6) if channels == 16 else None
-    clip = Conditions(masked_latents=draw(2, 3, channels, 4, 6), mask=mask, image_latents=image)
+    beside, width = transformer.config.in_channels - channels, transformer.config.get("image_dim")
+    image = draw(2, 3, beside, 4, 6) if beside else None
+    embeds = draw(2, 5, width) if width else None
+    clip = Conditions(masked_latents=draw(2, 3, channels, 4, 6), mask=mask, image_latents=image, image_embeds=embeds)
     denoiser = Denoiser(transformer, branch, **options)
     prepared = denoiser.prepare(clip)
     inputs = draw(2, 3, channels, 4, 6), prepared, draw(2, TEXT_LENGTH, TEXT_DIM), torch.tensor([900, 40])

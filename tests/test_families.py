@@ -6,7 +6,7 @@ Entries are makers of small random models. All is asked through the adapter, so 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import conftest
@@ -20,6 +20,8 @@ from peft import LoraConfig
 from videopainter.models.backbones.denoiser import Conditions, Denoiser
 from videopainter.models.backbones.registry import backbone_of, codec_of, facts_of
 from videopainter.models.id_adapter import TARGET_MODULES
+from videopainter.pipelines.placement import place
+from videopainter.pipelines.step_cache import StepCache, enable_step_cache
 from videopainter.training.model import InpaintingModel, freeze_all_but_branch
 
 
@@ -42,6 +44,7 @@ class Family:
 FAMILIES = [
     Family("CogVideoX", conftest.make_pipeline),
     Family("Wan", wan_models.make_pipeline),
+    Family("Wan I2V", wan_models.make_image_pipeline),
 ]
 TOKENS = (3, 2, 3)  # of a clip: in time, down and across
 
@@ -65,8 +68,11 @@ def clip(pipe: Any, family: Family, batch: int = 2) -> tuple[torch.Tensor, Condi
     mask = torch.zeros(batch, frames, 1, height, width)
     mask[..., : grid.patch, : grid.patch] = 1
     mask[1:, ..., grid.patch :, grid.patch :] = 1
-    image = pipe.backbone.image_condition(draw[2][:, :1], draw[2])
-    given = Conditions(masked_latents=draw[1], mask=mask, image_latents=image)
+    given = Conditions(masked_latents=draw[1], mask=mask)
+    if pipe.image_conditioned:
+        frame = torch.rand(batch, 3, 1, height * grid.spatial, width * grid.spatial, generator=generator) * 2 - 1
+        latents, embeds = pipe.backbone.encode_image(pipe.codec, pipe.images, frame, (frames - 1) * grid.temporal + 1)
+        given = replace(given, image_latents=pipe.backbone.image_condition(latents, draw[0]), image_embeds=embeds)
     text = torch.randn(batch, family.text, TEXT_DIM, generator=generator)
     return draw[0], given, text, torch.tensor([700, 40])[:batch]
 
@@ -101,9 +107,7 @@ def test_a_new_branch_changes_nothing_and_a_trained_one_what_it_may(pipe, family
     assert torch.equal(run(Denoiser(pipe.transformer, new), *asked)[0], bare)
     assert not torch.allclose(run(Denoiser(pipe.transformer, pipe.branch), *asked)[0], bare, atol=1e-4)
     noisy, given, *rest = asked
-    everything = Conditions(
-        masked_latents=given.masked_latents, mask=torch.ones_like(given.mask), image_latents=given.image_latents
-    )
+    everything = replace(given, mask=torch.ones_like(given.mask))
     assert torch.equal(run(Denoiser(pipe.transformer, pipe.branch), noisy, everything, *rest)[0], bare)
     anywhere = Denoiser(pipe.transformer, pipe.branch, mask_add=False)
     assert not torch.allclose(run(anywhere, noisy, everything, *rest)[0], bare, atol=1e-4)
@@ -143,6 +147,27 @@ def test_a_lora_of_the_attention_is_taken_and_left(pipe, family):
     assert not torch.allclose(run(denoiser, *asked)[0], before, atol=1e-5)
     pipe.transformer.disable_adapters()
     torch.testing.assert_close(run(denoiser, *asked)[0], before)
+
+
+# ---- the image
+
+
+def test_an_image_is_seen_and_hidden_by_zeros(pipe, family):
+    noisy, given, *rest = clip(pipe, family)
+    if not pipe.image_conditioned:
+        assert given.image_latents is None and pipe.backbone.image_condition(None, noisy) is None
+        return
+    denoiser = Denoiser(pipe.transformer, pipe.branch)
+    seen = run(denoiser, noisy, given, *rest)[0]
+    none = replace(given, image_latents=pipe.backbone.image_condition(None, noisy), image_embeds=None)
+    hidden = run(denoiser, noisy, none, *rest)[0]
+    assert not torch.allclose(seen, hidden, atol=1e-4)
+    times = torch.tensor([1.0, 0.0])  # a dropout in training
+    dropped = {name: getattr(given, name) for name in ("image_latents", "image_embeds")}
+    dropped = {k: x if x is None else x * times.view(-1, *[1] * (x.ndim - 1)) for k, x in dropped.items()}
+    mixed = run(denoiser, noisy, replace(given, **dropped), *rest)[0]
+    torch.testing.assert_close(mixed[:1], seen[:1])
+    torch.testing.assert_close(mixed[1:], hidden[1:])
 
 
 # ---- ID resampling
@@ -226,7 +251,8 @@ def test_a_model_that_knows_the_answer_has_no_loss_and_samples_it(pipe):
 # ---- whole windows
 
 
-def test_a_long_video_keeps_its_background_and_is_painted_in_the_hole(pipe, family):
+def painted(pipe: Any, family: Family, steps: int = 2) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Video, masks and result of two windows that hand on."""
     grid = pipe.backbone.grid
     window, overlap = 2 * grid.temporal + 1, grid.temporal + 1
     frames, height, width = 3 * grid.temporal + 1, 2 * grid.multiple, 3 * grid.multiple
@@ -234,19 +260,44 @@ def test_a_long_video_keeps_its_background_and_is_painted_in_the_hole(pipe, fami
     masks[:, height // 4 : height // 2, width // 4 : width // 2] = True
     draw = torch.randn(2, 1, family.text, TEXT_DIM, generator=torch.Generator().manual_seed(9))
     form = pipe.backbone.facts.forms[-1]
-    result = pipe(
-        video=video,
-        masks=masks,
-        prompt_embeds=draw[0],
-        negative_prompt_embeds=draw[1],
-        height=height,
-        width=width,
-        num_frames=window,
-        overlap_frames=overlap,
-        num_inference_steps=2,
-        id_resample=form,
-        prev_clip_weight=0.5,
-        output_type="np",
-    ).frames[0]
+    settings = {"height": height, "width": width, "num_frames": window, "overlap_frames": overlap}
+    settings |= {"num_inference_steps": steps, "id_resample": form, "prev_clip_weight": 0.5, "output_type": "np"}
+    image = video[0] if pipe.image_conditioned else None
+    inputs = {"video": video, "masks": masks, "image": image}
+    return video, masks, pipe(**inputs, prompt_embeds=draw[0], negative_prompt_embeds=draw[1], **settings).frames[0]
+
+
+def test_a_long_video_keeps_its_background_and_is_painted_in_the_hole(pipe, family):
+    video, masks, result = painted(pipe, family)
     assert result.shape == video.shape and np.array_equal(result[~masks], video[~masks])
     assert (result[masks] != video[masks]).mean() > 0.8
+
+
+@pytest.mark.parametrize(
+    "way", ["group_offload", *(pytest.param(way, marks=pytest.mark.slow) for way in ("sequential", "compiled"))]
+)
+def test_it_computes_the_same_wherever_its_weights_lie(family, way):
+    *_, expected = painted(family.pipeline(), family)
+    pipe = family.pipeline()
+    if way == "compiled":
+        pipe.transformer.compile_repeated_blocks(backend="eager", fullgraph=True)
+    else:
+        place(pipe, torch.device("cpu"), way, tiling=False)
+    assert np.array_equal(painted(pipe, family)[-1], expected)
+
+
+@pytest.mark.parametrize(
+    "cache",
+    [StepCache(name="first_block", threshold=1e6), StepCache(name="taylorseer")],
+    ids=["first_block", "taylorseer"],
+)
+def test_a_step_cache_leaves_work_out(pipe, family, cache):
+    calls = []
+    attention = getattr(pipe.transformer, pipe.backbone.facts.blocks)[-1].attn1
+    attention.register_forward_hook(lambda *_: calls.append(1))
+    *_, exact = painted(pipe, family, steps=6)
+    computed = len(calls)
+    enable_step_cache(pipe, cache)
+    video, masks, result = painted(pipe, family, steps=6)
+    assert 0 < len(calls) - computed < computed
+    assert np.array_equal(result[~masks], video[~masks]) and not np.array_equal(result, exact)

@@ -34,10 +34,17 @@ from videopainter.data.video.writer import VideoWriter
 from videopainter.errors import InputError
 from videopainter.files import TOKEN, temporary
 from videopainter.models.backbones.registry import backbone_from
+from videopainter.models.checkpoint_files import read_config
 from videopainter.runs.processes import Shard
 from videopainter.training.cache.reader import LatentCache
 from videopainter.training.cache.settings import FORMAT, CacheSettings, CacheSizes, differences, weights_identity
-from videopainter.training.encoding import encode_captions, encode_pixels, frozen_text_encoder, frozen_vae
+from videopainter.training.encoding import (
+    ImageConditioning,
+    encode_captions,
+    encode_pixels,
+    frozen_text_encoder,
+    frozen_vae,
+)
 
 REPO = Path(__file__).resolve().parents[1]
 DOOR = REPO / "train" / "cache_latents.py"
@@ -123,7 +130,12 @@ def settings(meta: Path, others: dict | None = None, **changes) -> CacheSettings
 
 
 def on_the_fly(vae, training_set: TrainingSet, keys, **options):
-    return encode_pixels(vae, [training_set[key] for key in keys], seed=training_set.options.seed, **options)
+    options = {"images": images(), "seed": training_set.options.seed, **options}
+    return encode_pixels(vae, [training_set[key] for key in keys], **options)
+
+
+def images() -> ImageConditioning:
+    return ImageConditioning(backbone_from(read_config(MODEL / "transformer")))
 
 
 def same(a, b) -> bool:
@@ -210,7 +222,7 @@ def test_encoding_is_the_pipelines_own(vae):
     sample = TrainingSample(key=key, frames=frames, masks=masks, caption="", clip_row=4)
     empty = replace(sample, masks=np.zeros_like(masks))
     got, wanted = (
-        encode_pixels(vae, [sample, empty], seed=1, hole_fill=-1.0),
+        encode_pixels(vae, [sample, empty], seed=1, hole_fill=-1.0, images=images()),
         make_conditions(codec_of(vae), frames, masks, hole_fill=-1.0),
     )
     assert torch.equal(got.latents[:1], wanted.video_latents)
@@ -221,7 +233,7 @@ def test_encoding_is_the_pipelines_own(vae):
     sigma, noise = first_frame_noise(1, key, (3, 1, 32, 48))
     assert 0.005 < sigma < 0.5
     assert torch.equal(got.first_latent[:1], codec_of(vae).encode(video + sigma * noise))
-    assert encode_pixels(vae, [sample], seed=1, image_to_video=False).first_latent is None
+    assert encode_pixels(vae, [sample], seed=1).first_latent is None
 
 
 def test_captions_are_encoded_as_upstream_does():

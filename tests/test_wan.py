@@ -15,6 +15,7 @@ from transformers import AutoTokenizer
 from wan_models import (
     CONFIG,
     make_branch,
+    make_image_pipeline,
     make_pipeline,
     make_scheduler,
     make_text_encoder,
@@ -361,9 +362,9 @@ def test_an_adapter_of_the_compact_form_loads_and_another_is_refused(folder, tmp
 @pytest.mark.parametrize(
     ("file", "change", "says"),
     [
-        ("transformer/config.json", {"image_dim": 1280}, "image_dim: expected null"),
+        ("transformer/config.json", {"image_dim": 1280}, "image_dim: expected null where in_channels are 4"),
         ("transformer/config.json", {"num_layers": 5}, "num_layers: expected 4 as its weights"),
-        ("transformer/config.json", {"in_channels": 9}, "in_channels: expected as many as out_channels"),
+        ("transformer/config.json", {"in_channels": 9}, r"in_channels: expected 4 \(text to video\) or 12"),
         ("transformer/config.json", {"patch_size": [2, 2, 2]}, "patch_size: expected a list like"),
         ("vae/config.json", {"scale_factor_spatial": 16}, "scale_factor_spatial: expected 8"),
         ("vae/config.json", {"latents_mean": [0.0]}, "latents_mean: expected 4 as its weights"),
@@ -372,7 +373,7 @@ def test_an_adapter_of_the_compact_form_loads_and_another_is_refused(folder, tmp
         ("branch/config.json", {"text_dim": 7}, "text_dim: expected 24 as its weights"),
         ("branch/config.json", {"_class_name": "CogvideoXBranchModel"}, "_class_name: expected WanBranchModel, got"),
         ("model_index.json", {"expand_timesteps": True}, "expand_timesteps: expected false: Wan 2.1 alone"),
-        ("model_index.json", {"boundary_ratio": 0.9}, "boundary_ratio: expected null: Wan 2.1 alone"),
+        ("model_index.json", {"boundary_ratio": 0.9}, "boundary_ratio: expected null: Wan 2.2's pairs"),
         ("vae/config.json", {"dim_mult": []}, "dim_mult: expected a list of four whole numbers"),
         ("vae/config.json", {"temperal_downsample": [False, False, True]}, "temperal_downsample: expected a list like"),
         ("branch/config.json", {"num_layers": None}, "num_layers: expected a whole number"),
@@ -465,9 +466,10 @@ def test_other_kinds_of_wan_are_refused(folder, tmp_path):
         VideoPainterWanPipeline(None, None, make_vae(), make_transformer(), make_scheduler(), expand_timesteps=True)
 
 
-def test_a_killed_run_goes_on_to_the_same_frames(tmp_path):
+@pytest.mark.parametrize("make", [make_pipeline, make_image_pipeline], ids=["t2v", "i2v"])
+def test_a_killed_run_goes_on_to_the_same_frames(tmp_path, make):
     pipe, settings = (
-        make_pipeline(),
+        make(),
         InpaintSettings(
             height=32,
             width=48,

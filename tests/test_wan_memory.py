@@ -18,11 +18,13 @@ from videopainter.models.id_resample import ClipMemory, HoleTokens, IDResample
 from videopainter.models.live_bytes import LiveBytes, fused_attention, weights_of
 from videopainter.pipelines.memory import ModelSizes, Workload, decode_bytes, encode_bytes, step_bytes
 
-# Wan-AI/Wan2.1-T2V-1.3B-Diffusers and -14B-Diffusers; what they leave out is the class's default.
+# Wan-AI/Wan2.1-T2V-1.3B-Diffusers, -14B-Diffusers and Wan2.1-I2V-14B-480P-Diffusers; what they leave out is the class's
+# default.
 PUBLISHED = {
     "1.3B": {"num_attention_heads": 12, "attention_head_dim": 128, "ffn_dim": 8960, "num_layers": 30},
     "14B": {"num_attention_heads": 40, "attention_head_dim": 128, "ffn_dim": 13824, "num_layers": 40},
 }
+PUBLISHED["14B I2V"] = {**PUBLISHED["14B"], "in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 5120}
 
 
 def sizes_of(name, **changes):
@@ -81,6 +83,8 @@ def test_the_vae(tiled, monkeypatch):
         ("14B", None, 0.0, False, False),
         ("14B", "compact", 0.5, True, True),
         ("14B", "compact", 1.0, False, True),
+        ("14B I2V", None, 0.0, False, True),
+        ("14B I2V", "compact", 0.5, True, False),
     ],
 )
 def test_a_step(name, form, share, hands_on, guidance):
@@ -93,7 +97,8 @@ def test_a_step(name, form, share, hands_on, guidance):
 
 def counted_step(config, work, batch):
     backbone = in_half_precision(lambda: VideoPainterWanTransformer3DModel(**config))
-    branch = in_half_precision(lambda: WanBranchModel(**{**config, "num_layers": 2}))
+    known = {name: value for name, value in config.items() if name in WanBranchModel._get_init_keys(WanBranchModel)}
+    branch = in_half_precision(lambda: WanBranchModel(**{**known, "num_layers": 2}))
     latents, height, width = (work.num_frames - 1) // 4 + 1, work.height // 8, work.width // 8
     tokens, options = latents * height * width // 4, {"dtype": torch.bfloat16}
     with FakeTensorMode(), torch.no_grad(), fused_attention():
@@ -101,6 +106,10 @@ def counted_step(config, work, batch):
             without_storage(model).set_attention_backend("native")
         with LiveBytes(weights_of(backbone, branch)) as memory:
             noisy = torch.empty(1, latents, 16, height, width, **options).expand(batch, -1, -1, -1, -1)
+            images = {"image_latents": None}
+            if "image_dim" in config:
+                beside = torch.empty(1, latents, 20, height, width, **options).expand(batch, -1, -1, -1, -1)
+                images = {"image_latents": beside, "image_embeds": torch.empty(batch, 257, 1280, **options)}
             condition = torch.empty(1, latents, 17, height, width, **options).expand(batch, -1, -1, -1, -1)
             hole = HoleTokens(torch.zeros(batch, int(tokens * work.hole_share), dtype=torch.int64), None)
             hidden = [
@@ -117,13 +126,13 @@ def counted_step(config, work, batch):
                 backbone,
                 branch,
                 noisy,
-                None,
-                condition,
-                torch.empty(batch, 512, 4096, **options),
-                torch.full((batch,), 500),
-                (torch.empty(1, tokens, 1, 128), torch.empty(1, tokens, 1, 128)),
+                branch_cond=condition,
+                prompt_embeds=torch.empty(batch, 512, 4096, **options),
+                timestep=torch.full((batch,), 500),
+                positions=(torch.empty(1, tokens, 1, 128), torch.empty(1, tokens, 1, 128)),
                 background=torch.ones(batch, tokens, dtype=torch.bool),
                 id_resample=resample,
+                **images,
             )
             output.float().chunk(batch)
         return memory.peak

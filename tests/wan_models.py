@@ -9,14 +9,16 @@ from diffusers import (
     AutoencoderKLWan,
     FlowMatchEulerDiscreteScheduler,
     UniPCMultistepScheduler,
+    WanImageToVideoPipeline,
     WanPipeline,
     WanTransformer3DModel,
 )
-from transformers import AutoTokenizer, UMT5Config, UMT5EncoderModel
+from transformers import AutoTokenizer, CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from videopainter.models.backbones.wan_video.branch import WanBranchModel
 from videopainter.models.backbones.wan_video.transformer import VideoPainterWanTransformer3DModel
-from videopainter.pipelines.inpaint import VideoPainterWanPipeline
+from videopainter.pipelines.inpaint import VideoPainterWanImageToVideoPipeline, VideoPainterWanPipeline
 
 CONFIG = {
     "num_attention_heads": 2,
@@ -68,19 +70,53 @@ def make_pipeline(transformer=None, scheduler="unipc", with_branch=True):
     return pipe
 
 
+# As Wan 2.1's image-to-video models: a mask of four frames and the image's latents beside the noisy ones, and CLIP.
+IMAGE_TO_VIDEO = {"in_channels": 12, "image_dim": 16, "added_kv_proj_dim": 24}
+
+
+def make_image_encoder():
+    """(processor, encoder): five tokens to an image."""
+    torch.manual_seed(4)
+    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    encoder = CLIPVisionModel(CLIPVisionConfig(image_size=28, patch_size=14, **size)).eval()
+    return CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}), encoder
+
+
+def make_image_pipeline(transformer=None, scheduler="unipc", with_branch=True, sees=True):
+    """The same with an image-to-video backbone; `sees`: through CLIP, too."""
+    changes = IMAGE_TO_VIDEO if sees else {"in_channels": 12}
+    transformer = transformer or make_transformer(**changes)
+    branch = make_branch(transformer) if with_branch else None
+    images = make_image_encoder() if sees else ()
+    pipe = VideoPainterWanImageToVideoPipeline(
+        None, None, make_vae(), transformer, make_scheduler(scheduler), branch, *images
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
 def make_text_encoder(tokenizer):
     torch.manual_seed(3)
     size = {"d_model": TEXT_DIM, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
     return UMT5EncoderModel(UMT5Config(vocab_size=len(tokenizer), **size)).eval()
 
 
-def write_checkpoint(folder: Path) -> Path:
-    """What `WanPipeline.save_pretrained` writes, and a branch beside it; upstream's classes in its index."""
+def write_checkpoint(folder: Path, kind: str = "t2v") -> Path:
+    """What upstream's pipeline writes, and a branch beside it; upstream's classes in its index.
+
+    Args:
+        kind: ``t2v``, or ``i2v``.
+    """
     shutil.copytree(TINY / "tokenizer", folder / "tokenizer")
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
-    transformer = make_transformer()
-    upstream = WanTransformer3DModel(**CONFIG)
+    changes = IMAGE_TO_VIDEO if kind == "i2v" else {}
+    transformer = make_transformer(**changes)
+    upstream = WanTransformer3DModel(**{**CONFIG, **changes})
     upstream.load_state_dict(transformer.state_dict())
-    WanPipeline(tokenizer, make_text_encoder(tokenizer), make_vae(), make_scheduler(), upstream).save_pretrained(folder)
+    parts = tokenizer, make_text_encoder(tokenizer), make_vae(), make_scheduler()
+    if kind == "i2v":
+        WanImageToVideoPipeline(*parts, *make_image_encoder(), upstream).save_pretrained(folder)
+    else:
+        WanPipeline(*parts, upstream).save_pretrained(folder)
     make_branch(transformer).save_pretrained(folder / "branch")
     return folder

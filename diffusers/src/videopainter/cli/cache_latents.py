@@ -209,14 +209,22 @@ def encode_all(plan: CachePlan, writer: CacheWriter, device: str, shard: Shard) 
     import torch
 
     from videopainter.models.backbones.registry import backbone_from
-    from videopainter.training.encoding import encode_captions, encode_pixels, frozen_text_encoder, frozen_vae
+    from videopainter.training.encoding import (
+        ImageConditioning,
+        encode_captions,
+        encode_pixels,
+        frozen_image_encoder,
+        frozen_text_encoder,
+        frozen_vae,
+    )
 
     options, settings = plan.options, writer.settings
+    backbone = backbone_from(read_config(plan.model_path / "transformer"))
     dtype, progress = getattr(torch, settings.dtype), not options.quiet and shard.rank == 0
     if writer.pending_texts:
         tokenizer, text_encoder = frozen_text_encoder(plan.model_path, dtype)
         text_encoder.to(device)
-        backbone, length = backbone_from(read_config(plan.model_path / "transformer")), settings.max_text_seq_length
+        length = settings.max_text_seq_length
         writer.write_texts(
             lambda captions: encode_captions(backbone, tokenizer, text_encoder, captions, length, device),
             progress=progress,
@@ -230,7 +238,7 @@ def encode_all(plan: CachePlan, writer: CacheWriter, device: str, shard: Shard) 
         vae,
         seed=plan.samples.seed,
         hole_fill=settings.hole_fill,
-        image_to_video=settings.image_to_video,
+        images=ImageConditioning.of(backbone, frozen_image_encoder(plan.model_path, dtype, device)),
         device=device,
         dtype=dtype,
     )

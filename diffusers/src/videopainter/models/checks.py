@@ -55,9 +55,12 @@ def _check_backbone(folder: Path) -> Facts:
         raise ValueError(
             f"{folder}: expected a checkpoint without {foreign[0]}: that kind of {facts.family} is not supported"
         )
-    for part in ("text_encoder", "vae", "transformer"):
-        read_config(folder / part)
-        _check_weights(folder / part)
+    for part in ("text_encoder", "image_encoder", "vae", "transformer"):
+        if part in facts.parts:
+            read_config(folder / part)
+            _check_weights(folder / part)
+    if "image_processor" in facts.parts:
+        read_config(folder / "image_processor", "preprocessor_config.json")
     return facts
 
 

@@ -38,7 +38,7 @@ def check_configs(
 
 def _check_backbone(folder: Path) -> FamilyConfigs | None:
     """What the family's configs may say; None where it is not known, which others tell."""
-    for name in ("model_index.json", "tokenizer/tokenizer_config.json"):
+    for name in ("model_index.json", "tokenizer/tokenizer_config.json", "image_processor/preprocessor_config.json"):
         if (folder / name).is_file():
             _object(folder / name)
     config = _config(
@@ -49,8 +49,9 @@ def _check_backbone(folder: Path) -> FamilyConfigs | None:
     if configs is None:
         return None
     _config(folder / "model_index.json", configs.rules.get("index", {}))
-    for part in ("transformer", "vae", "text_encoder", "scheduler"):
-        _check_part(configs, part, folder / part)
+    for part in ("transformer", "vae", "text_encoder", "image_encoder", "scheduler"):
+        if part in configs.rules:
+            _check_part(configs, part, folder / part)
     for part, key, transformers in configs.joints:
         found = (_config(folder / part / "config.json", {}) or {}).get(key)
         wanted = (config or {}).get(transformers)

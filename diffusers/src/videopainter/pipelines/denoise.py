@@ -46,7 +46,7 @@ def denoise_window(
     # 1. Latents in front fill the first patches; they are denoised with the others and cut off at the end
     num_latents = conditions.video_latents.shape[1]
     added = pipe.backbone.grid.missing(num_latents)
-    conditions = conditions.map(lambda x: pad_front(x, added))
+    conditions = conditions.pad_front(added)
     original = conditions.video_latents
     kept = conditions.mask if settings.kept_latents == "nearest" else conditions.touched
 
@@ -80,6 +80,7 @@ def denoise_window(
         # Gigabytes, which decoding may need; so do the finished windows of a run that was stopped, or the next clip.
         pipe._current_timestep = None
         reset_step_caches(cached)
+    latents = pipe.backbone.with_known(latents, conditions.image_latents)
     return latents[:, -num_latents:].to(original.dtype), predict.memory
 
 

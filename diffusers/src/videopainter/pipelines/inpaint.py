@@ -14,6 +14,7 @@ from diffusers import (
     CogVideoXImageToVideoPipeline,
     FlowMatchEulerDiscreteScheduler,
     UniPCMultistepScheduler,
+    WanImageToVideoPipeline,
     WanPipeline,
 )
 from diffusers.pipelines.cogvideo.pipeline_output import CogVideoXPipelineOutput
@@ -25,6 +26,7 @@ from videopainter.models.backbones.leading import TokenGroup
 from videopainter.models.backbones.protocol import Backbone, Codec
 from videopainter.models.backbones.registry import backbone_of, codec_of
 from videopainter.models.backbones.wan_video.branch import WanBranchModel
+from videopainter.models.backbones.wan_video.image_encoder import ImageEncoder
 from videopainter.models.backbones.wan_video.transformer import VideoPainterWanTransformer3DModel
 from videopainter.models.context_branch import CogvideoXBranchModel
 from videopainter.models.id_adapter import IDAdapter
@@ -51,13 +53,15 @@ OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 class InpaintingPipeline:
     """Video inpainting of any length, beside the upstream pipeline of a family of backbones, whatever the family."""
 
-    model_cpu_offload_seq = "text_encoder->transformer->vae"
+    model_cpu_offload_seq = "text_encoder->image_encoder->transformer->vae"
     # The branch runs in every step, before the backbone; it is small and stays where it runs.
     _exclude_from_cpu_offload = ["branch"]
     _optional_components = ["branch"]
 
     transformer: Any
     vae: Any
+    image_processor: Any = None
+    image_encoder: Any = None  # of backbones that see the first frame through one
     id_adapter: IDAdapter | None = None
     token_group: TokenGroup | None = None  # the processes that take part in its passes; None: this one alone
     _current_timestep: int | None = None  # upstream's `current_timestep`, which some caches ask
@@ -71,6 +75,13 @@ class InpaintingPipeline:
     def codec(self) -> Codec:
         """The VAE, where it runs."""
         return codec_of(self.vae, self._execution_device)
+
+    @property
+    def images(self) -> ImageEncoder | None:
+        """The image encoder, where it runs; None for backbones without."""
+        if self.image_encoder is None:
+            return None
+        return ImageEncoder(self.image_processor, self.image_encoder, self._execution_device)
 
     @property
     def image_conditioned(self) -> bool:
@@ -276,8 +287,49 @@ class VideoPainterWanPipeline(InpaintingPipeline, WanPipeline):
         self.register_modules(branch=branch)
 
 
-# By the backbone's family.
-PIPELINES: Mapping[str, type[InpaintingPipeline]] = {"CogVideoX": VideoPainterPipeline, "Wan": VideoPainterWanPipeline}
+class VideoPainterWanImageToVideoPipeline(InpaintingPipeline, WanImageToVideoPipeline):
+    """The same with a Wan image-to-video backbone.
+
+    Args:
+        image_processor, image_encoder: CLIP of Wan 2.1; None for backbones that do not ask it.
+
+    Arguments behind them are upstream's, for Wan 2.2's pairs of transformers; anything but their defaults is refused.
+    """
+
+    _optional_components = ["branch", "transformer_2", "image_encoder", "image_processor"]
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        text_encoder: Any,
+        vae: Any,
+        transformer: VideoPainterWanTransformer3DModel,
+        scheduler: UniPCMultistepScheduler | FlowMatchEulerDiscreteScheduler,
+        branch: WanBranchModel | None = None,
+        image_processor: Any = None,
+        image_encoder: Any = None,
+        transformer_2: None = None,
+        boundary_ratio: None = None,
+        expand_timesteps: bool = False,
+    ) -> None:
+        if transformer_2 is not None or boundary_ratio is not None or expand_timesteps:
+            raise ValueError("pipeline: expected one transformer for all noise and tokens, got a kind of Wan 2.2")
+        super().__init__(
+            tokenizer=tokenizer,
+            text_encoder=text_encoder,
+            vae=vae,
+            transformer=transformer,
+            scheduler=scheduler,
+            image_processor=image_processor,
+            image_encoder=image_encoder,
+        )
+        self.register_modules(branch=branch)
+
+
+# By name, as `Facts.pipeline` says it.
+PIPELINES: Mapping[str, type[InpaintingPipeline]] = {
+    cls.__name__: cls for cls in (VideoPainterPipeline, VideoPainterWanPipeline, VideoPainterWanImageToVideoPipeline)
+}
 
 
 def _settings(settings: InpaintSettings | None, options: dict[str, Any]) -> InpaintSettings:

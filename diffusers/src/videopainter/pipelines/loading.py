@@ -165,22 +165,27 @@ def _build(
     *,
     passes_only: bool,
 ) -> InpaintingPipeline:
-    """`passes_only`: without VAE and text encoder."""
+    """`passes_only`: without VAE and encoders."""
     from videopainter.pipelines.inpaint import PIPELINES
 
     transformer = load_transformer(folder, dtype, **loading_options(quantization, "diffusers"))
     branch = None if branch_path is None else load_branch(folder, branch_path, dtype)
+    facts = facts_of(read_config(folder / "transformer"))
     vae = tokenizer = text_encoder = None
+    more = {}
     if not passes_only:
         vae = load_vae(folder, dtype)
         tokenizer, text_encoder = load_text_encoder(folder, dtype, **loading_options(quantization, "transformers"))
-    return PIPELINES[facts_of(read_config(folder / "transformer")).family](
+        if "image_encoder" in facts.parts:
+            more["image_processor"], more["image_encoder"] = load_image_encoder(folder, dtype)
+    return PIPELINES[facts.pipeline](
         tokenizer=tokenizer,
         text_encoder=text_encoder,
         vae=vae,
         transformer=transformer,
         scheduler=load_scheduler(folder, scheduler),
         branch=branch,
+        **more,
     )
 
 
@@ -217,6 +222,25 @@ def load_text_encoder(folder: str | Path, dtype: torch.dtype, **options: Any) ->
     _refuse_odd(type(encoder), Path(folder) / "text_encoder", info["missing_keys"], unknown)
     check_weights(encoder.state_dict().items(), Path(folder) / "text_encoder")
     return tokenizer, encoder.eval()
+
+
+def load_image_encoder(folder: str | Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    """The (image processor, image encoder) of a checkpoint whose backbone sees images."""
+    from transformers import CLIPImageProcessor, CLIPVisionModel
+
+    from videopainter.models.finite import check_weights
+
+    folder = Path(folder)
+    processor = CLIPImageProcessor.from_pretrained(folder / "image_processor", local_files_only=True)
+    cls: Any = CLIPVisionModel
+    encoder, info = cls.from_pretrained(
+        folder / "image_encoder", dtype=dtype, local_files_only=True, output_loading_info=True
+    )
+    # Some are published with the projection to CLIP's text, which is not asked.
+    unknown = {name for name in info["unexpected_keys"] if "visual_projection" not in name}
+    _refuse_odd(type(encoder), folder / "image_encoder", info["missing_keys"], unknown)
+    check_weights(encoder.state_dict().items(), folder / "image_encoder")
+    return processor, encoder.eval()
 
 
 def load_scheduler(folder: str | Path, name: str | None = None) -> Any:

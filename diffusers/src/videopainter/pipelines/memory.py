@@ -27,7 +27,7 @@ _PREVIOUS_SHARE = 1.05  # the previous clip's tokens, normalised for one block
 _CACHED = {"none": 0.0, "first_block": 3.0, "mag": 1.0, "taylorseer": 0.1}
 # Where processes share tokens: what attention sends and gets, by tokens of the part (`benchmarks/context_parallel.py`).
 _EXCHANGED = 8.0
-_TEXT = 0.1 * GIB  # T5-XXL on two prompts
+_TEXT = 0.1 * GIB  # T5-XXL on two prompts; CLIP on an image takes less
 _QUANTIZED = {"int8": 1.0, "fp8": 1.0, "nf4": 0.5 + 4 / 64}  # bytes per weight; a scale for 64 weights in nf4
 
 
@@ -61,6 +61,7 @@ class ModelSizes:
     text_encoder: int
     transformer: int  # with adapters
     vae: int
+    image_encoder: int = 0
     branch: int = 0
     largest_block: int = 0  # of the backbone
     outside_blocks: int = 0
@@ -76,7 +77,7 @@ class ModelSizes:
 
     @property
     def total(self) -> int:
-        return self.text_encoder + self.transformer + self.vae + self.branch
+        return self.text_encoder + self.image_encoder + self.transformer + self.vae + self.branch
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,7 @@ def peak_bytes(sizes: ModelSizes, work: Workload, mode: str, *, tiling: bool) ->
         # The VAE stays beside the backbone until another model follows it.
         stages = (
             sizes.text_encoder + _TEXT,
+            sizes.vae + sizes.image_encoder + _TEXT,
             sizes.vae + max(encode, decode),
             sizes.transformer + sizes.vae + step,
         )
@@ -304,7 +306,8 @@ def model_sizes(
     itemsize: int = 2,
     quantization: str = "none",
 ) -> ModelSizes:
-    """Sizes from safetensors headers by part: text_encoder, transformer, vae, branch, adapters (all LoRAs together)."""
+    """Sizes from safetensors headers by part: text_encoder, image_encoder (where there is one), transformer, vae,
+    branch, adapters (all LoRAs together)."""
     kinds = {"text_encoder": quantization, "transformer": quantization}
     parts = {part: tensor_bytes(header, itemsize, kinds.get(part, "none")) for part, header in headers.items()}
     # T5's embedding may stand in its file twice; it is one tensor.
@@ -316,6 +319,7 @@ def model_sizes(
         text_encoder=sum(text.values()),
         transformer=sum(parts["transformer"].values()) + adapters,
         vae=sum(parts["vae"].values()),
+        image_encoder=sum(parts.get("image_encoder", {}).values()),
         branch=sum(parts.get("branch", {}).values()),
         largest_block=block + adapters // backbone.num_layers,
         outside_blocks=outside,

@@ -41,13 +41,14 @@ def place(pipe: InpaintingPipeline, device: torch.device, mode: str, *, tiling: 
 
 
 def _offload_by_blocks(pipe: InpaintingPipeline, device: torch.device) -> None:
-    """The backbone block by block; T5 layer by layer; VAE and branch stay on the device."""
+    """The backbone block by block; T5 and CLIP layer by layer; VAE and branch stay on the device."""
     offload_blocks(pipe.transformer, device)
     for part in (pipe.vae, pipe.branch):
         if part is not None:
             part.to(device)
-    if pipe.text_encoder is not None:  # prompts may come as embeddings
-        offload_layers(pipe.text_encoder, device)
+    for part in (pipe.text_encoder, pipe.image_encoder):
+        if part is not None:  # prompts may come as embeddings
+            offload_layers(part, device)
 
 
 def offload_blocks(model: Any, device: torch.device) -> None:
@@ -93,12 +94,13 @@ def choose_memory(
     Raises:
         ValueError: in one line, where nothing fits.
     """
-    headers = {part: _headers(model_path / part) for part in ("text_encoder", "transformer", "vae")}
+    facts = facts_of(read_config(model_path / "transformer"))
+    parts = (part for part in ("text_encoder", "image_encoder", "transformer", "vae") if part in facts.parts)
+    headers = {part: _headers(model_path / part) for part in parts}
     if inpainting_branch is not None:
         headers["branch"] = _headers(Path(inpainting_branch))
     files = [read_safetensors_header(adapter_file(path)) for path in adapters]
     headers["adapters"] = {f"{index}.{name}": entry for index, file in enumerate(files) for name, entry in file.items()}
-    facts = facts_of(read_config(model_path / "transformer"))
     sizes = model_sizes(headers, facts, read_config(model_path / "vae"), itemsize=itemsize, quantization=quantization)
     height, width = facts.trained_size
     workloads = workloads or [Workload(height=height, width=width)]

@@ -18,9 +18,10 @@ import torch
 from videopainter.data.clip import FrameSource, MaskSource
 from videopainter.data.crops import READ_AT_ONCE, CropPath
 from videopainter.data.reshape import resize_frames, resize_masks
+from videopainter.models.backbones.protocol import EncodedImage
 from videopainter.models.backbones.registry import check_form
 from videopainter.models.finite import check_result
-from videopainter.pipelines.conditioning import make_conditions, to_uint8_frames, to_video_tensor
+from videopainter.pipelines.conditioning import WindowConditions, make_conditions, to_uint8_frames, to_video_tensor
 from videopainter.pipelines.denoise import WindowRun, denoise_window
 from videopainter.pipelines.prompts import PromptTrack
 from videopainter.pipelines.settings import InpaintSettings
@@ -144,9 +145,7 @@ def _denoise_one(pipe: Any, job: StreamJob, store: WindowStore, window: Window, 
         store.save(window.index, conditions.video_latents, None)
         return
     if pipe.image_conditioned:
-        first = _first_latent(pipe, job, store, window, frames)
-        image = pipe.backbone.image_condition(first, conditions.video_latents)
-        conditions = replace(conditions, image_latents=image)
+        conditions = _with_image(pipe, conditions, _image(pipe, job, store, window, (frames, masks)))
     run = WindowRun(
         prompt_embeds=job.prompts.at(window),
         generator=torch.Generator().manual_seed(job.seeds[window.index]),
@@ -198,19 +197,45 @@ def read_range(job: StreamJob, start: int, stop: int, *, paste: bool = False) ->
     return frames, masks
 
 
-def _first_latent(
-    pipe: Any, job: StreamJob, store: WindowStore, window: Window, frames: np.ndarray
-) -> torch.Tensor | None:
-    """The image condition: the filled first frame, later the previous window's latent at this window's first frame."""
-    if window.index == 0:
-        if job.first_frame is None:
-            return None
-        latent = pipe.codec.encode(to_video_tensor(frames[:1]))
-    else:
-        previous = job.plan.windows[window.index - 1]
-        place = window.latent_start - previous.latent_start
-        latent = store.latents(previous.index)[:, place : place + 1]
-    return pipe.codec.as_image_condition(latent)
+def _image(
+    pipe: Any, job: StreamJob, store: WindowStore, window: Window, clip: tuple[np.ndarray, np.ndarray]
+) -> EncodedImage | None:
+    """The filled first frame; later what the previous window has made of this one's first frame. None: no image."""
+    backbone, (frames, masks) = pipe.backbone, clip
+    if window.index > 0 and not backbone.facts.image_from_pixels:
+        latent = _previous_latents(job, store, window)[:, -1:]
+        return EncodedImage(pipe.codec.as_image_condition(latent))
+    if window.index == 0 and job.first_frame is None:
+        return None
+    frame = frames[:1] if window.index == 0 else _handed_on(pipe, job, store, window, (frames[:1], masks[:1]))
+    return backbone.encode_image(pipe.codec, pipe.images, to_video_tensor(frame), len(frames))
+
+
+def _with_image(pipe: Any, conditions: WindowConditions, image: EncodedImage | None) -> WindowConditions:
+    latents = None if image is None else image.latents
+    embeds = None if image is None or image.embeds is None else image.embeds.to(conditions.video_latents)
+    condition = pipe.backbone.image_condition(latents, conditions.video_latents)
+    return replace(conditions, image_latents=condition, image_embeds=embeds)
+
+
+def _previous_latents(job: StreamJob, store: WindowStore, window: Window) -> torch.Tensor:
+    """The previous window's latents up to the one that ends with this window's first frame."""
+    previous = job.plan.windows[window.index - 1]
+    return store.latents(previous.index)[:, : window.latent_start - previous.latent_start + 1]
+
+
+def _handed_on(
+    pipe: Any, job: StreamJob, store: WindowStore, window: Window, first: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
+    """This window's first frame (1, H, W, 3) out of the previous window; its background is the video's own where
+    settings say so. `first`: the video's frame and mask there."""
+    frame, mask = first
+    if job.settings.replace_gt and not mask.any():
+        return frame
+    latents = _previous_latents(job, store, window)
+    *_, last = pipe.codec.decode_stream(latents.split(1, dim=1), latents.shape[1])
+    made = to_uint8_frames(last[:, :, -1:])
+    return np.where(mask[..., None], made, frame) if job.settings.replace_gt else made
 
 
 def blended_latents(plan: WindowPlan, store: WindowStore, mode: str) -> Iterator[torch.Tensor]:

@@ -67,14 +67,16 @@ class Objective:
         frames = batch.latents.shape[1]
         if frames < 2 or not learns_from_previous(seed, step, self.prev_clip_prob):
             return batch, None
-        first, second = split_batch(batch, frames // 2)
+        pixels = self.backbone.facts.image_from_pixels
+        first, second = split_batch(batch, frames // 2, from_pixels=pixels)
         shape, draw_late = tuple(first.latents.shape[1:]), partial(self.process.draw_time, late=True)
         drawn = [previous_clip(seed, key, shape, draw_late) for key in batch.keys]
         device = batch.latents.device
         noise = send(torch.stack([noise for noise, _ in drawn]), device)
         timesteps = send(torch.tensor([t for _, t in drawn]), device)
         noisy = self.process.noised(first.latents.float(), noise, timesteps)
-        return second, self._predict(model, first, noisy, timesteps, None, remember=True)
+        conditions = self._conditions(first, noisy)
+        return second, self._predict(model, first, conditions, noisy, timesteps, remember=True)
 
     def total(self, losses: Losses) -> torch.Tensor:
         """The scalar to minimise."""
@@ -101,47 +103,66 @@ class Objective:
         """
         clean = batch.latents.float()
         noisy = self.process.noised(clean, noise, timesteps)
-        output = self._predict(model, batch, noisy, timesteps, image_kept, memory)
+        conditions = self._conditions(batch, noisy, image_kept)
+        output = self._predict(model, batch, conditions, noisy, timesteps, memory)
         error = self.process.errors(output, noisy, clean, noise, timesteps)
+        known = self.backbone.known(conditions.image_latents)
+        if known is not None:  # nobody asks what the model says there
+            error = error * (1 - known.to(error))
         return Losses(error.mean(), (error * (batch.mask > 0)).mean())
+
+    def _conditions(
+        self, batch: EncodedBatch, noisy: torch.Tensor, image_kept: torch.Tensor | None = None
+    ) -> Conditions:
+        """What the clips are denoised with; of an image that is not kept all zeros."""
+        image, embeds = self.backbone.image_condition(batch.first_latent, noisy), batch.image_embeds
+        if image_kept is not None:
+            image = None if image is None else image * image_kept.view(-1, 1, 1, 1, 1).to(image)
+            embeds = None if embeds is None else embeds * image_kept.view(-1, 1, 1).to(embeds)
+        return Conditions(
+            masked_latents=batch.masked_latents,
+            mask=batch.mask.to(batch.masked_latents),
+            image_latents=image,
+            image_embeds=embeds,
+        )
 
     def _predict(
         self,
         model: Callable[..., torch.Tensor],
         batch: EncodedBatch,
+        conditions: Conditions,
         noisy: torch.Tensor,
         timesteps: torch.Tensor,
-        image_kept: torch.Tensor | None,
         memory: ClipMemory | None = None,
         *,
         remember: bool = False,
     ) -> Any:
         """The model's output (B, T, C, h, w), or the clip's memory."""
-        first = batch.first_latent
-        if first is not None and image_kept is not None:
-            first = first.to(noisy) * image_kept.view(-1, 1, 1, 1, 1).to(noisy)
-        conditions = Conditions(
-            masked_latents=batch.masked_latents,
-            mask=batch.mask.to(batch.masked_latents),
-            image_latents=self.backbone.image_condition(first, noisy),
-        )
         if remember:
             return model(noisy, conditions, batch.prompt_embeds, timesteps, remember=True)
         weight = self.prev_clip_weight if memory is not None else 0.0
         return model(noisy, conditions, batch.prompt_embeds, timesteps, memory, weight)
 
 
-def split_batch(batch: EncodedBatch, frames: int) -> tuple[EncodedBatch, EncodedBatch]:
-    """The first `frames` latent frames of every clip, and the rest, which then begins with a clean image of its own."""
+def split_batch(batch: EncodedBatch, frames: int, *, from_pixels: bool = False) -> tuple[EncodedBatch, EncodedBatch]:
+    """The first `frames` latent frames of every clip, and the rest, which then begins with a clean image of its own.
 
-    def part(chosen: slice, first_latent: torch.Tensor | None) -> EncodedBatch:
+    Args:
+        from_pixels: Whether that is the batch's own second image, or the clip's latent there.
+    """
+
+    def part(chosen: slice, first_latent: torch.Tensor | None, embeds: torch.Tensor | None) -> EncodedBatch:
         return replace(
             batch,
             latents=batch.latents[:, chosen],
             masked_latents=batch.masked_latents[:, chosen],
             mask=batch.mask[:, chosen],
             first_latent=first_latent,
+            image_embeds=embeds,
         )
 
     handed_on = None if batch.first_latent is None else batch.latents[:, frames : frames + 1]
-    return part(slice(0, frames), batch.first_latent), part(slice(frames, None), handed_on)
+    if from_pixels:
+        handed_on = batch.second_latent
+    first = part(slice(0, frames), batch.first_latent, batch.image_embeds)
+    return first, part(slice(frames, None), handed_on, batch.second_embeds)

@@ -15,7 +15,7 @@ from videopainter.data.training.training_set import TrainingSample, TrainingSet
 from videopainter.data.workers import begin_worker
 from videopainter.models.backbones.protocol import Backbone
 from videopainter.training.cache.reader import LatentCache
-from videopainter.training.encoding import EncodedBatch, encode_captions, encode_pixels
+from videopainter.training.encoding import EncodedBatch, ImageConditioning, encode_captions, encode_pixels
 
 # Captions whose embeddings are kept: 226×4096 bfloat16 numbers are 1.9 MB.
 _KEPT_CAPTIONS = 256
@@ -45,13 +45,13 @@ class CaptionEncoder:
 
 
 class Encoder:
-    """VAE and text encoder on the training device."""
+    """VAE, text encoder and image encoder on the training device."""
 
     def __init__(
-        self, vae: Any, captions: CaptionEncoder, *, seed: int, hole_fill: float, image_to_video: bool
+        self, vae: Any, captions: CaptionEncoder, *, seed: int, hole_fill: float, images: ImageConditioning | None
     ) -> None:
-        self.vae, self.captions = vae, captions
-        self.options = {"seed": seed, "hole_fill": hole_fill, "image_to_video": image_to_video}
+        self.vae, self.captions, self.images = vae, captions, images
+        self.options = {"seed": seed, "hole_fill": hole_fill, "images": images}
 
     def __call__(self, samples: Sequence[TrainingSample], device: torch.device) -> EncodedBatch:
         pixels = encode_pixels(self.vae, samples, device=device, **self.options)

@@ -23,7 +23,13 @@ from videopainter.pipelines.loading import load_scheduler
 from videopainter.training.cache.reader import LatentCache
 from videopainter.training.checkpoints import POSITION, STATE, CheckpointFolder, Position, check_processes
 from videopainter.training.ema import TrainedAverage
-from videopainter.training.encoding import EncodedBatch, frozen_text_encoder, frozen_vae
+from videopainter.training.encoding import (
+    EncodedBatch,
+    ImageConditioning,
+    frozen_image_encoder,
+    frozen_text_encoder,
+    frozen_vae,
+)
 from videopainter.training.engine import Engine, frozen_dtype, make_accelerator
 from videopainter.training.objective import Losses, Objective
 from videopainter.training.optimizers import build_lr_scheduler, build_optimizer, scaled_learning_rate
@@ -123,7 +129,9 @@ class Trainer:
             captions,
             seed=self.options.data.seed,
             hole_fill=float(self.engine.bare.branch.config.hole_fill),
-            image_to_video=backbone.facts.image_conditioned,
+            images=ImageConditioning.of(
+                backbone, frozen_image_encoder(path, dtype, device), halves=self.objective.prev_clip_prob > 0
+            ),
         )
 
     # -- running
@@ -338,11 +346,16 @@ def build_validation(trainer: Trainer, trackers: Trackers) -> Validation:
 
 
 def _live_encoders(encoder: Encoder) -> Encoders:
-    return Encoders(vae=encoder.vae, tokenizer=encoder.captions.tokenizer, text_encoder=encoder.captions.text_encoder)
+    return Encoders(
+        vae=encoder.vae,
+        images=None if encoder.images is None else encoder.images.encoder,
+        tokenizer=encoder.captions.tokenizer,
+        text_encoder=encoder.captions.text_encoder,
+    )
 
 
 def _encoder_loader(options: TrainingOptions, accelerator: Accelerator) -> Any:
-    """Loads VAE and text encoder for as long as a validation lasts, where the flags ask for it."""
+    """Loads VAE and encoders for as long as a validation lasts, where the flags ask for it."""
     if not options.validation.validation_load_models:
         return None
     model, dtype = options.model, frozen_dtype(options.model)
@@ -350,9 +363,10 @@ def _encoder_loader(options: TrainingOptions, accelerator: Accelerator) -> Any:
 
     def load(text: bool) -> Encoders:
         vae = frozen_vae(path, dtype, slicing=model.enable_slicing, tiling=model.enable_tiling)
+        images = frozen_image_encoder(path, dtype, accelerator.device)
         tokenizer, text_encoder = frozen_text_encoder(path, dtype) if text else (None, None)
         if text_encoder is not None:
             text_encoder.to(accelerator.device)
-        return Encoders(vae=vae, tokenizer=tokenizer, text_encoder=text_encoder)
+        return Encoders(vae=vae, images=images, tokenizer=tokenizer, text_encoder=text_encoder)
 
     return load

@@ -24,11 +24,16 @@ class Conditions:
     masked_latents: torch.Tensor  # of the video whose hole is filled
     mask: torch.Tensor  # (B, T, 1, h, w), 1 = hole; nearest neighbour, what branch and backbone were trained with
     image_latents: torch.Tensor | None = None  # see `Backbone.image_condition`; None: T2V backbones
+    image_embeds: torch.Tensor | None = None  # (B, N, E) of an image encoder; None: backbones without
 
     def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Self:
         """The same with all tensors changed."""
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{name: change(x) for name, x in tensors.items() if x is not None})
+
+    def pad_front(self, count: int) -> Self:
+        """The same with `count` copies of the first latent in front."""
+        return replace(self.map(lambda x: pad_front(x, count)), image_embeds=self.image_embeds)
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,8 @@ class Prepared:
 
     added: int  # latents in front that fill the first patches
     branch_cond: torch.Tensor  # (B, T, C + 1, h, w)
-    image_latents: torch.Tensor | None  # (B, T, C, h, w)
+    image_latents: torch.Tensor | None  # (B, T, ·, h, w)
+    image_embeds: torch.Tensor | None  # (B, N, E)
     positions: Any  # the family's tables
     background: torch.Tensor | None  # bool (B, L): where branch features are added; None: everywhere
     hole: HoleTokens | None  # in this process's part of the tokens; None: no ID resampling
@@ -84,7 +90,7 @@ class Denoiser:
         """
         grid = self.backbone.grid
         added = grid.missing(conditions.mask.shape[1])
-        conditions = conditions.map(lambda x: pad_front(x, added))
+        conditions = conditions.pad_front(added)
         in_hole = token_mask(conditions.mask, grid.patch, grid.patch_t)
         hole = None
         if self.form is not None:
@@ -94,6 +100,7 @@ class Denoiser:
             added,
             torch.cat([conditions.masked_latents, conditions.mask], dim=2),
             conditions.image_latents,
+            conditions.image_embeds,
             self.backbone.positions(conditions.masked_latents),
             ~in_hole if self.mask_add else None,
             hole,
@@ -137,6 +144,7 @@ class Denoiser:
             timestep,
             clip.positions,
             background=clip.background,
+            image_embeds=clip.image_embeds,
             add_first=self.add_first,
             id_resample=resample,
             conditioning_scale=self.conditioning_scale,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from typing import Any
 
@@ -119,7 +119,8 @@ class LeadingDenoiser(Denoiser):
 
     def prepare(self, conditions: Conditions, *, count_hole: bool = True) -> Prepared:
         with _together():
-            self.group.tell("clip", conditions.masked_latents, conditions.mask, conditions.image_latents)
+            tensors = (getattr(conditions, each.name) for each in fields(Conditions))
+            self.group.tell("clip", *tensors)
             return super().prepare(conditions, count_hole=count_hole)
 
     def take_over(self, memory: ClipMemory, clip: Prepared) -> ClipMemory:
@@ -201,9 +202,9 @@ class Partner:
             if model is not None:
                 model._reset_stateful_cache()
 
-    def _prepare(self, masked_latents: torch.Tensor, mask: torch.Tensor, image_latents: torch.Tensor | None) -> None:
-        conditions = Conditions(masked_latents=masked_latents, mask=mask, image_latents=image_latents)
-        self._clip = self._denoiser.prepare(conditions)
+    def _prepare(self, *tensors: torch.Tensor | None) -> None:
+        names = (each.name for each in fields(Conditions))
+        self._clip = self._denoiser.prepare(Conditions(**dict(zip(names, tensors, strict=True))))
 
     def _take_over(self, index: torch.Tensor, *, shapes: list[torch.Size]) -> None:
         share = self._denoiser.share

@@ -6,7 +6,7 @@ Latents are (B, T, C, h, w) everywhere outside of an adapter, whatever layout it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -23,9 +23,6 @@ class Facts(Protocol):
 
     family: str
     grid: LatentGrid
-    parts: Sequence[str]  # subfolders of a checkpoint
-    foreign_parts: Sequence[str]  # those of checkpoints that are of the family, but not supported
-    configs: FamilyConfigs  # what its configs may say
     schedulers: Mapping[str, str]  # name of the flag -> class of diffusers
     branch_class: str
     blocks: str  # attribute that holds the backbone's blocks, and what their weights' names begin with
@@ -60,8 +57,42 @@ class Facts(Protocol):
         ...
 
     @property
+    def pipeline(self) -> str:
+        """Class in `pipelines/inpaint.py`."""
+        ...
+
+    @property
+    def parts(self) -> Sequence[str]:
+        """Subfolders of a checkpoint."""
+        ...
+
+    @property
+    def foreign_parts(self) -> Sequence[str]:
+        """Those of checkpoints that are of the family, but not supported."""
+        ...
+
+    @staticmethod
+    def configs_for(config: Mapping[str, Any]) -> FamilyConfigs:
+        """What this transformer's `config.json`, not checked yet, and those of the other parts may say."""
+        ...
+
+    @property
     def image_conditioned(self) -> bool:
         """Whether it takes an image condition."""
+        ...
+
+    @property
+    def image_from_pixels(self) -> bool:
+        """Whether its image is always a frame of pixels; else a clip's own latents serve where it goes on."""
+        ...
+
+    def image_latents(self, latent_frames: int) -> int:
+        """How many latents an image condition is made of, for a clip of so many."""
+        ...
+
+    @property
+    def noised_images(self) -> bool:
+        """Whether it was trained with noise on images."""
         ...
 
     @property
@@ -155,6 +186,14 @@ class Process(Protocol):
         ...
 
 
+class EncodedImage(NamedTuple):
+    """An image as a backbone's condition is made of it: latents (B, T', C, h, w), and embeddings (B, N, E) where the
+    backbone sees it through an image encoder, too."""
+
+    latents: torch.Tensor
+    embeds: torch.Tensor | None = None
+
+
 class Classes(NamedTuple):
     """What a checkpoint's parts are loaded as."""
 
@@ -192,8 +231,33 @@ class Backbone(Protocol):
         """Position tables for latents of this size, on their device."""
         ...
 
+    def encode_image(
+        self,
+        codec: Codec,
+        image_encoder: Callable[[torch.Tensor], torch.Tensor] | None,
+        frame_BCTHW: torch.Tensor,
+        num_frames: int,
+    ) -> EncodedImage:
+        """What the image condition of a clip is made of.
+
+        Args:
+            image_encoder: Frames (B, 3, 1, H, W) to embeddings; None where the backbone has none.
+            frame_BCTHW: (B, 3, 1, H, W) in [−1, 1].
+            num_frames: Of the clip.
+        """
+        ...
+
     def image_condition(self, first_latent: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor | None:
-        """The image condition (like `like`) of a first latent (B, 1, C, h, w), or of none; None for T2V backbones."""
+        """The image condition for latents like `like`, from `encode_image`'s latents or a clip's own one (B, 1, C, h,
+        w); of no image all zeros, which is what times 0 makes of any. None for T2V backbones."""
+        ...
+
+    def known(self, image_latents: torch.Tensor | None) -> torch.Tensor | None:
+        """Which latents an image condition says outright (B, T, 1, h, w), 1 = known; None: it says none so."""
+        ...
+
+    def with_known(self, latents: torch.Tensor, image_latents: torch.Tensor | None) -> torch.Tensor:
+        """Latents (B, T, C, h, w) with the known ones in their places."""
         ...
 
     def predict(
@@ -208,6 +272,7 @@ class Backbone(Protocol):
         positions: Any,
         *,
         background: torch.Tensor | None,
+        image_embeds: torch.Tensor | None = None,
         add_first: bool = False,
         id_resample: IDResample | None = None,
         conditioning_scale: float = 1.0,
@@ -215,7 +280,9 @@ class Backbone(Protocol):
         """One pass of context encoder (None: without) and backbone.
 
         Args:
-            noisy, image_latents: (B, T, C, h, w).
+            noisy: (B, T, C, h, w).
+            image_latents: As `image_condition` gives them.
+            image_embeds: (B, N, E), of `encode_image`; zeros hide the image. None: without.
             branch_cond: Masked-video latents and mask (B, T, C + 1, h, w).
             prompt_embeds: (B, S, E).
             timestep: (B,).

@@ -28,7 +28,7 @@ def is_backbone(config: Mapping[str, Any]) -> bool:
 
 def configs_of(config: Mapping[str, Any]) -> FamilyConfigs | None:
     """What this `config.json` and those of the other parts may say; None for a class of no known family."""
-    return _FACTS[config["_class_name"]].configs if is_backbone(config) else None
+    return _FACTS[config["_class_name"]].configs_for(config) if is_backbone(config) else None
 
 
 def facts_of(config: Mapping[str, Any]) -> Facts:

@@ -14,8 +14,8 @@ What is cached, and why it trains the same:
   so there the equality holds for sets without such rows.
 
 A folder holds `settings.json` (see `settings.CacheSettings`), `latents-*.safetensors` with tensors
-`ROW.VARIANT[.single].{latents,masked,mask,first}`, `text-*.safetensors` with tensors named by the caption's hash, and
-`index.json`, written last. `writer.py` makes it.
+`ROW.VARIANT[.single].{latents,masked,mask}` and those of `IMAGE_TENSORS`, `text-*.safetensors` with tensors named by
+the caption's hash, and `index.json`, written last. `writer.py` makes it.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from safetensors import SafetensorError, safe_open
 from videopainter.data.training.sample_order import SampleKey
 from videopainter.errors import InputError
 from videopainter.training.cache.settings import (
+    IMAGE_TENSORS,
     CacheSettings,
     caption_name,
     caption_shard,
@@ -98,7 +99,7 @@ class LatentCache:
             latents=stacked["latents"],
             masked_latents=stacked["masked"],
             mask=stacked["mask"].to(stacked["latents"].dtype),
-            first_latent=stacked.get("first"),
+            **{of: stacked.get(name) for name, of in IMAGE_TENSORS.items()},
             prompt_embeds=torch.stack([self._text(caption) for caption in captions]),
         )
 
@@ -106,7 +107,7 @@ class LatentCache:
         shard = self._shards.get(key.row)
         if shard is None:
             raise InputError(f"latent cache: expected row {key.row}, got none, in {self.folder}")
-        names = ["latents", "masked", "mask", *(["first"] if self.settings.image_to_video else [])]
+        names = ["latents", "masked", "mask", *self.settings.image_tensors(single=key.single)]
         prefix = sample_prefix(key.row, key.epoch % self.variants, key.single)
         return {name: self._tensor(shard, prefix + name) for name in names}
 

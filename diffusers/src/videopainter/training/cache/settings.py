@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,15 @@ MAX_SAMPLES = 1024
 _PATIENCE_SECONDS = 120
 
 
+# What a sample's image condition is stored as, by the fields of `EncodedPixels`.
+IMAGE_TENSORS = {
+    "first": "first_latent",
+    "image": "image_embeds",
+    "second": "second_latent",
+    "second_image": "second_embeds",
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class CacheSettings:
     """Everything that a cached tensor depends on; two caches with equal settings hold equal tensors."""
@@ -47,7 +56,17 @@ class CacheSettings:
     image_to_video: bool
     max_text_seq_length: int
     dtype: str
+    image_pixels: bool = False  # images are always frames of pixels, those of second halves, too
+    image_encoder: str = ""
     format: int = FORMAT
+
+    def image_tensors(self, *, single: bool) -> list[str]:
+        """Which of `IMAGE_TENSORS` a sample has."""
+        if not self.image_to_video or (self.image_pixels and single):
+            return []
+        halves = ["first", "second"] if self.image_pixels else ["first"]
+        seen = {"first": "image", "second": "second_image"} if self.image_encoder else {}
+        return [name for half in halves for name in (half, seen.get(half)) if name is not None]
 
     @classmethod
     def make(
@@ -79,6 +98,8 @@ class CacheSettings:
             single_frames=options.mix_train_ratio > 0,
             hole_fill=hole_fill,
             image_to_video=backbone.image_conditioned,
+            image_pixels=backbone.image_conditioned and backbone.image_from_pixels,
+            image_encoder=weights_identity(folder / "image_encoder") if "image_encoder" in backbone.parts else "",
             max_text_seq_length=max_text_seq_length or backbone.text_tokens,
             dtype=dtype,
         )
@@ -93,6 +114,8 @@ class CacheSettings:
         """Of `settings.json`; unknown or missing names raise KeyError or TypeError."""
         # Before there was a choice, PyAV read all files.
         samples = {"video_reader": "pyav"} | content["samples"]
+        # Nor were there backbones with images of this kind.
+        content = {"image_pixels": False, "image_encoder": ""} | content
         return cls(**{field.name: content[field.name] for field in fields(cls)} | {"samples": samples})
 
 
@@ -136,15 +159,29 @@ class CacheSizes:
     def of(cls, model_path: str | Path, settings: CacheSettings) -> CacheSizes:
         """From the models' configs and the training set's frame size."""
         text = read_config(Path(model_path) / "text_encoder")
-        grid = facts_of(read_config(Path(model_path) / "transformer")).grid
+        facts = facts_of(read_config(Path(model_path) / "transformer"))
+        grid, item = facts.grid, 4 if settings.dtype == "float32" else 2
         height, width = grid.latent_size(settings.samples["height"], settings.samples["width"])
-        item = 4 if settings.dtype == "float32" else 2
-        counts = [grid.latent_frames(settings.samples["max_num_frames"]), *([1] if settings.single_frames else [])]
-        latents = sum(2 * count + settings.image_to_video for count in counts) * grid.channels * item
+        counts = {False: grid.latent_frames(settings.samples["max_num_frames"])}
+        counts |= {True: 1} if settings.single_frames else {}
+        latents = embeds = 0
+        for single, count in counts.items():
+            images = settings.image_tensors(single=single)
+            latents += 2 * count
+            latents += facts.image_latents(count) * ("first" in images)
+            latents += facts.image_latents(count - count // 2) * ("second" in images)
+            embeds += ("image" in images) + ("second_image" in images)
+        if embeds:
+            embeds *= _image_numbers(read_config(Path(model_path) / "image_encoder"))
         return cls(
-            sample=height * width * (latents + sum(counts)),
+            sample=height * width * (latents * grid.channels * item + sum(counts.values())) + embeds * item,
             caption=settings.max_text_seq_length * text["d_model"] * item,
         )
+
+
+def _image_numbers(encoder: Mapping[str, Any]) -> int:
+    """Numbers in the embeddings of an image, from the config of a CLIP encoder."""
+    return ((encoder["image_size"] // encoder["patch_size"]) ** 2 + 1) * encoder["hidden_size"]
 
 
 def prepare_folder(folder: Path, settings: CacheSettings, layout: CacheLayout, *, write: bool) -> CacheLayout:

@@ -27,6 +27,7 @@ from videopainter.errors import InputError
 from videopainter.files import replacing, write_json
 from videopainter.models.checkpoint_files import read_safetensors_header
 from videopainter.training.cache.settings import (
+    IMAGE_TENSORS,
     CacheLayout,
     CacheSettings,
     caption_name,
@@ -220,8 +221,8 @@ def _batches(keys: Sequence[SampleKey], size: int) -> Iterator[list[SampleKey]]:
 def _named_tensors(batch: EncodedPixels, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """A batch's tensors, sample by sample, on the CPU and apart from each other."""
     kinds = {"latents": batch.latents, "masked": batch.masked_latents, "mask": batch.mask}
-    if batch.first_latent is not None:
-        kinds["first"] = batch.first_latent
+    images = {name: getattr(batch, of) for name, of in IMAGE_TENSORS.items()}
+    kinds |= {name: values for name, values in images.items() if values is not None}
     tensors = {}
     for kind, values in kinds.items():
         values = values.to("cpu", torch.uint8 if kind == "mask" else dtype)

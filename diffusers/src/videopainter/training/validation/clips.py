@@ -14,8 +14,9 @@ from videopainter.data.training.sample_order import SampleKey
 from videopainter.data.training.training_set import TrainingSample, TrainingSet
 from videopainter.errors import InputError
 from videopainter.models.backbones.protocol import Backbone
+from videopainter.models.backbones.wan_video.image_encoder import ImageEncoder
 from videopainter.training.cache.reader import LatentCache
-from videopainter.training.encoding import EncodedBatch, encode_captions, encode_pixels
+from videopainter.training.encoding import EncodedBatch, ImageConditioning, encode_captions, encode_pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,7 @@ class Encoders:
     """What turns pixels and captions into latents and embeddings; without a text encoder only pixels."""
 
     vae: Any
+    images: ImageEncoder | None = None
     tokenizer: Any = None
     text_encoder: Any = None
 
@@ -107,7 +109,7 @@ class ValidationClips:
                 samples,
                 seed=self._seed,
                 hole_fill=self._hole_fill,
-                image_to_video=self._backbone.facts.image_conditioned,
+                images=ImageConditioning.of(self._backbone, encoders.images, halves=False),
                 device=self.device,
             )
         return _in_order(pixels.to("cpu").with_prompts(embeds))

@@ -74,10 +74,12 @@ def comparison_video(
 def _pipeline(models: LiveModels, clips: ValidationClips) -> Iterator[InpaintingPipeline]:
     """A pipeline around the live models; they stay where they are, the VAE comes to them."""
     backbone = backbone_of(models.transformer)
-    scheduler, make = backbone.sampling_scheduler(models.scheduler), PIPELINES[backbone.facts.family]
+    scheduler, make = backbone.sampling_scheduler(models.scheduler), PIPELINES[backbone.facts.pipeline]
     with clips.encoders() as encoders, on_device(encoders.vae, models.transformer.device):
         pipe: Any = make(None, None, encoders.vae, models.transformer, scheduler, models.branch)
         pipe.id_adapter = models.id_adapter
+        if encoders.images is not None:
+            pipe.register_modules(image_processor=encoders.images.processor, image_encoder=encoders.images.model)
         pipe.set_progress_bar_config(disable=True)
         yield pipe
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import diffusers
@@ -14,7 +14,7 @@ from transformers import T5EncoderModel
 from videopainter.models.backbones.cogvideox.facts import CogVideoXFacts
 from videopainter.models.backbones.cogvideox.process import CogVideoXProcess
 from videopainter.models.backbones.grid import LatentGrid
-from videopainter.models.backbones.protocol import Classes
+from videopainter.models.backbones.protocol import Classes, Codec, EncodedImage
 from videopainter.models.context_branch import CogvideoXBranchModel
 from videopainter.models.id_resample import IDResample
 from videopainter.models.transformer import VideoPainterTransformer3DModel
@@ -56,6 +56,16 @@ class CogVideoX:
         """Rotary tables for latents (B, T, 16, h, w); None for backbones with learned or sinusoidal positions."""
         return rotary_tables(self.facts, *latents.shape[-2:], latents.shape[1], latents.device)
 
+    def encode_image(
+        self,
+        codec: Codec,
+        image_encoder: Callable[[torch.Tensor], torch.Tensor] | None,
+        frame_BCTHW: torch.Tensor,
+        num_frames: int,
+    ) -> EncodedImage:
+        """The frame's latent (B, 1, 16, h, w)."""
+        return EncodedImage(codec.as_image_condition(codec.encode(frame_BCTHW)))
+
     def image_condition(self, first_latent: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor | None:
         """The first latent in front, zeros behind; without one zeros alone."""
         if not self.facts.image_conditioned:
@@ -64,6 +74,14 @@ class CogVideoX:
         if first_latent is not None:
             condition[:, : first_latent.shape[1]] = first_latent.to(like)
         return condition
+
+    def known(self, image_latents: torch.Tensor | None) -> None:
+        """None: the condition lies beside the latents."""
+        return
+
+    def with_known(self, latents: torch.Tensor, image_latents: torch.Tensor | None) -> torch.Tensor:
+        """Latents, as they are."""
+        return latents
 
     def predict(
         self,
@@ -77,6 +95,7 @@ class CogVideoX:
         positions: Rotary | None,
         *,
         background: torch.Tensor | None,  # bool (B, L)
+        image_embeds: torch.Tensor | None = None,
         add_first: bool = False,
         id_resample: IDResample | None = None,
         conditioning_scale: float = 1.0,

@@ -9,6 +9,7 @@ from videopainter.models.backbones.cogvideox.configs import BLOCKS, BRANCH_CLASS
 from videopainter.models.backbones.costs import MemoryCosts
 from videopainter.models.backbones.grid import LatentGrid
 from videopainter.models.checkpoint_files import FORMS
+from videopainter.models.config_values import FamilyConfigs
 
 # Height and width that CogVideoX 1.5 was trained on and its model card recommends.
 SIZE_1_5 = (768, 1360)
@@ -38,10 +39,9 @@ class CogVideoXFacts:
     """
 
     family = "CogVideoX"
-    # Subfolders of a checkpoint.
+    pipeline = "VideoPainterPipeline"
     parts: Sequence[str] = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
     foreign_parts: Sequence[str] = ()
-    configs = CONFIGS
     schedulers: Mapping[str, str] = SCHEDULERS
     branch_class = BRANCH_CLASS
     # Of branch and backbone: what must be alike for features to fit.
@@ -57,6 +57,8 @@ class CogVideoXFacts:
     blocks = BLOCKS
     forms: Sequence[str] = FORMS
     num_train_timesteps = 1000
+    image_from_pixels = False
+    noised_images = True
     costs = COGVIDEOX_COSTS
     # Height and width of the VAE's tiles, upstream's for 480×720.
     tile: tuple[int, int] = (240, 360)
@@ -70,6 +72,11 @@ class CogVideoXFacts:
             patch_t=config.get("patch_size_t") or 1,
             channels=latent_channels(config),
         )
+
+    @staticmethod
+    def configs_for(config: Mapping[str, Any]) -> FamilyConfigs:
+        """The same for all."""
+        return CONFIGS
 
     @property
     def is_1_5(self) -> bool:
@@ -97,6 +104,10 @@ class CogVideoXFacts:
     def image_conditioned(self) -> bool:
         """Whether the backbone takes image latents (I2V), or not (T2V)."""
         return self.config["in_channels"] > self.grid.channels
+
+    def image_latents(self, latent_frames: int) -> int:
+        """One: the frame's own."""
+        return 1
 
     @property
     def text_tokens(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import diffusers
@@ -12,7 +12,7 @@ from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 from transformers import AutoModelForTextEncoding
 
 from videopainter.models.backbones.grid import LatentGrid
-from videopainter.models.backbones.protocol import Classes
+from videopainter.models.backbones.protocol import Classes, Codec, EncodedImage
 from videopainter.models.backbones.wan_video.branch import WanBranchModel
 from videopainter.models.backbones.wan_video.facts import WanFacts
 from videopainter.models.backbones.wan_video.process import WanProcess
@@ -70,28 +70,58 @@ class Wan:
         cos, sin = (_on_the_grid([table[part] for table in tables], grid) for part in (0, 1))
         return cos, sin
 
-    def image_condition(self, first_latent: torch.Tensor | None, like: torch.Tensor) -> None:
-        """None: text-to-video."""
+    def encode_image(
+        self,
+        codec: Codec,
+        image_encoder: Callable[[torch.Tensor], torch.Tensor] | None,
+        frame_BCTHW: torch.Tensor,
+        num_frames: int,
+    ) -> EncodedImage:
+        """The latents (B, T, C, h, w) of the frame and grey ones behind it, as `WanImageToVideoPipeline` has them."""
+        grey = frame_BCTHW.new_zeros(1).expand(*frame_BCTHW.shape[:2], num_frames - 1, *frame_BCTHW.shape[3:])
+        latents = codec.encode(torch.cat([frame_BCTHW, grey], dim=2))
+        return EncodedImage(latents, image_encoder(frame_BCTHW) if self.facts.sees_images else None)
+
+    def image_condition(self, first_latent: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor | None:
+        """Mask of the four frames of each latent, 1 = given, and the image's latents (B, T, 4 + C, h, w)."""
+        if not self.facts.image_conditioned:
+            return None
+        given, frames = like.new_zeros(*like.shape[:2], self.grid.temporal, *like.shape[3:]), like.shape[1]
+        if first_latent is None:
+            return torch.cat([given, torch.zeros_like(like)], dim=2)
+        given[:, 0] = 1
+        return torch.cat([given, first_latent[:, :frames].to(like)], dim=2)
+
+    def known(self, image_latents: torch.Tensor | None) -> None:
+        """None: the condition lies beside the latents."""
         return
+
+    def with_known(self, latents: torch.Tensor, image_latents: torch.Tensor | None) -> torch.Tensor:
+        """Latents, as they are."""
+        return latents
 
     def predict(
         self,
         transformer: Any,
         branch: Any,
         noisy: torch.Tensor,  # (B, T, C, h, w)
-        image_latents: torch.Tensor | None,
+        image_latents: torch.Tensor | None,  # (B, T, 4 + C, h, w)
         branch_cond: torch.Tensor,  # (B, T, C + 1, h, w)
         prompt_embeds: torch.Tensor,  # (B, S, E)
         timestep: torch.Tensor,  # (B,)
         positions: _Rotary,
         *,
         background: torch.Tensor | None,  # bool (B, L)
+        image_embeds: torch.Tensor | None = None,  # (B, N, image_dim)
         add_first: bool = False,
         id_resample: IDResample | None = None,
         conditioning_scale: float = 1.0,
     ) -> torch.Tensor:  # (B, T, C, h, w)
         """One pass of context encoder (None: without) and backbone."""
         latents, features = noisy.transpose(1, 2), None
+        beside = [] if image_latents is None else [image_latents.transpose(1, 2)]
+        if self.facts.sees_images and image_embeds is None:
+            image_embeds = noisy.new_zeros(noisy.shape[0], 1, self.facts.config["image_dim"])
         if branch is not None:
             features = branch(
                 latents,
@@ -102,9 +132,10 @@ class Wan:
                 conditioning_scale=conditioning_scale,
             )
         output = transformer(
-            latents,
+            torch.cat([latents, *beside], dim=1) if beside else latents,
             timestep,
             prompt_embeds,
+            image_embeds,
             rotary_emb=positions,
             branch_features=features,
             background_mask=background,

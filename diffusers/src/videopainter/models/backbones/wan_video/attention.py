@@ -6,7 +6,11 @@ from typing import Any
 
 import torch
 from diffusers.models.attention_dispatch import dispatch_attention_fn
-from diffusers.models.transformers.transformer_wan import WanAttnProcessor
+from diffusers.models.transformers.transformer_wan import (
+    WanAttnProcessor,
+    _get_added_kv_projections,
+    _get_qkv_projections,
+)
 
 from videopainter.models.id_resample import ResampleTokens
 
@@ -52,6 +56,33 @@ class ResamplingWanProcessor(WanAttnProcessor):
             parallel_config=self._parallel_config,
         )
         return attn.to_out[1](attn.to_out[0](output.flatten(2).type_as(query)))
+
+
+class ImageAndTextProcessor(WanAttnProcessor):
+    """Cross attention to image and text apart, as upstream's, which takes any text to be 512 tokens long."""
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: torch.Tensor,  # (B, L, D) video
+        encoder_hidden_states: Any = None,  # image (B, N, D) and text (B, S, D); or text alone
+        attention_mask: torch.Tensor | None = None,
+        rotary_emb: tuple[Any, ...] | None = None,
+    ) -> torch.Tensor:
+        given = encoder_hidden_states if isinstance(encoder_hidden_states, tuple) else (None, encoder_hidden_states)
+        image, text = given
+        heads = (attn.heads, -1)
+        query, key, value = _get_qkv_projections(attn, hidden_states, text)
+        query = attn.norm_q(query).unflatten(2, heads)
+        output = self._attend(query, attn.norm_k(key).unflatten(2, heads), value.unflatten(2, heads))
+        if image is not None:
+            key, value = _get_added_kv_projections(attn, image)
+            output = output + self._attend(query, attn.norm_added_k(key).unflatten(2, heads), value.unflatten(2, heads))
+        return attn.to_out[1](attn.to_out[0](output))
+
+    def _attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        output = dispatch_attention_fn(query, key, value, backend=self._attention_backend, parallel_config=None)
+        return output.flatten(2).type_as(query)
 
 
 def _project(attn: Any, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

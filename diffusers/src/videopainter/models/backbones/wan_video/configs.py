@@ -50,19 +50,21 @@ def _deviations(value: Any) -> str | None:
     return None if good else "a list of numbers above 0"
 
 
-def _absent(value: Any) -> str | None:
-    return None if value is None else "null: Wan's text-to-video checkpoints alone are supported"
-
-
-def _only(number: int | None) -> Rule:
-    said = "null" if number is None else number
-    return lambda value: None if value == number else f"{said}: Wan 2.1 alone is supported"
+def _only(wanted: int | bool | None, why: str) -> Rule:
+    said = {None: "null", False: "false", True: "true"}.get(wanted, wanted)
+    return lambda value: None if value is wanted or (value == wanted and wanted) else f"{said}: {why}"
 
 
 def _as_wan(wanted: Any) -> Rule:
     """A scheduler's setting as all of Wan's checkpoints have it; sampler and loss are written for that."""
     return lambda value: None if value == wanted else f"{wanted} as Wan's checkpoints"
 
+
+_PLAIN = "Wan 2.1 alone is supported"
+# Of frames to a latent: so many channels say in an image condition which of them are given.
+_FRAMES = 4
+# Subfolders of checkpoints that see images.
+IMAGE_PARTS = ("image_encoder", "image_processor")
 
 _SHARED: dict[str, Rule] = {
     "num_layers": whole_number(1, 1000),
@@ -76,7 +78,13 @@ _SHARED: dict[str, Rule] = {
     "rope_max_seq_len": whole_number(1, 2**20),
     "eps": finite_number(above=0, most=1),
 }
-_TRANSFORMER = {**_SHARED, "in_channels": whole_number(1, 4096), "image_dim": _absent, "added_kv_proj_dim": _absent}
+_TRANSFORMER = {
+    **_SHARED,
+    "in_channels": whole_number(1, 8196),
+    "image_dim": whole_number(1, 65_536, none=True),
+    "added_kv_proj_dim": whole_number(1, 65_536, none=True),
+    "pos_embed_seq_len": _only(None, "checkpoints for first and last frame are not supported"),
+}
 _BRANCH = {"_class_name": one_of(WAN_BRANCH), **_SHARED, "hole_fill": finite_number(least=-1, most=1)}
 _VAE: dict[str, Rule] = {
     "_class_name": one_of("AutoencoderKLWan"),
@@ -87,9 +95,9 @@ _VAE: dict[str, Rule] = {
     "temperal_downsample": _halvings,
     "latents_mean": _numbers,
     "latents_std": _deviations,
-    "scale_factor_spatial": _only(8),
-    "scale_factor_temporal": _only(4),
-    "patch_size": _absent,
+    "scale_factor_spatial": _only(8, _PLAIN),
+    "scale_factor_temporal": _only(4, _PLAIN),
+    "patch_size": _only(None, _PLAIN),
 }
 _SCHEDULER: dict[str, Rule] = {
     "_class_name": one_of(*FLOW_SCHEDULERS.values()),
@@ -111,8 +119,17 @@ _SCHEDULER: dict[str, Rule] = {
 }
 # Of WanPipeline: one backbone for all noise, one timestep for all tokens.
 _INDEX: dict[str, Rule] = {
-    "boundary_ratio": _only(None),
-    "expand_timesteps": lambda value: None if value is False else "false: Wan 2.1 alone is supported",
+    "boundary_ratio": _only(None, "Wan 2.2's pairs of transformers are not supported"),
+    "expand_timesteps": _only(False, _PLAIN),
+}
+# Of CLIP, and of what brings frames to its size.
+_IMAGE_ENCODER: dict[str, Rule] = {
+    "hidden_size": whole_number(1, 65_536),
+    "intermediate_size": whole_number(1, 2**20),
+    "num_attention_heads": whole_number(1, 1024),
+    "num_hidden_layers": whole_number(1, 1000),
+    "image_size": whole_number(1, 4096),
+    "patch_size": whole_number(1, 4096),
 }
 
 
@@ -121,14 +138,32 @@ def _compare_part(part: str, config: Mapping[str, Any], header: Header, file: Pa
         if config.get("_class_name") == WAN_BRANCH:
             _compare_transformer(config, header, file, channels=2 * config.get("out_channels", 16) + 1)
     elif part == "transformer":
-        channels = config.get("in_channels", 16)
-        if channels != config.get("out_channels", 16):
-            refuse("in_channels", "as many as out_channels (text-to-video checkpoints alone)", channels, file)
-        _compare_transformer(config, header, file, channels=channels)
+        _compare_channels(config, file)
+        _compare_transformer(config, header, file, channels=config.get("in_channels", 16))
     elif part == "vae":
         _compare_vae(config, header, file)
     elif part == "text_encoder":
         compare_text_encoder(config, header, file)
+
+
+def _compare_channels(config: Mapping[str, Any], file: Path) -> None:
+    """Text-to-video, or image-to-video: with 4 channels of a mask and the image's latents beside the noisy ones."""
+    channels, latents = config.get("in_channels", 16), config.get("out_channels", 16)
+    plain, with_image = latents, 2 * latents + _FRAMES
+    if channels not in (plain, with_image):
+        refuse("in_channels", f"{plain} (text to video) or {with_image} (image to video)", channels, file)
+    if config.get("image_dim") is None:
+        return
+    if channels != with_image:
+        refuse("image_dim", f"null where in_channels are {channels}", config["image_dim"], file)
+    width = config.get("num_attention_heads", 40) * config.get("attention_head_dim", 128)
+    if config.get("added_kv_proj_dim") != width:
+        refuse(
+            "added_kv_proj_dim",
+            f"{width}, the width of a backbone that sees images",
+            config.get("added_kv_proj_dim"),
+            file,
+        )
 
 
 def _compare_transformer(config: Mapping[str, Any], header: Header, file: Path, channels: int) -> None:
@@ -143,6 +178,8 @@ def _compare_transformer(config: Mapping[str, Any], header: Header, file: Path, 
         ("text_dim", "condition_embedder.text_embedder.linear_1.weight", 1),
         ("freq_dim", "condition_embedder.time_embedder.linear_1.weight", 1),
         ("ffn_dim", "blocks.0.ffn.net.0.proj.weight", 0),
+        ("image_dim", "condition_embedder.image_embedder.ff.net.0.proj.weight", 1),
+        ("added_kv_proj_dim", "blocks.0.attn2.add_k_proj.weight", 1),
     ):
         found = header.get(weight)
         compare_value(name, found and found[side], config, file)
@@ -165,8 +202,13 @@ WAN_CONFIGS = FamilyConfigs(
         "branch": _BRANCH,
         "vae": _VAE,
         "text_encoder": TEXT_RULES,
+        "image_encoder": _IMAGE_ENCODER,
         "scheduler": _SCHEDULER,
     },
     compare=_compare_part,
-    joints=(("text_encoder", "d_model", "text_dim"), ("vae", "z_dim", "out_channels")),
+    joints=(
+        ("text_encoder", "d_model", "text_dim"),
+        ("vae", "z_dim", "out_channels"),
+        ("image_encoder", "hidden_size", "image_dim"),
+    ),
 )

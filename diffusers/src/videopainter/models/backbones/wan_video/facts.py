@@ -8,11 +8,19 @@ from typing import Any
 
 from videopainter.models.backbones.costs import MemoryCosts
 from videopainter.models.backbones.grid import LatentGrid
-from videopainter.models.backbones.wan_video.configs import FLOW_SCHEDULERS, WAN_BLOCKS, WAN_BRANCH, WAN_CONFIGS
+from videopainter.models.backbones.wan_video.configs import (
+    FLOW_SCHEDULERS,
+    IMAGE_PARTS,
+    WAN_BLOCKS,
+    WAN_BRANCH,
+    WAN_CONFIGS,
+)
+from videopainter.models.config_values import FamilyConfigs
 
 # Height and width that Wan 2.1's 1.3B was trained on, and the smaller of the 14B's two sizes.
 TRAINED_SIZE = (480, 832)
 _VAE_CHANNELS = 96
+_PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
 
 
 class WanFacts:
@@ -23,11 +31,6 @@ class WanFacts:
     """
 
     family = "Wan"
-    # Subfolders of a checkpoint.
-    parts: Sequence[str] = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
-    # Of Wan 2.2's two experts, and of image-to-video checkpoints.
-    foreign_parts: Sequence[str] = ("transformer_2", "image_encoder")
-    configs = WAN_CONFIGS
     schedulers: Mapping[str, str] = FLOW_SCHEDULERS
     branch_class = WAN_BRANCH
     # Of branch and backbone: what must be alike for features to fit.
@@ -43,6 +46,9 @@ class WanFacts:
     # Of ID resampling: zero keys in the softmax are the public release's, and no Wan was trained with them.
     forms: Sequence[str] = ("compact",)
     num_train_timesteps = 1000
+    # A latent inside a clip holds four frames, the first one: Wan was never shown the former as an image.
+    image_from_pixels = True
+    noised_images = False
     # Height and width of the VAE's tiles, upstream's.
     tile: tuple[int, int] = (256, 256)
 
@@ -91,10 +97,39 @@ class WanFacts:
             return {"shift": shift}
         return {"flow_shift": shift, "use_flow_sigmas": True, "prediction_type": "flow_prediction"}
 
+    @staticmethod
+    def configs_for(config: Mapping[str, Any]) -> FamilyConfigs:
+        """The same for all."""
+        return WAN_CONFIGS
+
+    @property
+    def pipeline(self) -> str:
+        """Class in `pipelines/inpaint.py`."""
+        return "VideoPainterWanImageToVideoPipeline" if self.image_conditioned else "VideoPainterWanPipeline"
+
+    @property
+    def parts(self) -> Sequence[str]:
+        """Subfolders of a checkpoint."""
+        return *_PARTS, *(IMAGE_PARTS if self.sees_images else ())
+
+    @property
+    def foreign_parts(self) -> Sequence[str]:
+        """The second of Wan 2.2's two experts, and an image encoder that the transformer would not ask."""
+        return "transformer_2", *(() if self.sees_images else IMAGE_PARTS[:1])
+
     @property
     def image_conditioned(self) -> bool:
-        """False: I2V checkpoints are refused (`configs.py`)."""
-        return False
+        """Whether it takes an image's latents and their mask beside the noisy latents (I2V)."""
+        return self.config.get("in_channels", 16) > self.grid.channels
+
+    def image_latents(self, latent_frames: int) -> int:
+        """All: of the frame, and of grey ones behind it."""
+        return latent_frames
+
+    @property
+    def sees_images(self) -> bool:
+        """Whether its blocks attend to embeddings of the image, too: Wan 2.1's do, 2.2's do not."""
+        return self.config.get("image_dim") is not None
 
     @property
     def text_tokens(self) -> int:

@@ -14,7 +14,7 @@ from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel, WanTransformerBlock
 from diffusers.utils.peft_utils import apply_lora_scale
 
-from videopainter.models.backbones.wan_video.attention import ResamplingWanProcessor
+from videopainter.models.backbones.wan_video.attention import ImageAndTextProcessor, ResamplingWanProcessor
 from videopainter.models.features import StepCaches, call_block, spread_features
 from videopainter.models.id_resample import IDResample, ResampleTokens
 from videopainter.models.token_share import TokenShare
@@ -26,7 +26,7 @@ class VideoPainterWanBlock(WanTransformerBlock):
     def forward(
         self,
         hidden_states: torch.Tensor,  # (B, L, D) video tokens
-        encoder_hidden_states: torch.Tensor,  # (B, S, D) text tokens
+        encoder_hidden_states: Any,  # (B, S, D) text tokens; or image tokens (B, N, D) and they
         temb: torch.Tensor,  # (B, 6, D)
         rotary_emb: tuple[torch.Tensor, torch.Tensor],  # cos, sin (1, L, 1, D / heads)
         branch_feature: torch.Tensor | None = None,  # (B, L, D), zero where nothing is added
@@ -67,6 +67,8 @@ def make_wan_blocks(config: Mapping[str, Any], num_layers: int) -> torch.nn.Modu
             config.get("added_kv_proj_dim"),
         )
         block.attn1.set_processor(ResamplingWanProcessor())
+        if config.get("added_kv_proj_dim") is not None:
+            block.attn2.set_processor(ImageAndTextProcessor())
         blocks.append(block)
     return torch.nn.ModuleList(blocks)
 
@@ -78,25 +80,24 @@ def embed(
     timestep: torch.Tensor,  # (B,)
     rotary: tuple[torch.Tensor, torch.Tensor] | None = None,  # None: the model's own
     image: torch.Tensor | None = None,  # (B, N, E) of the image encoder; I2V backbones
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+) -> tuple[torch.Tensor, Any, torch.Tensor, torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
     """What a Wan model's blocks begin with.
 
     Returns:
-        Video tokens (B, L, D), text tokens (B, S, D), the time embedding (B, D), its modulation (B, 6, D), and rotary
-        tables (1, L, 1, head).
+        Video tokens (B, L, D), text tokens (B, S, D) or a tuple of image tokens (B, N, D) and those, the time embedding
+        (B, D), its modulation (B, 6, D), and rotary tables (1, L, 1, head).
     """
     if rotary is None:
         rotary = model.rope(latents)
     assert rotary is not None
     tokens = model.patch_embedding(latents).flatten(2).transpose(1, 2).contiguous()
     time, modulation, text, image = model.condition_embedder(timestep, text, image)
-    if image is not None:
-        text = torch.cat([image, text], dim=1)
-    return tokens, text, time, modulation.unflatten(1, (6, -1)), rotary
+    words = text if image is None else (image, text)
+    return tokens, words, time, modulation.unflatten(1, (6, -1)), rotary
 
 
 class VideoPainterWanTransformer3DModel(StepCaches, WanTransformer3DModel):
-    """Wan 2.1 transformer that takes a context encoder's features. Weights, config and keys are upstream's."""
+    """Wan transformer that takes a context encoder's features. Weights, config and keys are upstream's."""
 
     _repeated_blocks = ["VideoPainterWanBlock"]
     _no_split_modules = ["VideoPainterWanBlock"]
@@ -151,6 +152,7 @@ class VideoPainterWanTransformer3DModel(StepCaches, WanTransformer3DModel):
             hidden_states: (B, in_channels, T, h, w).
             timestep: (B,), 1000·σ.
             encoder_hidden_states: (B, S, text_dim).
+            encoder_hidden_states_image: (B, N, image_dim), of backbones that see images; None: text alone.
             rotary_emb: cos and sin, each (1, L, 1, attention_head_dim), in float32. None: from the model's own buffers,
                 which lose their last digits where a model is cast as a whole.
             branch_features: The context encoder's features, each (B, L, D). After block i of N the feature
