@@ -233,8 +233,13 @@ def wan_with_image():
     return transformer, wan_models.make_branch(transformer), {"form": "compact"}
 
 
+def wan_with_times():
+    transformer = wan_models.make_transformer(**{**wan_models.DENSE, **HEADS})
+    return transformer, wan_models.make_branch(transformer), {"form": "compact"}
+
+
 PASSES = {"learned": learned, "without text": without_text, "fused": fused, "wan without text": wan_without_text}
-PASSES |= {"wan with image": wan_with_image}
+PASSES |= {"wan with image": wan_with_image, "wan with times of tokens": wan_with_times}
 
 
 @torch.no_grad()
@@ -249,11 +254,14 @@ def passed(name, mesh=None):
     mask = torch.zeros(2, 3, 1, 4, 6)
     mask[:, :, :, :2, :3] = 1
     mask[:, 1, :, 2:, 3:] = 1
-    beside, width = transformer.config.in_channels - channels, transformer.config.get("image_dim")
-    image = draw(2, 3, beside, 4, 6) if beside else None
-    embeds = draw(2, 5, width) if width else None
-    clip = Conditions(masked_latents=draw(2, 3, channels, 4, 6), mask=mask, image_latents=image, image_embeds=embeds)
-    denoiser = Denoiser(transformer, branch, **options)
+    width, denoiser = transformer.config.get("image_dim"), Denoiser(transformer, branch, **options)
+    first = draw(2, 3, channels, 4, 6)
+    clip = Conditions(
+        masked_latents=draw(2, 3, channels, 4, 6),
+        mask=mask,
+        image_latents=denoiser.backbone.image_condition(first, first),
+        image_embeds=draw(2, 5, width) if width else None,
+    )
     prepared = denoiser.prepare(clip)
     inputs = draw(2, 3, channels, 4, 6), prepared, draw(2, TEXT_LENGTH, TEXT_DIM), torch.tensor([900, 40])
     first, memory = denoiser(*inputs, remember=True)

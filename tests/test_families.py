@@ -45,6 +45,7 @@ FAMILIES = [
     Family("CogVideoX", conftest.make_pipeline),
     Family("Wan", wan_models.make_pipeline),
     Family("Wan I2V", wan_models.make_image_pipeline),
+    Family("Wan 2.2", wan_models.make_dense_pipeline),
 ]
 TOKENS = (3, 2, 3)  # of a clip: in time, down and across
 

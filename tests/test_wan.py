@@ -15,6 +15,7 @@ from transformers import AutoTokenizer
 from wan_models import (
     CONFIG,
     make_branch,
+    make_dense_pipeline,
     make_image_pipeline,
     make_pipeline,
     make_scheduler,
@@ -366,13 +367,13 @@ def test_an_adapter_of_the_compact_form_loads_and_another_is_refused(folder, tmp
         ("transformer/config.json", {"num_layers": 5}, "num_layers: expected 4 as its weights"),
         ("transformer/config.json", {"in_channels": 9}, r"in_channels: expected 4 \(text to video\) or 12"),
         ("transformer/config.json", {"patch_size": [2, 2, 2]}, "patch_size: expected a list like"),
-        ("vae/config.json", {"scale_factor_spatial": 16}, "scale_factor_spatial: expected 8"),
+        ("vae/config.json", {"scale_factor_spatial": 16}, "scale_factor_spatial: expected 8: Wan 2.1's VAE"),
         ("vae/config.json", {"latents_mean": [0.0]}, "latents_mean: expected 4 as its weights"),
         ("vae/config.json", {"_class_name": "AutoencoderKLCogVideoX"}, "_class_name: expected AutoencoderKLWan"),
         ("scheduler/scheduler_config.json", {"prediction_type": "epsilon"}, "expected flow_prediction"),
         ("branch/config.json", {"text_dim": 7}, "text_dim: expected 24 as its weights"),
         ("branch/config.json", {"_class_name": "CogvideoXBranchModel"}, "_class_name: expected WanBranchModel, got"),
-        ("model_index.json", {"expand_timesteps": True}, "expand_timesteps: expected false: Wan 2.1 alone"),
+        ("model_index.json", {"expand_timesteps": True}, "expand_timesteps: expected false: Wan 2.2's 5B alone"),
         ("model_index.json", {"boundary_ratio": 0.9}, "boundary_ratio: expected null: Wan 2.2's pairs"),
         ("vae/config.json", {"dim_mult": []}, "dim_mult: expected a list of four whole numbers"),
         ("vae/config.json", {"temperal_downsample": [False, False, True]}, "temperal_downsample: expected a list like"),
@@ -466,23 +467,16 @@ def test_other_kinds_of_wan_are_refused(folder, tmp_path):
         VideoPainterWanPipeline(None, None, make_vae(), make_transformer(), make_scheduler(), expand_timesteps=True)
 
 
-@pytest.mark.parametrize("make", [make_pipeline, make_image_pipeline], ids=["t2v", "i2v"])
+@pytest.mark.parametrize("make", [make_pipeline, make_image_pipeline, make_dense_pipeline], ids=["t2v", "i2v", "ti2v"])
 def test_a_killed_run_goes_on_to_the_same_frames(tmp_path, make):
-    pipe, settings = (
-        make(),
-        InpaintSettings(
-            height=32,
-            width=48,
-            num_frames=9,
-            overlap_frames=5,
-            num_inference_steps=2,
-            prev_clip_weight=0.5,
-            id_resample="compact",
-            guidance_scale=1,
-        ),
+    pipe = make()
+    height, width = (n * pipe.backbone.grid.multiple for n in (2, 3))
+    sizes = {"height": height, "width": width, "num_frames": 9, "overlap_frames": 5}
+    settings = InpaintSettings(
+        **sizes, num_inference_steps=2, prev_clip_weight=0.5, id_resample="compact", guidance_scale=1
     )
     embeds = torch.randn(1, 7, TEXT_DIM, generator=torch.Generator().manual_seed(1))
-    video, masks = ArrayFrames(noise_video(17)), ArrayMasks(moving_mask(17))
+    video, masks = ArrayFrames(noise_video(17, height, width)), ArrayMasks(moving_mask(17, height, width))
     prompts = PromptTrack.from_embeds(pipe, embeds, None)
 
     def frames(store, windows=None):

@@ -261,10 +261,12 @@ def test_memory_counts_the_image_encoder(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["branch", "id_adapter"])
-def test_it_trains_and_goes_on_and_a_cache_gives_the_same(folder, clips, flags, tmp_path, kind):
+@pytest.mark.parametrize(("family", "width"), [("i2v", 48), ("ti2v", 64)])
+def test_it_trains_and_goes_on_and_a_cache_gives_the_same(clips, flags, tmp_path, kind, family, width):
+    folder = write_checkpoint(tmp_path / "wan", family)
     train = {"branch": train_branch, "id_adapter": train_id_adapter}[kind]
     changes = {"pretrained_model_name_or_path": folder, "noised_image_dropout": 0.3, "gradient_checkpointing": True}
-    changes |= {"enable_slicing": True}
+    changes |= {"enable_slicing": True, "width": width}
     if kind == "id_adapter":
         changes |= adapter_flags(folder) | {"id_resample_form": "compact", "prev_clip_prob": 0.5}
 
@@ -279,7 +281,7 @@ def test_it_trains_and_goes_on_and_a_cache_gives_the_same(folder, clips, flags, 
     cache = tmp_path / "cache"
     options = {"pretrained_model_name_or_path": folder, "meta_file_path": clips, "latent_cache": cache, "height": 32}
     options |= {
-        "width": 48,
+        "width": width,
         "max_num_frames": 9,
         "dtype": "float32",
         "enable_slicing": True,

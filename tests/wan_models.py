@@ -95,6 +95,27 @@ def make_image_pipeline(transformer=None, scheduler="unipc", with_branch=True, s
     return pipe
 
 
+# As Wan 2.2's 5B: a VAE of 48 channels and 16 pixels, of which the transformer has tokens with times of their own.
+DENSE = {"in_channels": 48, "out_channels": 48}
+
+
+def make_dense_vae():
+    torch.manual_seed(5)
+    statistics = {"latents_mean": torch.randn(48).tolist(), "latents_std": (torch.rand(48) + 0.5).tolist()}
+    size = {"base_dim": 4, "decoder_base_dim": 6, "z_dim": 48, "dim_mult": [1, 1, 2, 2], "num_res_blocks": 1}
+    kind = {"is_residual": True, "in_channels": 12, "out_channels": 12, "patch_size": 2, "scale_factor_spatial": 16}
+    return AutoencoderKLWan(**size, **kind, **statistics).eval()
+
+
+def make_dense_pipeline(transformer=None, scheduler="unipc"):
+    """The same with a backbone as Wan 2.2's 5B."""
+    transformer = transformer or make_transformer(**DENSE)
+    parts = None, None, make_dense_vae(), transformer, make_scheduler(scheduler), make_branch(transformer)
+    pipe = VideoPainterWanPipeline(*parts)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
 def make_text_encoder(tokenizer):
     torch.manual_seed(3)
     size = {"d_model": TEXT_DIM, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
@@ -105,18 +126,19 @@ def write_checkpoint(folder: Path, kind: str = "t2v") -> Path:
     """What upstream's pipeline writes, and a branch beside it; upstream's classes in its index.
 
     Args:
-        kind: ``t2v``, or ``i2v``.
+        kind: ``t2v``, ``i2v``, or ``ti2v`` (Wan 2.2's 5B).
     """
     shutil.copytree(TINY / "tokenizer", folder / "tokenizer")
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
-    changes = IMAGE_TO_VIDEO if kind == "i2v" else {}
+    changes = {"t2v": {}, "i2v": IMAGE_TO_VIDEO, "ti2v": DENSE}[kind]
     transformer = make_transformer(**changes)
     upstream = WanTransformer3DModel(**{**CONFIG, **changes})
     upstream.load_state_dict(transformer.state_dict())
-    parts = tokenizer, make_text_encoder(tokenizer), make_vae(), make_scheduler()
+    vae = make_dense_vae() if kind == "ti2v" else make_vae()
+    parts = tokenizer, make_text_encoder(tokenizer), vae, make_scheduler()
     if kind == "i2v":
         WanImageToVideoPipeline(*parts, *make_image_encoder(), upstream).save_pretrained(folder)
     else:
-        WanPipeline(*parts, upstream).save_pretrained(folder)
+        WanPipeline(*parts, upstream, expand_timesteps=kind == "ti2v").save_pretrained(folder)
     make_branch(transformer).save_pretrained(folder / "branch")
     return folder

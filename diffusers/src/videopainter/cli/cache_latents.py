@@ -18,6 +18,7 @@ from videopainter.errors import InputError
 from videopainter.files import make_folder
 from videopainter.flags import check_ranges, flag, switch
 from videopainter.locks import held
+from videopainter.models.backbones.registry import facts_of
 from videopainter.models.checkpoint_files import read_config
 from videopainter.models.checks import check_checkpoints
 from videopainter.runs.options import ModelOptions
@@ -114,6 +115,7 @@ def plan_cache(options: CacheOptions, samples: TrainingSetOptions) -> CachePlan:
     given = options.pretrained_model_name_or_path
     model_path = Path(find_tiny() / BACKBONE if given is None else given)
     check_checkpoints(model_path)
+    facts_of(read_config(model_path / "transformer")).grid.check_size(samples.height, samples.width)
     # Captions are dropped when training; here each is wanted.
     training_set = TrainingSet(replace(samples, proportion_empty_prompts=0.0))
     captions = dict.fromkeys(["", *(training_set.caption(SampleKey(0, row, False)) for row in training_set.rows)])

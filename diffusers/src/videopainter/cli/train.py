@@ -145,6 +145,7 @@ def check_training(kind: Kind, options: TrainingOptions) -> None:
         )
     check_checkpoints(options.model.pretrained_model_name_or_path, branch)
     facts = facts_of(read_config(Path(options.model.pretrained_model_name_or_path) / "transformer"))
+    facts.grid.check_size(options.data.height, options.data.width)
     if options.model.branch_layer_num > facts.num_layers:
         raise InputError(
             f"branch_layer_num: expected at most the backbone's {facts.num_layers}, "

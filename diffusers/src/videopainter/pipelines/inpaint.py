@@ -26,6 +26,7 @@ from videopainter.models.backbones.leading import TokenGroup
 from videopainter.models.backbones.protocol import Backbone, Codec
 from videopainter.models.backbones.registry import backbone_of, codec_of
 from videopainter.models.backbones.wan_video.branch import WanBranchModel
+from videopainter.models.backbones.wan_video.facts import WanFacts
 from videopainter.models.backbones.wan_video.image_encoder import ImageEncoder
 from videopainter.models.backbones.wan_video.transformer import VideoPainterWanTransformer3DModel
 from videopainter.models.context_branch import CogvideoXBranchModel
@@ -260,9 +261,10 @@ class VideoPainterPipeline(InpaintingPipeline, CogVideoXImageToVideoPipeline):
 
 
 class VideoPainterWanPipeline(InpaintingPipeline, WanPipeline):
-    """The same with a Wan 2.1 text-to-video backbone.
+    """The same with a Wan text-to-video backbone, or Wan 2.2's 5B, which takes an image, too.
 
-    Arguments behind `branch` are upstream's, for Wan 2.2; anything but their defaults is refused.
+    Arguments behind `branch` are upstream's: pairs of transformers are refused, `expand_timesteps` is what the
+    transformer is made for.
     """
 
     _optional_components = ["branch", "transformer_2"]
@@ -279,10 +281,16 @@ class VideoPainterWanPipeline(InpaintingPipeline, WanPipeline):
         boundary_ratio: None = None,
         expand_timesteps: bool = False,
     ) -> None:
-        if transformer_2 is not None or boundary_ratio is not None or expand_timesteps:
-            raise ValueError("pipeline: expected a Wan 2.1 text-to-video checkpoint, got one of Wan 2.2")
+        expands = WanFacts(transformer.config).times_of_tokens
+        if transformer_2 is not None or boundary_ratio is not None or (expand_timesteps and not expands):
+            raise ValueError("pipeline: expected Wan 2.1 or Wan 2.2's 5B, got one of Wan 2.2's pairs of transformers")
         super().__init__(
-            tokenizer=tokenizer, text_encoder=text_encoder, vae=vae, transformer=transformer, scheduler=scheduler
+            tokenizer=tokenizer,
+            text_encoder=text_encoder,
+            vae=vae,
+            transformer=transformer,
+            scheduler=scheduler,
+            expand_timesteps=expands,
         )
         self.register_modules(branch=branch)
 

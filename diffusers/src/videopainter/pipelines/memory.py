@@ -94,8 +94,8 @@ class Choice:
 
 def encode_bytes(sizes: ModelSizes, work: Workload, *, tiling: bool) -> float:
     """Peak of encoding a window."""
-    pixels, part = work.height * work.width, _tile_pixels(sizes, work, tiling)
     costs = sizes.costs
+    pixels, part = work.height * work.width, _tile_pixels(sizes, work, tiling, costs.encode_tile)
     each = costs.encode if part < costs.large else costs.encode_large
     return (part * each + pixels * costs.encode_frame * work.num_frames) * _vae_factor(sizes)
 
@@ -136,11 +136,11 @@ def video_tokens(sizes: ModelSizes, work: Workload) -> int:
     return sizes.grid.num_tokens(work.num_frames, work.height, work.width)
 
 
-def _tile_pixels(sizes: ModelSizes, work: Workload, tiling: bool) -> int:
-    """Pixels that go through the VAE at a time."""
+def _tile_pixels(sizes: ModelSizes, work: Workload, tiling: bool, larger: int = 1) -> int:
+    """Pixels that go through the VAE at a time, in tiles so many times as high and wide."""
     if not tiling:
         return work.height * work.width
-    return min(work.height, sizes.tile[0]) * min(work.width, sizes.tile[1])
+    return min(work.height, larger * sizes.tile[0]) * min(work.width, larger * sizes.tile[1])
 
 
 def _vae_factor(sizes: ModelSizes) -> float:
@@ -253,7 +253,8 @@ def _advice(sizes: ModelSizes, works: Sequence[Workload], largest: Workload, fre
         changes.append(("--id_resample off", {"form": None}))
     changes.append((f"--inpainting_frames {shorter}", {"num_frames": shorter}))
     for divisor in (1.5, 2, 3, 4):
-        height, width = (max(16, int(side / divisor) // 16 * 16) for side in (largest.height, largest.width))
+        token = sizes.grid.multiple
+        height, width = (max(token, int(side / divisor) // token * token) for side in (largest.height, largest.width))
         changes.append((f"--height {height} --width {width}", {"height": height, "width": width}))
     for words, fields in changes:
         if _first_fit(sizes, [_changed(work, fields) for work in works], free) is not None:

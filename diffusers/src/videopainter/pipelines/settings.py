@@ -134,6 +134,7 @@ class InpaintSettings(SamplingSettings):
     def working_size(self, backbone: Facts, height: int, width: int) -> tuple[int, int]:
         """Height and width that the model works at on frames of this size: as set, else the area that the backbone was
         trained on in the frames' aspect."""
+        backbone.grid.check_size(self.height, self.width)
         if self.height is not None and self.width is not None:
             return self.height, self.width
         return backbone.grid.working_size(height, width, math.prod(backbone.trained_size))

@@ -35,6 +35,7 @@ from videopainter.runs.weights import (
     check_heads,
     check_lora_fits,
     check_resampling,
+    check_tokens,
     choosing_clip,
     find_ckpt,
     resolve_weights,
@@ -143,6 +144,7 @@ def _weights(options: InpaintOptions) -> Weights:
     check_lora_fits(weights)
     sampler_name(weights, options.sampling.scheduler)
     check_resampling(weights, options.sampling.id_resample)
+    check_tokens(weights, options.sampling.height, options.sampling.width)
     check_heads(weights, options.model.context_parallel)
     return weights
 

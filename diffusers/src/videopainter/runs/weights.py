@@ -124,6 +124,12 @@ def check_resampling(weights: Weights, asked: str) -> None:
         check_form(facts_of(read_config(Path(weights.model_path) / "transformer")), asked)
 
 
+def check_tokens(weights: Weights, height: int | None, width: int | None) -> None:
+    """ValueError for `--height` or `--width` that are not whole tokens of the backbone."""
+    if weights.model_path:
+        facts_of(read_config(Path(weights.model_path) / "transformer")).grid.check_size(height, width)
+
+
 def check_heads(weights: Weights, processes: int) -> None:
     """InputError where attention's heads cannot be shared out over processes that share a video's tokens."""
     if processes == 1:

@@ -17,6 +17,7 @@ class MemoryCosts:
         encode, decode, tiled_decode: Of what goes through the VAE at a time.
         encode_large: `encode` of frames from `large` pixels on.
         encode_frame: Beside it, per pixel of the whole frame and frame of the video.
+        encode_tile: Sides of the encoder's tiles, as many times those of the decoder's.
         tiled_whole: Beside it, per pixel of the whole frame, while 48 frames are decoded in tiles.
         step: Without ID resampling.
         exact: Of the exact form: at no hole, and how much more at a hole of everything.
@@ -34,3 +35,4 @@ class MemoryCosts:
     step: float
     exact: tuple[float, float]
     compact: Mapping[int, tuple[float, float]]
+    encode_tile: int = 1

@@ -61,6 +61,12 @@ class LatentGrid:
         rows, columns = (max(1, round(side * scale / self.multiple)) for side in (height, width))
         return rows * self.multiple, columns * self.multiple
 
+    def check_size(self, height: int | None, width: int | None) -> None:
+        """ValueError for a height or width (None: free) that is not whole tokens."""
+        for name, side in (("height", height), ("width", width)):
+            if side is not None and side % self.multiple:
+                raise ValueError(f"{name}: expected a multiple of {self.multiple} for this backbone, got {side}")
+
     # ---- tokens
 
     def token_grid(self, latent_frames: int, latent_height: int, latent_width: int) -> tuple[int, int, int]:

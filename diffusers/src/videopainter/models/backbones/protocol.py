@@ -249,7 +249,7 @@ class Backbone(Protocol):
 
     def image_condition(self, first_latent: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor | None:
         """The image condition for latents like `like`, from `encode_image`'s latents or a clip's own one (B, 1, C, h,
-        w); of no image all zeros, which is what times 0 makes of any. None for T2V backbones."""
+        w); of no image what times 0 makes of any, or None where that is the same. None for T2V backbones."""
         ...
 
     def known(self, image_latents: torch.Tensor | None) -> torch.Tensor | None:

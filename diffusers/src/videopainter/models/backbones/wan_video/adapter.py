@@ -77,35 +77,45 @@ class Wan:
         frame_BCTHW: torch.Tensor,
         num_frames: int,
     ) -> EncodedImage:
-        """The latents (B, T, C, h, w) of the frame and grey ones behind it, as `WanImageToVideoPipeline` has them."""
+        """As `WanImageToVideoPipeline` has it: latents (B, T, C, h, w) of the frame and of grey ones behind it; or
+        (B, 1, C, h, w) of it alone, where that is the clip's first latent."""
+        if self.facts.times_of_tokens:
+            return EncodedImage(codec.encode(frame_BCTHW))
         grey = frame_BCTHW.new_zeros(1).expand(*frame_BCTHW.shape[:2], num_frames - 1, *frame_BCTHW.shape[3:])
         latents = codec.encode(torch.cat([frame_BCTHW, grey], dim=2))
         return EncodedImage(latents, image_encoder(frame_BCTHW) if self.facts.sees_images else None)
 
     def image_condition(self, first_latent: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor | None:
-        """Mask of the four frames of each latent, 1 = given, and the image's latents (B, T, 4 + C, h, w)."""
+        """Mask of the four frames of each latent, 1 = given, and the image's latents (B, T, 4 + C, h, w).
+
+        Where they are the first of the clip's: mask and latents (B, T, 1 + C, h, w); None of no image.
+        """
         if not self.facts.image_conditioned:
             return None
+        if self.facts.times_of_tokens:
+            return None if first_latent is None else _first_of(first_latent, like)
         given, frames = like.new_zeros(*like.shape[:2], self.grid.temporal, *like.shape[3:]), like.shape[1]
         if first_latent is None:
             return torch.cat([given, torch.zeros_like(like)], dim=2)
         given[:, 0] = 1
         return torch.cat([given, first_latent[:, :frames].to(like)], dim=2)
 
-    def known(self, image_latents: torch.Tensor | None) -> None:
-        """None: the condition lies beside the latents."""
-        return
+    def known(self, image_latents: torch.Tensor | None) -> torch.Tensor | None:
+        """(B, T, 1, h, w), 1 = given; None where the condition lies beside the latents, or is none."""
+        return image_latents[:, :, :1] if image_latents is not None and self.facts.times_of_tokens else None
 
     def with_known(self, latents: torch.Tensor, image_latents: torch.Tensor | None) -> torch.Tensor:
-        """Latents, as they are."""
-        return latents
+        """Latents (B, T, C, h, w) with those of the image in their place."""
+        if image_latents is None or not self.facts.times_of_tokens:
+            return latents
+        return torch.where(image_latents[:, :, :1] > 0, image_latents[:, :, 1:].to(latents), latents)
 
     def predict(
         self,
         transformer: Any,
         branch: Any,
         noisy: torch.Tensor,  # (B, T, C, h, w)
-        image_latents: torch.Tensor | None,  # (B, T, 4 + C, h, w)
+        image_latents: torch.Tensor | None,  # (B, T, ·, h, w), see `image_condition`
         branch_cond: torch.Tensor,  # (B, T, C + 1, h, w)
         prompt_embeds: torch.Tensor,  # (B, S, E)
         timestep: torch.Tensor,  # (B,)
@@ -118,8 +128,12 @@ class Wan:
         conditioning_scale: float = 1.0,
     ) -> torch.Tensor:  # (B, T, C, h, w)
         """One pass of context encoder (None: without) and backbone."""
+        beside, known = [], self.known(image_latents)
+        if known is not None:
+            noisy, timestep = self.with_known(noisy, image_latents), self._times(timestep, known)
+        elif image_latents is not None:
+            beside = [image_latents.transpose(1, 2)]
         latents, features = noisy.transpose(1, 2), None
-        beside = [] if image_latents is None else [image_latents.transpose(1, 2)]
         if self.facts.sees_images and image_embeds is None:
             image_embeds = noisy.new_zeros(noisy.shape[0], 1, self.facts.config["image_dim"])
         if branch is not None:
@@ -144,6 +158,20 @@ class Wan:
             return_dict=False,
         )[0]
         return output.transpose(1, 2)
+
+    def _times(self, timestep: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+        """A timestep of every token (B, L): 0 where latents (B, T, 1, h, w) are known."""
+        patch = self.grid.patch
+        tokens = known[:, :, 0, ::patch, ::patch].float().flatten(1)
+        return timestep[:, None] * (1 - tokens)
+
+
+def _first_of(first_latent: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Mask and latents (B, T, 1 + C, h, w) of an image that is the first latent."""
+    condition = like.new_zeros(*like.shape[:2], like.shape[2] + 1, *like.shape[3:])
+    condition[:, 0, 0] = 1
+    condition[:, 0, 1:] = first_latent[:, 0].to(like)
+    return condition
 
 
 def _on_the_grid(tables: list[torch.Tensor], grid: tuple[int, int, int]) -> torch.Tensor:

@@ -96,7 +96,7 @@ class WanBranchModel(WanTransformer3DModel):
             hidden_states: Noisy video latents (B, C, T, h, w).
             encoder_hidden_states: Prompt embeddings (B, S, text_dim).
             branch_cond: Masked-video latents and latent mask, 1 = hole, (B, C + 1, T, h, w).
-            timestep: (B,).
+            timestep: As the backbone takes it.
             rotary_emb: As the backbone takes it.
             conditioning_scale: Factor on every feature.
 
@@ -111,6 +111,7 @@ class WanBranchModel(WanTransformer3DModel):
         if share is not None:  # every process has the whole text
             (video,) = share.split(video)
             rotary = share.part(rotary[0]), share.part(rotary[1])
+            modulation = share.part(modulation) if timestep.ndim == 2 else modulation
         checkpointing = torch.is_grad_enabled() and self.gradient_checkpointing
         run = self._gradient_checkpointing_func if checkpointing else call_block
         features = []

@@ -1,4 +1,4 @@
-"""What the configs of a Wan 2.1 text-to-video checkpoint may say, and what the shapes of its weights say to that."""
+"""What the configs of a Wan checkpoint may say, and what the shapes of its weights say to that."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from videopainter.models.config_values import (
     FamilyConfigs,
     Header,
     Rule,
+    Rules,
     compare_value,
     count_parts,
     finite_number,
@@ -60,7 +61,10 @@ def _as_wan(wanted: Any) -> Rule:
     return lambda value: None if value == wanted else f"{wanted} as Wan's checkpoints"
 
 
-_PLAIN = "Wan 2.1 alone is supported"
+_PLAIN = "Wan 2.1's VAE has 16 channels"
+_DENSE = "Wan 2.2's VAE has 48 channels"
+# Of the VAE of Wan 2.2's 5B. Nothing else has as many channels, and nothing else in a transformer's config tells.
+CHANNELS_2_2, SPATIAL_2_2 = 48, 16
 # Of frames to a latent: so many channels say in an image condition which of them are given.
 _FRAMES = 4
 # Subfolders of checkpoints that see images.
@@ -98,7 +102,11 @@ _VAE: dict[str, Rule] = {
     "scale_factor_spatial": _only(8, _PLAIN),
     "scale_factor_temporal": _only(4, _PLAIN),
     "patch_size": _only(None, _PLAIN),
+    "is_residual": _only(False, _PLAIN),
+    "decoder_base_dim": whole_number(1, 8192, none=True),
 }
+# What has to stand there: the class's defaults are Wan 2.1's.
+_VAE_2_2 = {"scale_factor_spatial": SPATIAL_2_2, "patch_size": 2, "is_residual": True, "z_dim": CHANNELS_2_2}
 _SCHEDULER: dict[str, Rule] = {
     "_class_name": one_of(*FLOW_SCHEDULERS.values()),
     "num_train_timesteps": _as_wan(1000),
@@ -120,7 +128,7 @@ _SCHEDULER: dict[str, Rule] = {
 # Of WanPipeline: one backbone for all noise, one timestep for all tokens.
 _INDEX: dict[str, Rule] = {
     "boundary_ratio": _only(None, "Wan 2.2's pairs of transformers are not supported"),
-    "expand_timesteps": _only(False, _PLAIN),
+    "expand_timesteps": _only(False, "Wan 2.2's 5B alone has times of tokens"),
 }
 # Of CLIP, and of what brings frames to its size.
 _IMAGE_ENCODER: dict[str, Rule] = {
@@ -195,20 +203,37 @@ def _compare_vae(config: Mapping[str, Any], header: Header, file: Path) -> None:
             compare_value(name, config.get("z_dim", 16), config, file, of=len(config[name]))
 
 
-WAN_CONFIGS = FamilyConfigs(
+def _compare_part_2_2(part: str, config: Mapping[str, Any], header: Header, file: Path) -> None:
+    _compare_part(part, config, header, file)
+    if part == "transformer" and config.get("in_channels", 16) != CHANNELS_2_2:
+        refuse("in_channels", f"{CHANNELS_2_2} as out_channels", config.get("in_channels", 16), file)
+    if part == "vae":
+        for name, wanted in _VAE_2_2.items():
+            if config.get(name) != wanted:
+                refuse(name, f"{wanted} beside a transformer of {CHANNELS_2_2} channels", config.get(name), file)
+
+
+_RULES: dict[str, Rules] = {
+    "index": _INDEX,
+    "transformer": _TRANSFORMER,
+    "branch": _BRANCH,
+    "vae": _VAE,
+    "text_encoder": TEXT_RULES,
+    "image_encoder": _IMAGE_ENCODER,
+    "scheduler": _SCHEDULER,
+}
+_JOINTS = (
+    ("text_encoder", "d_model", "text_dim"),
+    ("vae", "z_dim", "out_channels"),
+    ("image_encoder", "hidden_size", "image_dim"),
+)
+WAN_CONFIGS = FamilyConfigs(rules=_RULES, compare=_compare_part, joints=_JOINTS)
+WAN_2_2_CONFIGS = FamilyConfigs(
     rules={
-        "index": _INDEX,
-        "transformer": _TRANSFORMER,
-        "branch": _BRANCH,
-        "vae": _VAE,
-        "text_encoder": TEXT_RULES,
-        "image_encoder": _IMAGE_ENCODER,
-        "scheduler": _SCHEDULER,
+        **_RULES,
+        "index": {**_INDEX, "expand_timesteps": _only(True, "the image's tokens have a time of their own")},
+        "vae": {**_VAE, **{name: _only(wanted, _DENSE) for name, wanted in _VAE_2_2.items()}},
     },
-    compare=_compare_part,
-    joints=(
-        ("text_encoder", "d_model", "text_dim"),
-        ("vae", "z_dim", "out_channels"),
-        ("image_encoder", "hidden_size", "image_dim"),
-    ),
+    compare=_compare_part_2_2,
+    joints=_JOINTS,
 )

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
+from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 from diffusers.utils.accelerate_utils import apply_forward_hook
 
 from videopainter.models.backbones.tiles import Place, TileCut, Tiles
@@ -33,10 +34,18 @@ class StreamedDecoder:
         latents = itertools.chain([first], latents)
         if not self._tiles(first):
             for latent in latents:
-                yield self._decode([latent], (0, 0), park=False).clamp(-1, 1)
+                yield self._pixels(self._decode([latent], (0, 0), park=False))
             return
         while batch := list(itertools.islice(latents, TILE_LATENTS)):
-            yield self._tiled(batch).clamp(-1, 1)
+            yield self._pixels(self._tiled(batch))
+
+    @property
+    def _patch(self) -> int:
+        """Pixels across and down that the decoder gives as channels of one: Wan 2.2's does."""
+        return self.vae.config.patch_size or 1
+
+    def _pixels(self, decoded: torch.Tensor) -> torch.Tensor:
+        return unpatchify(decoded, self._patch).clamp(-1, 1)
 
     def _tiles(self, latents: torch.Tensor) -> bool:
         vae, (height, width) = self.vae, latents.shape[-2:]
@@ -59,22 +68,22 @@ class StreamedDecoder:
         return [None] * self.vae._cached_conv_counts["decoder"]
 
     def _tiled(self, latents: list[torch.Tensor]) -> torch.Tensor:
-        """Upstream's tiles and blending (`tiled_decode`), with a cache per tile."""
-        vae, (height, width) = self.vae, latents[0].shape[-2:]
+        """Upstream's tiles and blending (`tiled_decode`), with a cache per tile; as the decoder gives pixels."""
+        patch, vae, (height, width) = self._patch, self.vae, latents[0].shape[-2:]
         ratio = vae.spatial_compression_ratio
         size = vae.tile_sample_min_height, vae.tile_sample_min_width
         kept = vae.tile_sample_stride_height, vae.tile_sample_stride_width
         tiles = Tiles(
             size=(size[0] // ratio, size[1] // ratio),
             step=(kept[0] // ratio, kept[1] // ratio),
-            kept=kept,
-            blended=(size[0] - kept[0], size[1] - kept[1]),
+            kept=(kept[0] // patch, kept[1] // patch),
+            blended=(size[0] // patch - kept[0] // patch, size[1] // patch - kept[1] // patch),
         )
 
         def decode_tile(rectangle: TileCut, place: Place) -> torch.Tensor:
             return self._decode([latent[rectangle] for latent in latents], place, park=True)
 
-        return tiles.decode(vae, height, width, decode_tile)[..., : height * ratio, : width * ratio]
+        return tiles.decode(vae, height, width, decode_tile)[..., : height * ratio // patch, : width * ratio // patch]
 
 
 @apply_forward_hook

@@ -9,8 +9,11 @@ from typing import Any
 from videopainter.models.backbones.costs import MemoryCosts
 from videopainter.models.backbones.grid import LatentGrid
 from videopainter.models.backbones.wan_video.configs import (
+    CHANNELS_2_2,
     FLOW_SCHEDULERS,
     IMAGE_PARTS,
+    SPATIAL_2_2,
+    WAN_2_2_CONFIGS,
     WAN_BLOCKS,
     WAN_BRANCH,
     WAN_CONFIGS,
@@ -19,7 +22,24 @@ from videopainter.models.config_values import FamilyConfigs
 
 # Height and width that Wan 2.1's 1.3B was trained on, and the smaller of the 14B's two sizes.
 TRAINED_SIZE = (480, 832)
+TRAINED_SIZE_2_2 = (704, 1280)
 _VAE_CHANNELS = 96
+# Of Wan 2.2's 5B: a step's peak lies in the modulation of every token. Where the VAE's tiles are 256 pixels for the
+# decoder, they are 512 for the encoder, which upstream lets count pairs of pixels as one.
+COSTS_2_2 = MemoryCosts(
+    encode=3_745,
+    decode=10_820,
+    tiled_decode=10_820,
+    encode_large=3_745,
+    large=math.inf,
+    encode_frame=6.3,
+    encode_tile=2,
+    tiled_whole=790,
+    channels=256,
+    step=34.8,
+    exact=(math.inf, 0.0),
+    compact={1: (33.3, 3.0), 2: (33.3, 3.0)},
+)
 _PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
 
 
@@ -55,9 +75,11 @@ class WanFacts:
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = config
         patch_t, patch, _ = config.get("patch_size", (1, 2, 2))
-        self.grid = LatentGrid(
-            temporal=4, spatial=8, patch=patch, patch_t=patch_t, channels=config.get("out_channels") or 16
-        )
+        channels = config.get("out_channels") or 16
+        # Tokens of the image have a time of their own, 0 (`expand_timesteps`); else it lies beside the latents.
+        self.times_of_tokens = channels == CHANNELS_2_2
+        spatial = SPATIAL_2_2 if self.times_of_tokens else 8
+        self.grid = LatentGrid(temporal=4, spatial=spatial, patch=patch, patch_t=patch_t, channels=channels)
 
     @property
     def width(self) -> int:
@@ -71,6 +93,8 @@ class WanFacts:
     @property
     def costs(self) -> MemoryCosts:
         """A step's peak lies in the attention, or in the feed-forward where that is wide, as in the 1.3B."""
+        if self.times_of_tokens:
+            return COSTS_2_2
         wide = self.config["ffn_dim"] / self.width
         return MemoryCosts(
             encode=7_460,
@@ -87,8 +111,8 @@ class WanFacts:
         )
 
     def vae_channels(self, config: Mapping[str, Any]) -> int:
-        """Channels of a VAE at full resolution, from its config."""
-        return config.get("base_dim", _VAE_CHANNELS)
+        """Channels of a VAE at full resolution, from its config: of the decoder, which has more where they differ."""
+        return config.get("decoder_base_dim") or config.get("base_dim", _VAE_CHANNELS)
 
     def scheduler_options(self, config: Mapping[str, Any], name: str) -> dict[str, Any]:
         """The shift of the noise levels, which each of the schedulers calls otherwise."""
@@ -99,13 +123,14 @@ class WanFacts:
 
     @staticmethod
     def configs_for(config: Mapping[str, Any]) -> FamilyConfigs:
-        """The same for all."""
-        return WAN_CONFIGS
+        """Wan 2.2's 5B has a VAE of its own."""
+        return WAN_2_2_CONFIGS if config.get("out_channels") == CHANNELS_2_2 else WAN_CONFIGS
 
     @property
     def pipeline(self) -> str:
         """Class in `pipelines/inpaint.py`."""
-        return "VideoPainterWanImageToVideoPipeline" if self.image_conditioned else "VideoPainterWanPipeline"
+        beside = self.image_conditioned and not self.times_of_tokens
+        return "VideoPainterWanImageToVideoPipeline" if beside else "VideoPainterWanPipeline"
 
     @property
     def parts(self) -> Sequence[str]:
@@ -119,12 +144,12 @@ class WanFacts:
 
     @property
     def image_conditioned(self) -> bool:
-        """Whether it takes an image's latents and their mask beside the noisy latents (I2V)."""
-        return self.config.get("in_channels", 16) > self.grid.channels
+        """Whether it takes an image: beside the noisy latents with a mask (I2V), or as the first of them (2.2's 5B)."""
+        return self.times_of_tokens or self.config.get("in_channels", 16) > self.grid.channels
 
     def image_latents(self, latent_frames: int) -> int:
-        """All: of the frame, and of grey ones behind it."""
-        return latent_frames
+        """All: of the frame, and of grey ones behind it. Where it is the first latent: one."""
+        return 1 if self.times_of_tokens else latent_frames
 
     @property
     def sees_images(self) -> bool:
@@ -139,4 +164,4 @@ class WanFacts:
     @property
     def trained_size(self) -> tuple[int, int]:
         """Height and width in pixels; no config of Wan tells them."""
-        return TRAINED_SIZE
+        return TRAINED_SIZE_2_2 if self.times_of_tokens else TRAINED_SIZE

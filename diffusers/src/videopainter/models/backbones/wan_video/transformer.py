@@ -27,7 +27,7 @@ class VideoPainterWanBlock(WanTransformerBlock):
         self,
         hidden_states: torch.Tensor,  # (B, L, D) video tokens
         encoder_hidden_states: Any,  # (B, S, D) text tokens; or image tokens (B, N, D) and they
-        temb: torch.Tensor,  # (B, 6, D)
+        temb: torch.Tensor,  # (B, 6, D), or of every token (B, L, 6, D)
         rotary_emb: tuple[torch.Tensor, torch.Tensor],  # cos, sin (1, L, 1, D / heads)
         branch_feature: torch.Tensor | None = None,  # (B, L, D), zero where nothing is added
         resample: ResampleTokens | None = None,
@@ -42,7 +42,11 @@ class VideoPainterWanBlock(WanTransformerBlock):
         """The previous clip's tokens pass the block's first norm, with the current time embedding."""
         if resample.tokens is None:
             return resample
-        shift, scale = (self.scale_shift_table + temb.float())[:, :2].chunk(2, dim=1)
+        if temb.ndim == 4:  # the times of the hole's own places
+            temb = torch.take_along_dim(temb[:, :, :2], resample.index.to(temb.device)[..., None, None], dim=1)
+            shift, scale = (self.scale_shift_table[:, None, :2] + temb.float()).unbind(dim=2)
+        else:
+            shift, scale = (self.scale_shift_table + temb.float())[:, :2].chunk(2, dim=1)
         normed = self.norm1(resample.tokens.float()) * (1 + scale) + shift
         return replace(resample, tokens=normed.type_as(resample.tokens))
 
@@ -77,7 +81,7 @@ def embed(
     model: Any,
     latents: torch.Tensor,  # (B, C, T, h, w)
     text: torch.Tensor,  # (B, S, E)
-    timestep: torch.Tensor,  # (B,)
+    timestep: torch.Tensor,  # (B,), or of every token (B, L)
     rotary: tuple[torch.Tensor, torch.Tensor] | None = None,  # None: the model's own
     image: torch.Tensor | None = None,  # (B, N, E) of the image encoder; I2V backbones
 ) -> tuple[torch.Tensor, Any, torch.Tensor, torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
@@ -85,15 +89,16 @@ def embed(
 
     Returns:
         Video tokens (B, L, D), text tokens (B, S, D) or a tuple of image tokens (B, N, D) and those, the time embedding
-        (B, D), its modulation (B, 6, D), and rotary tables (1, L, 1, head).
+        (B, D), its modulation (B, 6, D), both with (B, L, ...) of as many times, and rotary tables (1, L, 1, head).
     """
     if rotary is None:
         rotary = model.rope(latents)
     assert rotary is not None
     tokens = model.patch_embedding(latents).flatten(2).transpose(1, 2).contiguous()
-    time, modulation, text, image = model.condition_embedder(timestep, text, image)
+    count = timestep.shape[1] if timestep.ndim == 2 else None
+    time, modulation, text, image = model.condition_embedder(timestep.flatten(), text, image, timestep_seq_len=count)
     words = text if image is None else (image, text)
-    return tokens, words, time, modulation.unflatten(1, (6, -1)), rotary
+    return tokens, words, time, modulation.unflatten(-1, (6, -1)), rotary
 
 
 class VideoPainterWanTransformer3DModel(StepCaches, WanTransformer3DModel):
@@ -150,7 +155,7 @@ class VideoPainterWanTransformer3DModel(StepCaches, WanTransformer3DModel):
 
         Args:
             hidden_states: (B, in_channels, T, h, w).
-            timestep: (B,), 1000·σ.
+            timestep: (B,), 1000·σ; or of every token (B, L), 0 at an image's.
             encoder_hidden_states: (B, S, text_dim).
             encoder_hidden_states_image: (B, N, image_dim), of backbones that see images; None: text alone.
             rotary_emb: cos and sin, each (1, L, 1, attention_head_dim), in float32. None: from the model's own buffers,
@@ -173,6 +178,8 @@ class VideoPainterWanTransformer3DModel(StepCaches, WanTransformer3DModel):
             (tokens,) = share.split(tokens, uneven=id_resample is not None)
             rotary = share.part(rotary[0]), share.part(rotary[1])
             background_mask = None if background_mask is None else share.part(background_mask)
+            if timestep.ndim == 2:
+                time, modulation = share.part(time), share.part(modulation)
 
         # 2. Blocks
         features = spread_features(branch_features, background_mask, len(self.blocks), add_first)
@@ -185,7 +192,9 @@ class VideoPainterWanTransformer3DModel(StepCaches, WanTransformer3DModel):
                 id_resample.keep(tokens)
 
         # 3. Output
-        shift, scale = (self.scale_shift_table.to(time.device) + time[:, None]).chunk(2, dim=1)
+        # (B, 1, D), or of every token (B, L, D)
+        time = time[:, None] if time.ndim == 2 else time
+        shift, scale = (self.scale_shift_table.to(time.device)[:, None] + time[:, :, None]).unbind(dim=2)
         tokens = self.proj_out((self.norm_out(tokens.float()) * (1 + scale) + shift).type_as(tokens))
         if share is not None:
             tokens = share.whole(tokens, share.lengths(num_tokens))
