@@ -38,6 +38,7 @@ COLOUR, AWKWARD = "data/video/conversion.py", "test_awkward_files.py"
 CONDITIONS, DENOISE = "pipelines/conditioning.py", "pipelines/denoise.py"
 BACKBONES, COGVIDEOX = "models/backbones", "models/backbones/cogvideox"
 WAN = "models/backbones/wan_video"
+WAN_IMAGE_CALL = "test_wan_images.py::test_a_new_branch_leaves_upstreams_call_as_it_is_to_the_bit"
 ADAPTER, CODEC, PROCESS = f"{COGVIDEOX}/adapter.py", f"{COGVIDEOX}/codec.py", f"{COGVIDEOX}/process.py"
 DENOISER = f"{BACKBONES}/denoiser.py"
 STREAM, WINDOWS = "pipelines/streaming.py", "pipelines/windows.py"
@@ -618,6 +619,63 @@ MUTATIONS = [
         'info["missing_keys"], unknown)',
         "[], [])",
         "test_wan.py::test_a_text_encoder_that_would_be_filled_in_is_refused",
+    ),
+    Mutation(
+        "Wan's blocks do not attend to the image",
+        f"{WAN}/attention.py",
+        "            output = output + self._attend(",
+        "            output + self._attend(",
+        WAN_IMAGE_CALL,
+    ),
+    Mutation("no mask says that Wan is given an image", f"{WAN}/adapter.py", "given[:, 0] = 1", "pass", WAN_IMAGE_CALL),
+    Mutation(
+        "Wan's image has nothing behind it but noise's mean",
+        f"{WAN}/adapter.py",
+        "codec.encode(torch.cat([frame_BCTHW, grey], dim=2))",
+        "codec.encode(torch.cat([frame_BCTHW, grey + 1], dim=2))",
+        WAN_IMAGE_CALL,
+    ),
+    Mutation(
+        "a window of Wan's begins with the video's own frame, hole and all",
+        "pipelines/streaming.py",
+        "return np.where(mask[..., None], made, frame) if",
+        "return frame if",
+        "test_wan_images.py::test_a_window_begins_with_what_the_one_before_has_made",
+    ),
+    Mutation(
+        "the second half of a clip has the first one's image",
+        "training/objective.py",
+        "handed_on = batch.second_latent",
+        "handed_on = batch.first_latent",
+        "test_wan_images.py::test_both_halves_of_a_clip_have_their_image",
+    ),
+    Mutation(
+        "Wan 2.2's image has the time of the others",
+        f"{WAN}/adapter.py",
+        "timestep[:, None] * (1 - tokens)",
+        "timestep[:, None] * (1 - 0 * tokens)",
+        "test_wan_dense.py::test_a_new_branch_leaves_upstreams_call_as_it_is",
+    ),
+    Mutation(
+        "Wan 2.2's loss counts the latent that is given",
+        "training/objective.py",
+        "if known is not None:",
+        "if False:",
+        "test_wan_dense.py::test_nothing_is_learned_of_a_latent_that_is_given",
+    ),
+    Mutation(
+        "Wan 2.2's handed tokens have the time of the first ones",
+        f"{WAN}/transformer.py",
+        "resample.index.to(temb.device)[..., None, None]",
+        "0 * resample.index.to(temb.device)[..., None, None]",
+        "test_wan_dense.py::test_own_tokens_at_weight_one_equal_the_clips_own_set",
+    ),
+    Mutation(
+        "Wan 2.2's tiles fade over pixels where they are pairs",
+        f"{WAN}/decoder.py",
+        "blended=(size[0] // patch - kept[0] // patch, size[1] // patch - kept[1] // patch)",
+        "blended=(size[0] - kept[0], size[1] - kept[1])",
+        "test_wan_dense.py::test_streamed_decoding_equals_decoding_at_once",
     ),
 ]
 

@@ -237,8 +237,8 @@ def load_image_encoder(folder: str | Path, dtype: torch.dtype) -> tuple[Any, Any
         folder / "image_encoder", dtype=dtype, local_files_only=True, output_loading_info=True
     )
     # Some are published with the projection to CLIP's text, which is not asked.
-    unknown = {name for name in info["unexpected_keys"] if "visual_projection" not in name}
-    _refuse_odd(type(encoder), folder / "image_encoder", info["missing_keys"], unknown)
+    more = {name for name in info["unexpected_keys"] if "visual_projection" not in name}
+    _refuse_odd(type(encoder), folder / "image_encoder", info["missing_keys"], more)
     check_weights(encoder.state_dict().items(), folder / "image_encoder")
     return processor, encoder.eval()
 
