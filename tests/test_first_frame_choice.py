@@ -20,6 +20,7 @@ from videopainter.data.images import read_image
 from videopainter.data.reshape import box_around
 from videopainter.data.video.reader import VideoWriter, open_video
 from videopainter.metrics.networks.clip_images import ClipImages
+from videopainter.runs import studio
 
 OWN = "--video clip.mkv --mask mask.mkv --prompt waves --img_inpainting_model pipe --output_path out/result.mkv"
 QUICK = "--lossless --num_inference_steps 1 --inpainting_frames 5 --height 32 --width 48 --quiet"
@@ -103,6 +104,32 @@ def test_the_first_candidate_is_what_a_run_without_candidates_paints(run):
     run("--first_frame_candidates", "2", "--choose_first_frame", "1")
     assert list(candidates()) == [1]
     assert run() == ["finished already: out/result.mkv"]
+
+
+def test_the_video_model_paints_first_frames_of_the_videos_own_prompt(run):
+    video_model = ("--img_inpainting_model", "backbone", "--guidance_scale", "6")
+    run(*video_model, "--first_frame_candidates", "2", "--image_prompt", "a red ball")
+    first, second = candidates()[1], candidates()[2]
+    clip, mask = (open_video(Path(f"{name}.mkv")).read(0, 1)[0] for name in ("clip", "mask"))
+    hole = mask[..., 0] > 127
+    for picture in (first, second):
+        np.testing.assert_array_equal(picture[~hole], clip[~hole])
+        assert (picture[hole] != clip[hole]).any()
+    assert (first != second).any()
+    # Another image prompt is nothing to it, another prompt of the video is.
+    run(*video_model, "--first_frame_candidates", "2", "--image_prompt", "a blue ball")
+    known = {*Path("out/result.mkv.first_frames").iterdir()}
+    assert len(known) == 2
+    run(*video_model, "--first_frame_candidates", "2", "--choose_first_frame", "2", "--prompt", "a red ball")
+    (other,) = {*Path("out/result.mkv.first_frames").iterdir()} - known
+    assert (read_image(other)[hole] != second[hole]).any()
+
+
+def test_one_model_is_loaded_where_it_paints_first_frame_and_video(run, monkeypatch):
+    loads, load = [], studio.load_pipeline
+    monkeypatch.setattr(studio, "load_pipeline", lambda *args, **options: loads.append(1) or load(*args, **options))
+    run("--img_inpainting_model", "backbone")
+    assert RESULT.exists() and len(loads) == 1
 
 
 def test_clip_chooses_what_is_most_alike_to_the_prompt(run):

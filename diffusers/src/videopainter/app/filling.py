@@ -30,7 +30,7 @@ from videopainter.runs.options import (
 )
 from videopainter.runs.plan import Job, build_settings
 from videopainter.runs.propagation import removal_preset
-from videopainter.runs.weights import checkpoint_defaults
+from videopainter.runs.weights import FIRST_FRAME_FLAG, checkpoint_defaults
 from videopainter.segmentation.prompts import FrameRange
 
 FillTask = Literal["remove", "swap", "change", "add", "inpaint"]
@@ -206,6 +206,8 @@ def run_of(settings: FillSettings, inputs: FillInputs, options: AppOptions) -> I
 def _sampling(settings: FillSettings, options: AppOptions) -> SamplingOptions:
     sampling = SamplingOptions()
     for name, text in checkpoint_defaults({"model_path": options.model_path}).items():
+        if name == FIRST_FRAME_FLAG:  # one of the app's own flags
+            continue
         kind = type(getattr(sampling, name))
         setattr(sampling, name, text == "True" if kind is bool else kind(text))
     height, width = settings.size or (None, None)

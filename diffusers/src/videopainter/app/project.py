@@ -36,7 +36,7 @@ from videopainter.data.reshape import is_same_shape
 from videopainter.editing.jobs import plan_edits
 from videopainter.errors import InputError
 from videopainter.files import read_json, remove_folder
-from videopainter.pipelines.first_frame import check_filler
+from videopainter.pipelines.first_frame import VIDEO_MODEL, check_filler
 from videopainter.runs.options import InpaintOptions
 from videopainter.runs.plan import plan_jobs
 from videopainter.runs.results.manifest import manifest_path
@@ -197,6 +197,10 @@ class Project(Masking):
         check_filler(self.options.img_inpainting_model)
         if self.options.img_inpainting_model == "none":
             raise InputError("first frame: expected a model that fills it (--img_inpainting_model), got none")
+        if self.options.img_inpainting_model == VIDEO_MODEL:
+            raise InputError(
+                "first frame: expected an image model to choose from, got the video model, which paints as it goes"
+            )
 
     def speed_key(self, what: str) -> str:
         """Names what something costs for a frame of this size."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from videopainter.app.options import AppOptions
 from videopainter.app.ui.access import check_access, check_models
 from videopainter.cli.door import parse_options
 from videopainter.cli.running import advise
 from videopainter.flags import check_installed
+from videopainter.runs.weights import FIRST_FRAME_FLAG, checkpoint_defaults
 
 _DESCRIPTION = "Click an object, track it, fill or edit it, in the browser. Without any flag: the tiny checkpoint."
 _COMMON = (
@@ -20,8 +22,13 @@ _COMMON = (
 
 def read_options(argv: Sequence[str] | None = None) -> AppOptions:
     """The flags of `app/app.py`, from `argv` or the command line."""
-    (options,) = parse_options((AppOptions,), argv, description=_DESCRIPTION, common=_COMMON)
+    (options,) = parse_options((AppOptions,), argv, description=_DESCRIPTION, common=_COMMON, defaults=_defaults)
     return options
+
+
+def _defaults(given: Mapping[str, Any]) -> Mapping[str, str]:
+    """Steps and guidance are a matter of each fill's settings."""
+    return {name: text for name, text in checkpoint_defaults(given).items() if name == FIRST_FRAME_FLAG}
 
 
 def serve_app(options: AppOptions) -> int:

@@ -1,7 +1,8 @@
 """Fillers for the first frame: what a window's image condition shows inside the hole.
 
 "opencv" needs no weights; any diffusers inpainting pipeline (FLUX.1-Fill, Stable Diffusion inpainting, ...) works by
-its folder or id; "none" leaves the hole to the video model. Importing this module loads neither torch nor diffusers.
+its folder or id; "backbone" is the video model with a clip of one frame; "none" leaves the hole
+to the windows. Importing this module loads neither torch nor diffusers.
 """
 
 from __future__ import annotations
@@ -10,15 +11,18 @@ import contextlib
 import inspect
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
 
+from videopainter.data.clip import ArrayFrames, ArrayMasks
 from videopainter.errors import InputError, one_line
 from videopainter.pipelines.memory import filler_mode
 from videopainter.pipelines.placement import offload_blocks, offload_layers
+from videopainter.pipelines.settings import InpaintSettings
 from videopainter.vision.fillers import continue_colours
 
 # As the release calls FLUX.1-Fill.
@@ -30,8 +34,14 @@ _MULTIPLE = 16
 _MOST_PIXELS = 2**21
 
 
+# The video model itself.
+VIDEO_MODEL = "backbone"
+
+
 class FirstFrameFiller(Protocol):
-    """Paints the hole of one image."""
+    """Paints the hole of one image. `reads_caption`: its prompt is the video's own, not the image prompt."""
+
+    reads_caption: bool
 
     def fill(self, image: np.ndarray, mask: np.ndarray, *, prompt: str, seed: int) -> np.ndarray | None:
         """The image, uint8 RGB (H, W, 3), with `mask` (bool (H, W), True = hole) painted and the rest untouched.
@@ -50,9 +60,14 @@ def reads_prompts(name: str) -> bool:
     return name not in ("opencv", "none")
 
 
+def is_image_model(name: str) -> bool:
+    """Whether the filler of that name is a model of its own, with image prompts of its own."""
+    return name not in ("opencv", "none", VIDEO_MODEL)
+
+
 def check_filler(name: str) -> None:
-    """Whether `make_filler` can be expected to work: InputError, in one line, for what is missing. Loads no model."""
-    if reads_prompts(name):
+    """Whether a filler can be expected to work: InputError, in one line, for what is missing. Loads no model."""
+    if is_image_model(name):
         _pipeline_class(name)
 
 
@@ -72,6 +87,8 @@ def make_filler(name: str, *, dtype: Any = None, device: Any = None) -> FirstFra
 class NoFiller:
     """Leaves the first frame's hole to the video model."""
 
+    reads_caption = False
+
     def fill(self, image: np.ndarray, mask: np.ndarray, *, prompt: str, seed: int) -> None:
         return None
 
@@ -86,6 +103,8 @@ class OpenCVFiller:
     overshoot in brightness.
     """
 
+    reads_caption = False
+
     def fill(self, image: np.ndarray, mask: np.ndarray, *, prompt: str = "", seed: int = 0) -> np.ndarray:
         _check_pair(image, mask)
         if mask.all():
@@ -99,6 +118,8 @@ class OpenCVFiller:
 
 class DiffusersFiller:
     """A diffusers inpainting pipeline as filler."""
+
+    reads_caption = False
 
     def __init__(self, name: str, *, dtype: Any = None, device: Any = None) -> None:
         self.name, self.dtype, self.device = name, dtype, device
@@ -166,6 +187,38 @@ class DiffusersFiller:
         return pipe
 
 
+class BackboneFiller:
+    """Paints a first frame as a clip of one frame, of what the video's own prompt says.
+
+    What a model paints into one frame is often clearer than what it paints into many at once, and the video goes on
+    from there.
+
+    Args:
+        pipe: A loaded `VideoPainterPipeline`; it stays loaded.
+        settings: Of the video: its steps, guidance and size are this frame's, too.
+    """
+
+    reads_caption = True
+
+    def __init__(self, pipe: Any, settings: InpaintSettings, negative_prompt: str = "") -> None:
+        self._pipe, self._settings, self._negative_prompt = pipe, settings, negative_prompt
+
+    def fill(self, image: np.ndarray, mask: np.ndarray, *, prompt: str, seed: int) -> np.ndarray:
+        if not mask.any():
+            return image.copy()
+        settings = replace(self._settings, num_frames=1, overlap_frames=0, first_frame_gt=False, crop="none", seed=seed)
+        from videopainter.pipelines.streaming import inpaint_stream
+
+        frames, masks = ArrayFrames(image[None]), ArrayMasks(mask[None])
+        chunks = inpaint_stream(
+            self._pipe, frames, masks, settings=settings, prompt=prompt, negative_prompt=self._negative_prompt
+        )
+        return np.where(mask[..., None], np.concatenate([*chunks])[0], image)
+
+    def close(self) -> None:
+        self._pipe.maybe_free_model_hooks()
+
+
 def _offload(pipe: Any, device: Any, free: int) -> None:
     """One part at a time on the GPU where the largest fits; FLUX's 22 GiB do not on 24 GB: then block by block."""
     import torch
@@ -199,7 +252,8 @@ def _pipeline_class(name: str) -> str:
             return ""  # known to the hub; read when it is loaded
     else:
         raise InputError(
-            f"img_inpainting_model: expected opencv, none, or the folder or id of a diffusers pipeline, got {name!r}; "
+            f"img_inpainting_model: expected opencv, backbone, none, or the folder or id of a diffusers pipeline, "
+            f"got {name!r}; "
             "img_inpainting_model=opencv (--img_inpainting_model opencv) needs no weights"
         )
     try:

@@ -17,7 +17,7 @@ from videopainter.data.images import read_image, write_image
 from videopainter.data.panels import contact_sheet
 from videopainter.data.reshape import Box, box_around
 from videopainter.files import fingerprint, write_json
-from videopainter.pipelines.first_frame import FirstFrameFiller
+from videopainter.pipelines.first_frame import VIDEO_MODEL, FirstFrameFiller
 from videopainter.runs.plan import Job
 from videopainter.runs.record import image_prompt
 from videopainter.runs.results.manifest import Hasher, work_dir
@@ -86,7 +86,8 @@ class Candidates:
         """By what it is made of, so that another clip's or prompt's is not taken for it."""
         pixels = hashlib.sha256(clip.frames.read(0, 1).tobytes() + clip.masks.read(0, 1).tobytes()).hexdigest()
         options = self.job.options
-        made_of = [pixels, image_prompt(clip), self._filler, options.sampling.seed + number]
+        prompt = clip.prompt if self._filler == VIDEO_MODEL else image_prompt(clip)
+        made_of = [pixels, prompt, self._filler, options.sampling.seed + number]
         if options.sampling.crop != "none":
             made_of.append(self._part)
         folder = self.job.output.with_name(f"{self.job.output.name}.first_frames")
@@ -114,7 +115,8 @@ def filled_frame(filler: FirstFrameFiller, clip: Clip, seed: int, part: Box | No
         return image
     place = (slice(None), slice(None)) if part is None else part.slices
     seen = image[place]
-    filled = filler.fill(seen, mask[place], prompt=image_prompt(clip), seed=seed)
+    prompt = clip.prompt if filler.reads_caption else image_prompt(clip)
+    filled = filler.fill(seen, mask[place], prompt=prompt, seed=seed)
     if filled is None or filled.shape != seen.shape:
         raise RuntimeError(
             f"the first-frame filler gave {None if filled is None else filled.shape}, expected {seen.shape}"

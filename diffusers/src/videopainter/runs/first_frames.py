@@ -16,7 +16,7 @@ from videopainter.data.clip import Clip
 from videopainter.data.images import read_image, write_image
 from videopainter.errors import complain
 from videopainter.files import read_json, remove_folder
-from videopainter.pipelines.first_frame import make_filler
+from videopainter.pipelines.first_frame import VIDEO_MODEL, BackboneFiller, FirstFrameFiller, make_filler
 from videopainter.runs.candidates import Candidates, ClipChoice, choice_file, filled_frame
 from videopainter.runs.outcomes import Outcomes
 from videopainter.runs.plan import Job, fitting_image, has_first_frame, needs_image_prompt
@@ -74,10 +74,13 @@ def first_frame_file(job: Job) -> Path:
     return work_dir(job.output) / "first_frame.png"
 
 
-def fill_first_frames(jobs: Sequence[Job], precision: Precision, outcomes: Outcomes) -> list[Job]:
+def fill_first_frames(
+    jobs: Sequence[Job], precision: Precision, outcomes: Outcomes, load_video_model: Callable[[], Any]
+) -> list[Job]:
     """Fill what is not filled yet, with one filler for all (their plans name the same).
 
-    Returns the jobs that cannot go on: where it failed, and those whose candidates wait for somebody to choose.
+    `load_video_model` gives the pipeline where that is the filler. Returns the jobs that cannot go on: where it failed,
+    and those whose candidates wait for somebody to choose.
     """
     missing = [job for job in jobs if _needs_filling(job)]
     if not missing:
@@ -85,8 +88,13 @@ def fill_first_frames(jobs: Sequence[Job], precision: Precision, outcomes: Outco
     stopped: list[Job] = []
     shared: dict[int, Job] = {}  # the seeds (and sweeps) of a sample share its first frame
     several = missing[0].options.prompts.first_frame_candidates > 1
-    model = missing[0].options.prompts.img_inpainting_model
-    filler = make_filler(model, dtype=torch_dtype(precision.dtype), device=precision.device)
+    prompts = missing[0].options.prompts
+    filler: FirstFrameFiller
+    if prompts.img_inpainting_model == VIDEO_MODEL:
+        filler = BackboneFiller(load_video_model(), missing[0].settings, prompts.negative_prompt)
+    else:
+        dtype = torch_dtype(precision.dtype)
+        filler = make_filler(prompts.img_inpainting_model, dtype=dtype, device=precision.device)
     try:
         for job in missing:
             stopped.append(job)

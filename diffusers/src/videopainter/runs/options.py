@@ -107,8 +107,8 @@ class PromptOptions:
     )
     img_inpainting_model: str = flag(
         "opencv",
-        "Fills the hole of the first frame: a diffusers inpainting pipeline (folder or id, such as "
-        "../ckpt/flux_inp), `opencv` (built in, no weights), or `none` (left to the video model).",
+        "Fills the first frame's hole: a diffusers inpainting pipeline (folder or id, such as ../ckpt/flux_inp), "
+        "`opencv` (built in, no weights), `backbone` (the video model, one frame alone), or `none`.",
     )
     first_frame_candidates: int = flag(
         1,

@@ -20,7 +20,7 @@ from videopainter.errors import InputError, complain
 from videopainter.metrics.catalog import CLIP_SCORE
 from videopainter.metrics.networks.downloads import absent
 from videopainter.models.checks import check_checkpoints
-from videopainter.pipelines.first_frame import check_filler, reads_prompts
+from videopainter.pipelines.first_frame import check_filler, is_image_model, reads_prompts
 from videopainter.pipelines.quantization import check_quantization
 from videopainter.pipelines.settings import InpaintSettings, SamplingSettings
 from videopainter.pipelines.step_cache import THRESHOLDS, StepCache, read_ratios
@@ -239,7 +239,7 @@ def _check_candidates(options: InpaintOptions) -> None:
     if not reads_prompts(prompts.img_inpainting_model):
         raise InputError(
             "--first_frame_candidates: expected an --img_inpainting_model that paints otherwise with every seed (a "
-            f"diffusers pipeline), got {prompts.img_inpainting_model}"
+            f"diffusers pipeline, backbone), got {prompts.img_inpainting_model}"
         )
     if (folder := choosing_clip(choice)) is not None:
         if not (folder / "config.json").is_file():
@@ -286,7 +286,7 @@ def check_clip(plan: Plan, clip: Clip) -> None:
 
 def needs_image_prompt(prompts: PromptOptions, clip: Clip) -> bool:
     """Whether `--llm_model` is to write the image prompt: the first frame's filler reads one, and nobody gave one."""
-    fills = prompts.first_frame is None and reads_prompts(prompts.img_inpainting_model)
+    fills = prompts.first_frame is None and is_image_model(prompts.img_inpainting_model)
     return fills and asks_somebody(prompts.llm_model) and not clip.image_prompt
 
 

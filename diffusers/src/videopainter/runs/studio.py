@@ -20,7 +20,7 @@ from videopainter.files import fingerprint, remove_folder, write_json
 from videopainter.locks import held
 from videopainter.models.backbones.leading import TokenGroup
 from videopainter.pipelines.conditioning import to_uint8_frames
-from videopainter.pipelines.first_frame import reads_prompts
+from videopainter.pipelines.first_frame import is_image_model
 from videopainter.pipelines.loading import add_lora, load_pipeline
 from videopainter.pipelines.memory import Workload
 from videopainter.pipelines.placement import choose_memory
@@ -82,9 +82,14 @@ class Studio:
                 missing = self._copy(missing, outcomes)
         works, missing = self._counted(missing, outcomes)
         with self._timed("first_frame"):
-            if any(reads_prompts(job.options.prompts.img_inpainting_model) for job, _ in missing):
+            if any(is_image_model(job.options.prompts.img_inpainting_model) for job, _ in missing):
                 self.loaded.release()  # there may not be room for both
-            failed = fill_first_frames([job for job, _ in missing], self.precision, outcomes)
+            failed = fill_first_frames(
+                [job for job, _ in missing],
+                self.precision,
+                outcomes,
+                lambda: self._load([job for job, _ in missing], works),
+            )
             missing = [(job, stamp) for job, stamp in missing if job not in failed]
         if not missing:
             return

@@ -21,6 +21,7 @@ BACKBONE = "CogVideoX-5b-I2V"
 BRANCH = "VideoPainter/checkpoints/branch"
 # In the backbone's folder: what suits a checkpoint, flag -> value.
 DEFAULTS_FILE = "inference_defaults.json"
+FIRST_FRAME_FLAG = "img_inpainting_model"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,22 +188,26 @@ def _numbers(values: set[int]) -> str:
 
 
 def checkpoint_defaults(given: Mapping[str, Any]) -> Mapping[str, str]:
-    """What the folder of `--model_path` names for flags of `SamplingOptions`, as text; empty without the file.
+    """What the folder of `--model_path` names for flags of `SamplingOptions` and for `--img_inpainting_model`, as text;
+    empty without the file.
 
     Raises:
-        InputError: the file is no JSON object of sampling flags with plain values.
+        InputError: the file is no JSON object of such flags with plain values.
     """
     folder = Path(given["model_path"]) if given.get("model_path") else _tiny_backbone()
     file = folder / DEFAULTS_FILE if folder is not None else None
     if file is None or not file.is_file():
         return {}
     content = read_json(file, "inference defaults")
-    known = {one.name for one in fields(SamplingOptions)}
+    known = {one.name for one in fields(SamplingOptions)} | {FIRST_FRAME_FLAG}
     if not isinstance(content, dict):
         raise InputError(f"inference defaults: expected an object of flags, got {type(content).__name__}, in {file}")
     for name, value in content.items():
         if name not in known or not isinstance(value, str | int | float | bool):
-            raise InputError(f"inference defaults: expected sampling flags with plain values, got {name!r}, in {file}")
+            raise InputError(
+                f"inference defaults: expected sampling flags or {FIRST_FRAME_FLAG} with plain values, "
+                f"got {name!r}, in {file}"
+            )
     return {name: str(value) for name, value in content.items()}
 
 

@@ -40,7 +40,7 @@ def find_examples() -> list[Example]:
         return []
     prompt = (folder / "prompt.txt").read_text(encoding="utf-8")
     return [
-        Example(key="video", label="Ball and flower", note="Mark something yourself", video=video),
+        Example(key="video", label="A ball", note="Mark something yourself", video=video),
         Example(
             key="remove",
             label="Remove the ball",
