@@ -38,14 +38,13 @@ $(BIN)/.dev: $(INSTALLED)
 demo: setup
 	$(BIN)/python infer/inpaint.py --remove --propagate all \
 		--video data/demo/video.mp4 --mask data/demo/mask.mp4 \
-		--guidance_scale 1 --num_inference_steps 4 \
 		--output_path outputs/demo/result.mp4 --save_comparison --contact_sheet --overwrite
 	@echo "Look at outputs/demo/: result.mp4, its comparison and its contact sheet."
 
 # An edit by instruction, its captions from a file instead of a language model: outputs/demo-edit. It shows how editing runs;
-# an object of its own the tiny checkpoint hardly paints (ckpt/tiny/README.md).
+# the tiny checkpoint paints the new object's colour, hardly its shape (ckpt/tiny/README.md).
 demo-edit: setup
-	$(BIN)/python infer/edit.py --video data/demo/video.mp4 --mask data/demo/mask.mp4 --mask_shape hull --dilate_size 5 \
+	$(BIN)/python infer/edit.py --video data/demo/video.mp4 --mask data/demo/mask.mp4 --mask_shape hull --dilate_size 5 --feather 8 \
 		--video_editing_instruction "change the red ball to a blue star" --llm_model replay:data/demo/edit.json \
 		--output_path outputs/demo-edit/result.mp4 --save_comparison --contact_sheet --overwrite
 

@@ -3,6 +3,7 @@
 import functools
 import gc
 import importlib
+import json
 import multiprocessing
 import os
 import random
@@ -28,6 +29,7 @@ from videopainter.data.synthetic.writing import write_set
 
 TEXT_DIM, TEXT_LENGTH = 24, 12
 TINY = Path(__file__).parents[1] / "ckpt" / "tiny" / "CogVideoX-5b-I2V"
+TINY_TOKENS = json.loads((TINY / "transformer" / "config.json").read_text())["max_text_seq_length"]
 # What the doors import once they begin to work: seconds in every process that does so anew.
 DOORS = [
     "videopainter.training.trainer",

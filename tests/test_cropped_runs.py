@@ -183,7 +183,7 @@ def test_a_crop_needs_the_background_back(off):
         InpaintSettings(crop="auto", **off)
 
 
-# ---- the command, on the tiny checkpoint (64x96)
+# ---- the command, on the tiny checkpoint (96x144)
 
 
 def write_walk(folder: Path) -> list[object]:
@@ -201,7 +201,7 @@ def test_a_run_says_what_it_saw_and_goes_on_there(tmp_path: Path, run, monkeypat
     flags, searches, real = write_walk(tmp_path), [], settings_module.hole_boxes
     monkeypatch.setattr(settings_module, "hole_boxes", lambda masks: searches.append(len(masks)) or real(masks))
     lines = run(*flags, "--output_path", "whole.mkv")
-    assert any("the model works at 80x80 on a crop of 80x80, " in line for line in lines), lines
+    assert any("the model works at 144x96 on a crop of 144x96, " in line for line in lines), lines
     record = json.loads((tmp_path / "whole.json").read_text())
     assert record["crop"]["left"][1] - record["crop"]["left"][0] > 100
     assert record["crop"]["width"] < SIZE[1] / 1.25
@@ -264,6 +264,8 @@ def test_the_first_frames_filler_sees_the_crop():
     seen = []
 
     class Grey:
+        reads_caption = False
+
         def fill(self, image, mask, *, prompt, seed):
             seen.append(image)
             return np.where(mask[..., None], np.uint8(127), image)

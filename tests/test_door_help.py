@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from videopainter.cli import cache_latents, evaluate, inpaint, train
+from videopainter.cli import app, cache_latents, evaluate, inpaint, train
 from videopainter.cli.door import DoorParser
 from videopainter.editing import options as editing
 from videopainter.errors import InputError
@@ -84,8 +84,11 @@ def test_flags_that_are_given_win_and_other_checkpoints_keep_the_releases(model,
 
 
 def test_the_tiny_checkpoint_is_quick():
-    sampling = inpaint.read_options([]).sampling
-    assert (sampling.num_inference_steps, sampling.guidance_scale) == (4, 1.0)
+    options = inpaint.read_options([])
+    assert (options.sampling.num_inference_steps, options.sampling.guidance_scale) == (4, 2.0)
+    # Without a first frame that others fill, in the app, too, which has no flags for steps and guidance.
+    assert options.prompts.img_inpainting_model == app.read_options([]).img_inpainting_model == "none"
+    assert app.read_options(["--img_inpainting_model", "opencv"]).img_inpainting_model == "opencv"
 
 
 @pytest.mark.parametrize(

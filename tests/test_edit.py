@@ -142,7 +142,7 @@ def test_seeds_share_the_first_frame(run, monkeypatch):
     monkeypatch.setattr(first_frame.OpenCVFiller, "fill", lambda *a, **k: (fills.append(1), fill(*a, **k))[1])
     own = OWN.replace("out/result.mkv", "out").split()
     words = ["--video_editing_instruction", "paint it red", "--prompt", "red", "--num_videos_per_prompt", "2"]
-    run(*own, *words)
+    run(*own, *words, "--img_inpainting_model", "opencv")
     assert len(list(Path("out").glob("*.mkv"))) == 2
     assert len(fills) == 1
 

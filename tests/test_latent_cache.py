@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import TINY_TOKENS
 from safetensors.torch import load_file
 from shells import Command
 
@@ -157,7 +158,7 @@ def test_first_epochs_equal_training_on_the_fly(meta: Path, folder: Path, vae):
         batch = cache.batch(keys, captions)
         assert same(batch, on_the_fly(vae, training_set, keys))
         assert [training_set[key].caption for key in keys] == captions
-        embeds = encode_captions(BACKBONE, tokenizer, text_encoder, captions, 56)
+        embeds = encode_captions(BACKBONE, tokenizer, text_encoder, captions, TINY_TOKENS)
         assert torch.equal(batch.prompt_embeds, embeds)
         assert batch.keys == keys
         kinds |= {key.single for key in keys} | {caption == "" for caption in captions}
@@ -181,7 +182,7 @@ def test_shapes_and_the_hole(meta: Path, folder: Path):
     assert batch.latents.shape == batch.masked_latents.shape == (2, t, 16, h, w)
     assert batch.mask.shape == (2, t, 1, h, w)
     assert batch.first_latent.shape == (2, 1, 16, h, w)
-    assert batch.prompt_embeds.shape == (2, 56, 96)
+    assert batch.prompt_embeds.shape == (2, TINY_TOKENS, 96)
     assert {tensor.dtype for tensor in (batch.latents, batch.mask, batch.prompt_embeds)} == {torch.float32}
     assert set(batch.mask.unique().tolist()) == {0.0, 1.0}
     assert not torch.equal(batch.latents, batch.masked_latents)
@@ -239,11 +240,11 @@ def test_encoding_is_the_pipelines_own(vae):
 def test_captions_are_encoded_as_upstream_does():
     tokenizer, text_encoder = frozen_text_encoder(MODEL, torch.float32)
     texts = ["a red ball", "", "a red ball", "word " * 80]
-    got = encode_captions(BACKBONE, tokenizer, text_encoder, texts, 56)
+    got = encode_captions(BACKBONE, tokenizer, text_encoder, texts, TINY_TOKENS)
     pipe = VideoPainterPipeline.__new__(VideoPainterPipeline)
     pipe.tokenizer, pipe.text_encoder = tokenizer, text_encoder
     upstream = type(pipe)._get_t5_prompt_embeds
-    wanted = [upstream(pipe, text, 1, 56, torch.device("cpu"), torch.float32) for text in texts]
+    wanted = [upstream(pipe, text, 1, TINY_TOKENS, torch.device("cpu"), torch.float32) for text in texts]
     assert torch.equal(got, torch.cat(wanted))
 
 
@@ -444,7 +445,7 @@ CHANGES = {
     "token": ({"id_token": ""}, {}, "id_token: sks cached,  wanted"),
     "hole": ({}, {"hole_fill": -1.0}, "hole_fill: 0.0 cached, -1.0 wanted"),
     "dtype": ({}, {"dtype": "bfloat16"}, "dtype: float32 cached, bfloat16 wanted"),
-    "length": ({}, {"max_text_seq_length": 20}, "max_text_seq_length: 56 cached, 20 wanted"),
+    "length": ({}, {"max_text_seq_length": 20}, f"max_text_seq_length: {TINY_TOKENS} cached, 20 wanted"),
 }
 
 

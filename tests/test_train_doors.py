@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
+from conftest import TINY_TOKENS
 from shells import Command, command_of
 
 from videopainter import CogvideoXBranchModel
@@ -206,7 +207,7 @@ def test_two_processes_train_the_branch(command, tmp_path):
         VAL_META_FILE_PATH=str(CLIPS / "pexels_videovo_val_dataset.csv"),
         OUTPUT_PATH=str(tmp_path / "run"),
     )
-    small = "--height 32 --width 48 --max_num_frames 5 --max_text_seq_length 56 --dataloader_num_workers 0"
+    small = f"--height 32 --width 48 --max_num_frames 5 --max_text_seq_length {TINY_TOKENS} --dataloader_num_workers 0"
     steps = "--max_train_steps 3 --validating_steps 0 --logging_steps 1 --lr_warmup_steps 1 --learning_rate 1e-3"
     command("VideoPainter.sh", *small.split(), *steps.split(), **variables).run(2, tmp_path)
     rows = read_metrics(tmp_path / "run/metrics.jsonl")

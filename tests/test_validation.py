@@ -17,7 +17,16 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import InitProcessGroupKwargs
-from conftest import TEXT_DIM, TEXT_LENGTH, clean_process, make_branch, make_scheduler, make_transformer, make_vae
+from conftest import (
+    TEXT_DIM,
+    TEXT_LENGTH,
+    TINY_TOKENS,
+    clean_process,
+    make_branch,
+    make_scheduler,
+    make_transformer,
+    make_vae,
+)
 from peft import LoraConfig
 from transformers import AutoTokenizer, T5Config, T5EncoderModel
 
@@ -419,8 +428,8 @@ def cache(csv, tmp_path_factory) -> LatentCache:
 def test_a_cache_of_the_clips_gives_the_same_loss(csv, tmp_path, cache):
     tokenizer, text_encoder = frozen_text_encoder(TINY, torch.float32)
     live = Encoders(vae=frozen_vae(TINY, torch.float32, slicing=True), tokenizer=tokenizer, text_encoder=text_encoder)
-    model = make_model(text_embed_dim=text_encoder.config.d_model, max_text_seq_length=56)
-    common = {"model": model, "text_length": 56, "validation_samples": 2}
+    model = make_model(text_embed_dim=text_encoder.config.d_model, max_text_seq_length=TINY_TOKENS)
+    common = {"model": model, "text_length": TINY_TOKENS, "validation_samples": 2}
     cached = make_setup(csv, tmp_path / "cached", encoders=None, cache=cache, **common)
     fly = make_setup(csv, tmp_path / "fly", encoders=live, num_validation_videos=0, **common)
     found, expected = cached.validation.run(10, model), fly.validation.run(10, model)

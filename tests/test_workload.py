@@ -63,19 +63,19 @@ def test_a_crop_is_counted_at_its_own_size(tmp_path: Path) -> None:
     masks[:, 70:80, 200:210] = True
     flags = [*write_clip(tmp_path, "wide", masks), "--id_adapter_resample_learnable_path", str(ADAPTER)]
     plain, cropped = (counted(flags, tmp_path / crop, "--crop", crop) for crop in ("none", "auto"))
-    assert (plain.height, plain.width) == (48, 128)
-    assert (cropped.height, cropped.width) == (80, 80)
+    assert (plain.height, plain.width) == (64, 208)
+    assert (cropped.height, cropped.width) == (96, 144)
     assert plain.hole_share > 0
-    # Ten pixels in the middle of 80: a token that they lie in, or two by two.
-    assert cropped.hole_share in (1 / 25, 4 / 25)
+    # Ten pixels amid 96x144: a token that they lie in, or up to two by two.
+    assert cropped.hole_share in (1 / 54, 2 / 54, 4 / 54)
 
 
 def test_a_job_is_counted(tmp_path: Path) -> None:
     masks = moving_mask(11, 96, 64)
     flags = write_clip(tmp_path, "clip", masks)
     plain = counted(flags, tmp_path, "--guidance_scale", "6")
-    # 64x96 pixels in the aspect of the frames; one window of 13 frames, as 11 are filled up.
-    assert plain == Workload(height=96, width=64, num_frames=13, guidance=True, form=None, hole_share=0.0)
+    # 96x144 pixels in the aspect of the frames; one window of 13 frames, as 11 are filled up.
+    assert plain == Workload(height=144, width=96, num_frames=13, guidance=True, form=None, hole_share=0.0)
     few = counted(
         flags, tmp_path, "--inpainting_frames", "5", "--height", "32", "--width", "48", "--guidance_scale", "1"
     )

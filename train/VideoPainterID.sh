@@ -4,7 +4,7 @@
 #   bash train/VideoPainterID.sh
 #   REPORT_TO=none bash train/VideoPainterID.sh --max_train_steps 1000 --resume_from_checkpoint latest
 #   CONFIG_FILE=accelerate_config_fsdp2.yaml bash train/VideoPainterID.sh
-#   CPU=1 NUM_PROCESSES=2 bash train/VideoPainterID.sh --height 64 --width 96
+#   CPU=1 NUM_PROCESSES=2 bash train/VideoPainterID.sh --height 96 --width 144
 #
 # Every variable here and in release_flags.sh can be set from the environment; paths are seen from this folder. Flags
 # given to the script are passed on and win over all others (`--help-all` documents them). Which launcher starts how many

@@ -25,11 +25,11 @@ def test_marks_an_object_in_every_way(visit, server):
     upload(page)
     project = project_of(page, server)
     says(page, "Mark what is to be painted")
-    page.mouse.click(*at(page, 258, 120))
+    page.mouse.click(*at(page, 286, 176))
     settled(page)
     says(page, "Track what you marked")
     hole = project.hole(0)
-    assert hole[120, 258] and not hole[180, 90]
+    assert hole[176, 286] and not hole[180, 90]
 
     tool(page, "not")
     page.mouse.click(*at(page, 90, 60))
@@ -44,10 +44,10 @@ def test_marks_an_object_in_every_way(visit, server):
     assert not project.objects[0].prompts[1].positive and project.hole(0)[185, 103]
 
     page.get_by_role("button", name="Rename").click()
-    page.get_by_label("Name of the object").fill("<b>The flower</b>")
+    page.get_by_label("Name of the object").fill("<b>The floor</b>")
     page.keyboard.press("Enter")
-    until(lambda: project.objects[1].name == "<b>The flower</b>")
-    page.locator("[data-object='2']", has_text="<b>The flower</b>").wait_for()
+    until(lambda: project.objects[1].name == "<b>The floor</b>")
+    page.locator("[data-object='2']", has_text="<b>The floor</b>").wait_for()
 
     page.get_by_role("button", name="Undo").click()
     page.wait_for_function("document.querySelectorAll('[data-object]').length === 2")
@@ -134,7 +134,7 @@ def test_from_an_upload_to_a_result_and_another(visit, server, clip):
     upload(page, clip)
     project = project_of(page, server)
     tool(page, "box")
-    drag(page, (205, 68), (308, 195))
+    drag(page, (238, 128), (334, 226))
     step(page, 3)
     page.locator("#vp-start-why", has_text="not tracked through all frames").wait_for()
     assert page.locator("#vp-start").is_disabled()
@@ -271,7 +271,7 @@ def test_a_stopped_run_goes_on_and_another_session_and_a_reload_see_their_own(vi
     upload(other)  # while the first one is at work
     says(other, "Mark what is to be painted")
     tool(other, "box")
-    drag(other, (205, 68), (308, 195))
+    drag(other, (238, 128), (334, 226))
     ids = {one.locator(".vp-stage").get_attribute("data-project") for one in (page, other)}
     assert len(ids) == 2 and not project_of(other, server).mask_file
 

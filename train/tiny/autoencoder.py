@@ -1,10 +1,10 @@
 """Train the tiny VAE's encoder and decoder as one, so that the 16 numbers of a latent are a code of their own.
 
-The encoder starts from principal components (`vae.py --part trunk`), which are the best code for a decoder that is
+The encoder starts from principal components (trunk.py), which are the best code for a decoder that is
 linear; this one is not. Noise of up to `NOISE` of the latents' size makes the code one that bears errors: what matters
 is loud, neighbours in it look alike. Writes `<work>/autoencoder.pt`.
 
-    python train/tiny/autoencoder.py --work outputs/tiny --steps 900
+    python train/tiny/autoencoder.py --work outputs/tiny --steps 500
 """
 
 from __future__ import annotations
@@ -16,18 +16,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from common import Clips, Trainer, psnr, to_video
+from crops import random_crops
 from diffusers import AutoencoderKLCogVideoX
 from muon import Muon
 from torch import nn
 from vae import LOG_VARIANCE, build_vae
 
-# (frames, clips in a batch), drawn evenly; see vae.py for why not 5 or 13. Never one clip: PyTorch then leaves oneDNN,
-# and a pixel costs three times as much.
-LENGTHS = ((1, 8), (1, 8), (9, 2), (9, 2), (17, 2))
-LAST_LENGTHS = ((1, 4), (9, 2))  # whole frames: what group norms divide by depends on how much is seen
-CROP = (48, 64)
 NOISE = 0.3
-OBJECT_WEIGHT = 2.0  # the pixels of an object, and its outline, count so much more
 
 
 def build_optimizers(model: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
@@ -36,40 +31,6 @@ def build_optimizers(model: nn.Module, lr: float) -> list[torch.optim.Optimizer]
     kernels = [p for p in trained if p.ndim > 2 and p[0, 0].numel() > 1 and p.shape[0] > 3 and p.shape[1] > 3]
     rest = [p for p in trained if not any(p is kernel for kernel in kernels)]
     return [Muon(kernels, lr), torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.0)]
-
-
-def random_crops(clips: Clips, rng: np.random.Generator, *, whole: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Short clips (B, 3, T, H, W), and the weight of each pixel (B, 1, T, H, W).
-
-    Some have a grey hole where the object is: what branches are shown.
-    """
-    lengths = LAST_LENGTHS if whole else LENGTHS
-    length, count = lengths[rng.integers(len(lengths))]
-    height, width = clips.frames.shape[2:4]
-    size = (height, width) if whole else CROP
-    batch, weights = [], []
-    for index in rng.integers(len(clips), size=count):
-        start = rng.integers(clips.frames.shape[1] - length + 1)
-        kind = rng.random()
-        y, x = rng.integers(height - size[0] + 1), rng.integers(width - size[1] + 1)
-        if not whole and kind < 0.9:  # at the object
-            seen = np.argwhere(clips.footprint[index, start])
-            if len(seen):
-                y, x = np.clip(
-                    seen.mean(0) - np.array(size) * rng.uniform(0.2, 0.8, 2), 0, (height - size[0], width - size[1])
-                ).astype(int)
-        part = (index, slice(start, start + length), slice(y, y + size[0]), slice(x, x + size[1]))
-        hole = clips.footprint[part]
-        frames = np.array((clips.without if 0.75 < kind < 0.9 else clips.frames)[part])
-        if 0.65 < kind < 0.75:
-            frames = np.where(hole[..., None], np.float32(127.5), frames)
-        batch.append(frames.astype(np.float32))
-        weights.append(hole)
-    video, weight = np.stack(batch), torch.from_numpy(np.stack(weights))[:, None]
-    video = torch.from_numpy(video).permute(0, 4, 1, 2, 3) / 127.5 - 1.0
-    if rng.random() < 0.5:
-        video, weight = video.flip(-1), weight.flip(-1)
-    return video, 1.0 + OBJECT_WEIGHT * weight
 
 
 def reconstruction_loss(output: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -94,8 +55,8 @@ def load_autoencoder(work: Path) -> AutoencoderKLCogVideoX:
     """The VAE with its averaged weights."""
     vae = build_vae()
     vae.load_state_dict(torch.load(work / "autoencoder.pt", weights_only=True)["average"])
-    if (work / "bold_decoder.pt").exists():
-        vae.decoder.load_state_dict(torch.load(work / "bold_decoder.pt", weights_only=True)["average"])
+    if (work / "decoder.pt").exists():
+        vae.decoder.load_state_dict(torch.load(work / "decoder.pt", weights_only=True)["average"])
     return vae.eval()
 
 
@@ -117,10 +78,9 @@ def reconstruction_psnr(vae: AutoencoderKLCogVideoX, clips: Clips, step: int) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--name", default="autoencoder")
-    parser.add_argument("--muon", type=int, default=1)
     args = parser.parse_args()
     torch.manual_seed(0)
     vae = build_vae()
@@ -134,7 +94,7 @@ def main() -> None:
         steps=args.steps,
         lr=args.lr,
         decay=0.995,
-        optimizers=build_optimizers(vae, args.lr) if args.muon else None,
+        optimizers=build_optimizers(vae, args.lr),
     )
 
     def loss_of(step: int) -> torch.Tensor:

@@ -46,22 +46,8 @@ def psnr(a: torch.Tensor, b: torch.Tensor, mask: torch.Tensor | None = None) -> 
     return float(-10 * torch.log10(mean.clamp_min(1e-10)))
 
 
-def build_optimizers(model: nn.Module, lr: float, muon: bool) -> list[torch.optim.Optimizer]:
-    """AdamW for everything, or Muon for the blocks' matrices first."""
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    matrices = [p for name, p in trained.items() if muon and "transformer_blocks" in name and p.ndim == 2]
-    rest = [p for p in trained.values() if not any(p is matrix for matrix in matrices)]
-    adamw = torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
-    if not matrices:
-        return [adamw]
-    return [torch.optim.Muon(matrices, lr=lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"), adamw]
-
-
 class Trainer:
-    """Warm-up, constant rate, linear decay; averaged weights (EMA); a state file to go on from.
-
-    AdamW, or with `muon` Muon for the matrices inside the transformer's blocks and AdamW for the rest.
-    """
+    """Warm-up, constant rate, linear decay; averaged weights (EMA); a state file to go on from. AdamW unless given."""
 
     def __init__(
         self,
@@ -71,12 +57,13 @@ class Trainer:
         steps: int,
         lr: float,
         decay: float = 0.995,
-        muon: bool = False,
         optimizers: list[torch.optim.Optimizer] | None = None,
     ):
         self.model, self.state, self.steps, self.lr, self.decay = model, state, steps, lr, decay
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimizers = optimizers or build_optimizers(model, lr, muon)
+        self.optimizers = optimizers or [
+            torch.optim.AdamW(self.parameters, lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
+        ]
         self.average: Any = copy.deepcopy(model).eval().requires_grad_(False)
         self.step = 0
         torch.set_flush_denormal(True)  # vanishing gradients would slow the CPU down

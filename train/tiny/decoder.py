@@ -1,9 +1,9 @@
-"""Train the decoder of the bold stack on, alone: the encoder stays, so that latents keep their meaning.
+"""Train the decoder on, alone: the encoder stays, so that latents keep their meaning.
 
 Latents that a backbone painted are not an encoder's: some noise on them stands for that. Writes
-`<work>/bold_decoder.pt`, which autoencoder.py's `load_autoencoder` takes from then on.
+`<work>/decoder.pt`, which autoencoder.py's `load_autoencoder` takes from then on.
 
-    python train/tiny/decoder.py --work outputs/bold --steps 900
+    python train/tiny/decoder.py --work outputs/tiny --steps 450
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from autoencoder import build_optimizers, load_autoencoder, random_crops, reconstruction_loss, reconstruction_psnr
+from autoencoder import build_optimizers, load_autoencoder, reconstruction_loss, reconstruction_psnr
 from common import Clips, Trainer
+from crops import random_crops
 from torch import nn
 
 NOISE = 0.15  # at most, of the latents' size
@@ -23,7 +24,7 @@ NOISE = 0.15  # at most, of the latents' size
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--steps", type=int, default=450)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--name", default="clips", help="the clips that it is trained on")
     args = parser.parse_args()
@@ -34,7 +35,7 @@ def main() -> None:
     train, heldout = Clips(args.work, args.name), Clips(args.work, "heldout")
     trainer = Trainer(
         decoder,
-        state=args.work / "bold_decoder.pt",
+        state=args.work / "decoder.pt",
         steps=args.steps,
         lr=args.lr,
         optimizers=build_optimizers(decoder, args.lr),

@@ -11,7 +11,7 @@ import numpy as np
 from videopainter.data.synthetic.scenes import render_clip
 from videopainter.data.video.writer import VideoWriter
 
-SEED, OBJECT, FRAMES, HEIGHT, WIDTH, FPS, PAN = 800403, 1, 57, 240, 360, 12, 2.5
+SEED, OBJECT, FRAMES, HEIGHT, WIDTH, FPS, PAN = 817093, 1, 57, 240, 360, 12, 2.5
 
 
 def main() -> None:
@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--target", type=Path, default=Path("data/demo"))
     args = parser.parse_args()
     args.target.mkdir(parents=True, exist_ok=True)
-    size = {"num_frames": FRAMES, "height": HEIGHT, "width": WIDTH, "pan": PAN, "rich": True}
+    size = {"num_frames": FRAMES, "height": HEIGHT, "width": WIDTH, "pan": PAN, "rich": True, "bold": True}
     clip = render_clip(SEED, **size)  # type: ignore[arg-type]
     kernel = np.ones((5, 5), np.uint8)
     hole = np.stack([cv2.dilate(mask.astype(np.uint8), kernel) for mask in clip.footprint(OBJECT)]) * 255

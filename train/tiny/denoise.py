@@ -1,4 +1,4 @@
-"""The loss and the optimizers of the bold backbone, for single frames (images.py) and for clips (videos.py).
+"""The loss and the optimizers of the backbone, for single frames (images.py) and for clips (videos.py).
 
 A part of the latents, mostly around an object, is as noisy as the timestep says, amid clean ones; in some clips all
 are. What is noisy is all that has seen the object, so that no clean latent shows its edge.
@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from backbone import Backbone, add_noise, predict_clean
-from bold import SHORT_TOKENS, LatentClips
 from holes import draw_batch
+from latents import SHORT_TOKENS, LatentClips
 from muon import Muon
 
 WINDOW_SHARE = 0.8  # of the batches show a part of each frame, and captions of one object

@@ -35,11 +35,10 @@ class EvaluationOptions:
     long_frames: int = flag(57, "Frames of such a clip, 41 or more.")
     long_window: int = flag(29, "Frames of a window of a long clip, 4k+1: half the clip, so that both see the object.")
     overlap_frames: int = flag(0, "Frames that neighbouring windows of long clips share: 0 (taken as 1) or 4k+1.")
-    height: int = flag(64, "Height of the scenes.")
-    width: int = flag(96, "Width of the scenes.")
-    bold: bool = switch(False, "Bold scenes: what bold.sh's stack is trained on, 144 pixels wide and 96 high.")
+    height: int = flag(96, "Height of the scenes.")
+    width: int = flag(144, "Width of the scenes.")
     steps: int = flag(4, "Denoising steps.")
-    guidance: float = flag(1.0, "Classifier-free guidance; 1 turns it off.")
+    guidance: float = flag(2.0, "Classifier-free guidance; 1 turns it off.")
     seed: int = flag(42, "Seed of the noise.")
     first_seed: int = flag(900000, "Seed of the first scene.")
     prev_clip_weights: list[float] = field(
@@ -68,7 +67,7 @@ class EvaluationOptions:
 
     @property
     def scenes(self) -> dict[str, int]:
-        return {"height": self.height, "width": self.width, "first_seed": self.first_seed, "bold": self.bold}
+        return {"height": self.height, "width": self.width, "first_seed": self.first_seed}
 
     def call_settings(self, window: int, overlap_frames: int) -> dict[str, Any]:
         """Keywords of the pipeline's call, checked."""

@@ -1,7 +1,6 @@
 """Put trained parts together as a checkpoint in the released layout, in float16.
 
-`--part backbone`: VAE, text encoder, backbone, from the states in --work; with `--bold STAGE` those of bold.sh, the
-backbone as that stage left it.
+`--part backbone`: VAE, text encoder, backbone, from the states in --work.
 `--part trained`: branch and ID adapter, from checkpoints of the two training scripts (--branch, --id_adapter).
 """
 
@@ -11,22 +10,20 @@ import argparse
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
 from autoencoder import load_autoencoder
 from backbone import Backbone, build_scheduler
-from bold import build_model, load_tokenizer
 from diffusers import CogVideoXImageToVideoPipeline, CogVideoXTransformer3DModel
 from safetensors import safe_open
 from safetensors.torch import save_file
-from text import make_tokenizer
-from transformers import T5Tokenizer
-from vae import load_vae
+from text import load_tokenizer
 
-from videopainter.files import replacing_folder
+from videopainter.files import replacing_folder, write_json
+from videopainter.runs.weights import DEFAULTS_FILE
 
-TRAINING_CAPTIONS = "short_captions.json"
+# The windows themselves paint a first frame better than colours that go on into it do.
+DEFAULTS = {"num_inference_steps": 4, "guidance_scale": 2.0, "img_inpainting_model": "none"}
 BACKBONE, BRANCH, ADAPTER = "CogVideoX-5b-I2V", "VideoPainter/checkpoints/branch", "VideoPainterID/checkpoints"
 
 
@@ -38,24 +35,13 @@ def stock_transformer(backbone: Backbone) -> CogVideoXTransformer3DModel:
     return stock
 
 
-def trained_parts(work: Path, bold: str | None) -> tuple[T5Tokenizer, Any, Backbone]:
-    """Tokenizer, VAE and backbone with the averaged weights of their trainings."""
-    if bold:
-        tokenizer, vae = load_tokenizer(work), load_autoencoder(work)
-        backbone = build_model(len(tokenizer))
-    else:
-        captions = json.loads((work / TRAINING_CAPTIONS).read_text())
-        tokenizer = make_tokenizer([words[k] for words in captions for k in ("full", "without")], work / "tokenizer")
-        vae, backbone = load_vae(work), Backbone(len(tokenizer))
-    saved = torch.load(work / f"{bold or 'backbone'}.pt", weights_only=True)
+def export_backbone(work: Path, target: Path) -> None:
+    """Write the backbone's folder: VAE, text encoder and transformer with the averaged weights of their trainings."""
+    tokenizer, vae = load_tokenizer(work), load_autoencoder(work)
+    backbone = Backbone(len(tokenizer))
+    saved = torch.load(work / "videos.pt", weights_only=True)
     backbone.load_state_dict(saved["average"])
     print(f"backbone: step {saved['step']}")
-    return tokenizer, vae, backbone
-
-
-def export_backbone(work: Path, target: Path, bold: str | None = None) -> None:
-    """Write the backbone's folder; `bold`: the stage of bold.sh that the backbone comes from."""
-    tokenizer, vae, backbone = trained_parts(work, bold)
     vae.register_to_config(scaling_factor=json.loads((work / "scale.json").read_text()))
     with replacing_folder(target / BACKBONE) as partial:
         CogVideoXImageToVideoPipeline(
@@ -66,6 +52,7 @@ def export_backbone(work: Path, target: Path, bold: str | None = None) -> None:
             scheduler=build_scheduler(),
         ).save_pretrained(partial)
         shutil.copy(work / "tokenizer" / "spiece.model", partial / "tokenizer")
+        write_json(partial / DEFAULTS_FILE, DEFAULTS, indent=2)
         make_readable(partial)
 
 
@@ -92,12 +79,11 @@ def main() -> None:
     parser.add_argument("--part", choices=("backbone", "trained"), required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--target", type=Path, default=Path("ckpt/tiny"))
-    parser.add_argument("--bold", choices=("images", "videos"), help="the stage of bold.sh whose backbone is exported")
     parser.add_argument("--branch", type=Path, help="a checkpoint-N of VideoPainter.sh")
     parser.add_argument("--id_adapter", type=Path, help="a checkpoint-N of VideoPainterID.sh")
     args = parser.parse_args()
     if args.part == "backbone":
-        export_backbone(args.work, args.target, args.bold)
+        export_backbone(args.work, args.target)
         return
     if args.branch:
         export_trained(args.branch / "branch", "diffusion_pytorch_model.safetensors", args.target / BRANCH)

@@ -59,10 +59,9 @@ def removal_cases(
     height: int,
     width: int,
     first_seed: int = FIRST_SEED,
-    bold: bool = False,
 ) -> Iterator[RemovalCase]:
     """The first `count` scenes from `first_seed` on whose hole is not empty after frame 0, which is not counted."""
-    seed, look = first_seed, {"num_frames": num_frames, "height": height, "width": width, "bold": bold}
+    seed, look = first_seed, {"num_frames": num_frames, "height": height, "width": width, "bold": True}
     while count:
         full = render_clip(seed, **look)
         removed = 1 + seed % len(full.object_captions)
@@ -79,10 +78,10 @@ def removal_cases(
 
 
 def return_cases(
-    count: int, *, num_frames: int, height: int, width: int, first_seed: int = FIRST_SEED, bold: bool = False
+    count: int, *, num_frames: int, height: int, width: int, first_seed: int = FIRST_SEED
 ) -> Iterator[ReturnCase]:
     """The first `count` scenes from `first_seed` on in which an object is well seen before it leaves and afterwards."""
-    seed, size = first_seed, {"num_frames": num_frames, "height": height, "width": width, "bold": bold}
+    seed, size = first_seed, {"num_frames": num_frames, "height": height, "width": width, "bold": True}
     size |= {"returning": True}
     while count:
         clip = render_clip(seed, **size)

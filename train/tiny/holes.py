@@ -1,12 +1,11 @@
-"""What is painted in the trainings of the bold backbone: holes over objects, captions, latents of one batch."""
+"""What is painted in the trainings of the backbone: holes over objects, captions, latents of one batch."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 import torch
-from bold import LatentClips, latent_holes
-from cache import free_hole
+from latents import LatentClips, latent_holes
 
 TEXT_DROPOUT = 0.05
 # What is noisy: everything; an object, which is to be painted; where one was, which is to be gone; anything.
@@ -35,6 +34,28 @@ def fill_box(target: np.ndarray, hole: np.ndarray) -> None:
     """Set the box around a hole (H, W) in `target` (..., H, W)."""
     x, y, width, height = cv2.boundingRect(hole)
     target[..., y : y + height, x : x + width] = 1
+
+
+def free_hole(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """A box, an ellipse or a brush stroke that moves: bool (T, H, W)."""
+    num_frames, height, width = shape
+    hole = np.zeros(shape, np.uint8)
+    kind = rng.integers(3)
+    centre = rng.uniform(0.2, 0.8, 2) * (width, height)
+    speed = rng.uniform(-1.5, 1.5, 2)
+    size = rng.uniform(0.1, 0.28, 2) * height
+    stroke = np.cumsum(rng.normal(0, 9, (6, 2)), axis=0)
+    for t in range(num_frames):
+        place = centre + speed * t
+        x, y = place
+        if kind == 0:
+            corner, opposite = (int(x - size[0]), int(y - size[1])), (int(x + size[0]), int(y + size[1]))
+            cv2.rectangle(hole[t], corner, opposite, 1, -1)
+        elif kind == 1:
+            cv2.ellipse(hole[t], (int(x), int(y)), (int(size[0]), int(size[1])), 0, 0, 360, 1, -1)
+        else:
+            cv2.polylines(hole[t], [(stroke + place).astype(np.int32)], False, 1, int(5 + size[0]))
+    return hole > 0
 
 
 def draw_batch(data: LatentClips, rng: np.random.Generator, index: np.ndarray):

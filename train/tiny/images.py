@@ -1,4 +1,4 @@
-"""The image stage of the bold backbone: single frames, which teach words, colours and shapes at a fifth of the cost.
+"""The image stage of the backbone: single frames, which teach words, colours and shapes at a fifth of the cost.
 
 Writes `<work>/images.pt`.
 
@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from backbone import build_scheduler
-from bold import LatentClips, build_model, encode_clips, load_tokenizer
+from backbone import Backbone, build_scheduler
 from common import Trainer
 from denoise import Batches, build_optimizers, denoising_loss, heldout_loss
+from latents import LatentClips, encode_clips
 from paintings import Paintings, told
+from text import load_tokenizer
 
 BATCHES = Batches(32, 48, 0.0)
 
@@ -37,7 +38,7 @@ def main() -> None:
     encode_clips(args.work, "stills_heldout", args.heldout)
     tokenizer = load_tokenizer(args.work)
     train, heldout = (LatentClips(args.work, name, tokenizer) for name in ("stills", "stills_heldout"))
-    scheduler, model = build_scheduler(), build_model(len(tokenizer))
+    scheduler, model = build_scheduler(), Backbone(len(tokenizer))
     paintings = Paintings(args.work, heldout, 56)
     trainer = Trainer(
         model,

@@ -1,6 +1,6 @@
 """Objects painted from their prompts into held-out stills, and what the judge says of them.
 
-python train/tiny/paintings.py --work outputs/bold --count 200   # prints shares, writes <work>/paintings_images.png
+python train/tiny/paintings.py --work outputs/tiny --count 200   # prints shares, writes <work>/paintings_videos.png
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from autoencoder import load_autoencoder
 from backbone import Backbone, build_scheduler, predict_clean
-from bold import LatentClips, build_model, latent_holes, load_tokenizer
 from judge import accuracy, load_judge, to_pictures, well_seen
+from latents import LatentClips, latent_holes
+from text import load_tokenizer
 
 HOLES = ("footprint", "box")
 
@@ -100,10 +101,10 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--guidance", type=float, default=2.0)
-    parser.add_argument("--name", default="images", help="whose averaged weights paint")
+    parser.add_argument("--name", default="videos", help="whose averaged weights paint")
     args = parser.parse_args()
     tokenizer = load_tokenizer(args.work)
-    model = build_model(len(tokenizer))
+    model = Backbone(len(tokenizer))
     model.load_state_dict(torch.load(args.work / f"{args.name}.pt", weights_only=True)["average"])
     paintings = Paintings(args.work, LatentClips(args.work, "stills_heldout", tokenizer), args.count)
     shown = {"truth": paintings.decode(paintings.latents())}

@@ -16,8 +16,7 @@ from numpy.lib.format import open_memmap
 
 from videopainter.data.synthetic.scenes import render_clip, sample_scene
 
-HEIGHT, WIDTH = 64, 96
-BOLD_HEIGHT, BOLD_WIDTH = 96, 144
+HEIGHT, WIDTH = 96, 144
 
 
 def render_pair(job: tuple[int, dict]):
@@ -28,7 +27,7 @@ def render_pair(job: tuple[int, dict]):
     empty = render_clip(seed, **size, without=removed)
     captions = {"seed": seed, "full": clip.caption, "without": empty.caption}
     captions["object"] = clip.object_captions[removed - 1]
-    item = sample_scene(seed, bold=size["bold"]).objects[removed - 1]
+    item = sample_scene(seed, bold=True).objects[removed - 1]
     captions |= {"shape": item.shape, "colour": item.colour}
     return clip.frames, empty.frames, clip.footprint(removed), captions
 
@@ -36,25 +35,23 @@ def render_pair(job: tuple[int, dict]):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--name", required=True, help="short, long or heldout")
+    parser.add_argument("--name", required=True, help="what the files' names begin with")
     parser.add_argument("--clips", type=int, required=True)
     parser.add_argument("--frames", type=int, required=True)
     parser.add_argument("--first_seed", type=int, required=True)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--bold", action="store_true", help="bold scenes, of 144x96 instead of 96x64 pixels")
     args = parser.parse_args()
     if (args.work / f"{args.name}_captions.json").exists():
         return
     args.work.mkdir(parents=True, exist_ok=True)
-    height, width = (BOLD_HEIGHT, BOLD_WIDTH) if args.bold else (HEIGHT, WIDTH)
-    shape = (args.clips, args.frames, height, width)
+    shape = (args.clips, args.frames, HEIGHT, WIDTH)
     stores = {
         "frames": open_memmap(args.work / f"{args.name}_frames.npy", "w+", np.uint8, (*shape, 3)),
         "without": open_memmap(args.work / f"{args.name}_without.npy", "w+", np.uint8, (*shape, 3)),
         "footprint": open_memmap(args.work / f"{args.name}_footprint.npy", "w+", np.bool_, shape),
     }
     captions = []
-    look = {"num_frames": args.frames, "height": height, "width": width, "bold": args.bold}
+    look = {"num_frames": args.frames, "height": HEIGHT, "width": WIDTH, "bold": True}
     jobs = [(args.first_seed + index, look) for index in range(args.clips)]
     with Pool(args.processes) as pool:
         for index, (full, without, footprint, words) in enumerate(pool.imap(render_pair, jobs, chunksize=8)):

@@ -7,13 +7,20 @@ import string
 from pathlib import Path
 
 import sentencepiece
+from common import Clips
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
-MAX_TOKENS = 56  # the longest captions, three objects and all, fit
+MAX_TOKENS = 36  # the longest captions fit
 VOCABULARY = 320
 
 
-def make_tokenizer(captions: list[str], folder: Path, max_tokens: int = MAX_TOKENS) -> T5Tokenizer:
+def load_tokenizer(work: Path) -> T5Tokenizer:
+    """The tokenizer, trained on the captions of the stills when it is first asked for."""
+    captions = [words[k] for words in Clips(work, "stills").captions for k in ("full", "without")]
+    return make_tokenizer(captions, work / "tokenizer")
+
+
+def make_tokenizer(captions: list[str], folder: Path) -> T5Tokenizer:
     """Train a tokenizer and leave it in `folder`, as CogVideoX folders have it."""
     if (folder / "tokenizer.json").exists():
         return T5Tokenizer.from_pretrained(folder)
@@ -38,7 +45,7 @@ def make_tokenizer(captions: list[str], folder: Path, max_tokens: int = MAX_TOKE
         num_threads=1,
     )
     (folder / "spiece.vocab").unlink()
-    config = {"tokenizer_class": "T5Tokenizer", "model_max_length": max_tokens, "extra_ids": 0, "legacy": True}
+    config = {"tokenizer_class": "T5Tokenizer", "model_max_length": MAX_TOKENS, "extra_ids": 0, "legacy": True}
     config |= {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2))
     tokenizer = T5Tokenizer.from_pretrained(folder)

@@ -1,9 +1,9 @@
-"""The video stage of the bold backbone: clips of 17 frames, from the weights of the image stage on.
+"""The video stage of the backbone: clips of 17 frames, from the weights of the image stage on.
 
 Every third batch is still of single frames: there are more of them, and they show more shapes in the same time. Writes
 `<work>/videos.pt`.
 
-    python train/tiny/videos.py --work outputs/bold --steps 3000
+    python train/tiny/videos.py --work outputs/tiny --steps 2200
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from backbone import build_scheduler
-from bold import LatentClips, build_model, encode_clips, load_tokenizer
+from backbone import Backbone, build_scheduler
 from common import Trainer
 from denoise import Batches, build_optimizers, denoising_loss, heldout_loss
 from images import BATCHES as STILL_BATCHES
+from latents import LatentClips, encode_clips
 from paintings import Paintings, told
+from text import load_tokenizer
 
 BATCHES = Batches(8, 16, 0.5)
 STILLS_SHARE = 1 / 3
@@ -27,7 +28,7 @@ STILLS_SHARE = 1 / 3
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=2200)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument(
         "--clips", type=int, default=1200, help="clips to be encoded, half of them without an object, too"
@@ -40,12 +41,14 @@ def main() -> None:
     tokenizer = load_tokenizer(args.work)
     names = ("stills", "clips", "stills_heldout", "heldout")
     stills, clips, stills_heldout, heldout = (LatentClips(args.work, name, tokenizer) for name in names)
-    scheduler, model = build_scheduler(), build_model(len(tokenizer))
-    model.load_state_dict(torch.load(args.work / "images.pt", weights_only=True)["average"])
+    scheduler, model = build_scheduler(), Backbone(len(tokenizer))
+    state = args.work / f"{args.name}.pt"
+    if not state.exists():
+        model.load_state_dict(torch.load(args.work / "images.pt", weights_only=True)["average"])
     paintings = Paintings(args.work, stills_heldout, 56)
     trainer = Trainer(
         model,
-        state=args.work / f"{args.name}.pt",
+        state=state,
         steps=args.steps,
         lr=args.lr,
         optimizers=build_optimizers(model, args.lr),

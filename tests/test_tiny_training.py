@@ -1,4 +1,4 @@
-"""The stages of the next tiny stack: judge, holes, optimizer, weights that come from git."""
+"""The stages of the tiny checkpoint's training: judge, holes, optimizer, weights to go on from."""
 
 import importlib
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from videopainter.data.synthetic.scenes import render_clip, sample_scene
 
@@ -50,11 +51,11 @@ def test_muon_orthogonalizes_and_minimizes(part):
 
 
 def test_what_is_noisy_has_seen_all_of_the_object(part):
-    holes, bold = part("holes"), part("bold")
+    holes, latents = part("holes"), part("latents")
     for frame, without, footprint, _ in stills(6, part):
         hole = holes.object_hole(footprint[None], np.random.default_rng(int(frame.sum())))[0]
         assert not (footprint & ~hole).any()
-        noisy = bold.latent_holes(hole[None, None])[0, 0, 0].numpy() > 0
+        noisy = latents.latent_holes(hole[None, None])[0, 0, 0].numpy() > 0
         pixels = noisy.repeat(8, 0).repeat(8, 1)
         changed = (frame != without).any(-1)
         assert not (changed & ~pixels).any()
@@ -64,32 +65,56 @@ def test_what_is_noisy_has_seen_all_of_the_object(part):
             assert pixels[np.clip(rows + y, 0, 95), np.clip(columns + x, 0, 143)].all()
 
 
-def test_weights_from_git_go_on(part, tmp_path):
-    stages, common = part("stages"), part("common")
-    model = torch.nn.Linear(3, 2)
+def test_a_training_goes_on_from_its_state(part, tmp_path):
+    common, model = part("common"), torch.nn.Linear(3, 2)
     options = {"steps": 2, "lr": 0.1}
-    trainer = common.Trainer(model, state=tmp_path / "judge.pt", **options)
+    trainer = common.Trainer(model, state=tmp_path / "state.pt", **options)
     trainer.run(lambda step: model(torch.ones(1, 3)).square().sum(), report=lambda step: None)
-    stages.pack(tmp_path, tmp_path / "git")
-    (tmp_path / "git" / "scale.json").write_text("0.5")
-    (tmp_path / "git" / "tokenizer").mkdir()
-    stages.unpack(tmp_path / "git", tmp_path / "other")
-    again = common.Trainer(torch.nn.Linear(3, 2), state=tmp_path / "other" / "judge.pt", **options)
+    again = common.Trainer(torch.nn.Linear(3, 2), state=tmp_path / "state.pt", **options)
     assert again.step == 2
-    torch.testing.assert_close(again.average.weight, trainer.average.weight, atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(again.model.weight, trainer.average.weight, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(again.average.weight, trainer.average.weight)
+    torch.testing.assert_close(again.model.weight, model.weight)
 
 
-def test_the_learned_code_shows_shapes_and_colours(part, tmp_path):
-    stages, judge = part("stages"), part("judge")
-    stages.unpack(stages.FOLDER, tmp_path)
-    vae, classifier = part("autoencoder").load_autoencoder(tmp_path), judge.load_judge(tmp_path / "judge.pt")
+def test_what_is_shipped_is_where_training_goes_on(part, tmp_path):
+    """The judge tells shapes and colours through the shipped VAE."""
+    start, judge = part("start"), part("judge")
+    start.start(ROOT / "ckpt" / "tiny", tmp_path / "work")
+    vae = part("autoencoder").load_autoencoder(tmp_path / "work")
+    classifier = judge.load_judge(tmp_path / "work" / "judge.pt")
     frames, _, footprints, names = zip(*stills(8, part), strict=True)
     decoded = judge.through_vae(vae, np.stack(frames), batch=4)
     said = classifier.names(torch.stack([judge.crop(*pair) for pair in zip(decoded, footprints, strict=True)]))
     assert sum(a == b for a, b in zip(said, names, strict=True)) >= 7
     empty = [judge.crop(np.full_like(frames[0], 128), footprint) for footprint in footprints]
     assert {shape for shape, _ in classifier.names(torch.stack(empty))} != {names[0][0]}
+
+
+@pytest.mark.slow
+def test_the_shipped_backbone_can_be_exported_again(part, tmp_path):
+    """Weights go through state files and back without a change, and what is there already stays."""
+    start, export = part("start"), part("export")
+    start.start(ROOT / "ckpt" / "tiny", tmp_path / "work")
+    (tmp_path / "work" / "stills_captions.json").write_text("[]")
+    for name in ("frames", "without", "footprint"):
+        np.save(tmp_path / "work" / f"stills_{name}.npy", np.zeros(1))
+    export.export_backbone(tmp_path / "work", tmp_path / "target")
+    kept = (tmp_path / "work" / "judge.pt").read_bytes()
+    start.start(tmp_path / "target", tmp_path / "work")
+    assert (tmp_path / "work" / "judge.pt").read_bytes() == kept
+    for file in sorted((ROOT / "ckpt/tiny/CogVideoX-5b-I2V").rglob("*.safetensors")):
+        again = load_file(tmp_path / "target" / file.relative_to(ROOT / "ckpt/tiny"))
+        for key, value in load_file(file).items():
+            assert torch.equal(again[key], value), key
+
+
+def test_the_judge_is_kept_in_half_precision(part, tmp_path):
+    start = part("start")
+    weights = {"shape.bias": torch.tensor([0.5, -2.0])}
+    torch.save({"average": weights}, tmp_path / "judge.pt")
+    start.keep_judge(tmp_path, tmp_path / "judge.safetensors")
+    kept = load_file(tmp_path / "judge.safetensors")["shape.bias"]
+    assert kept.dtype == torch.float16 and torch.equal(kept.float(), weights["shape.bias"])
 
 
 def test_painting_comes_to_what_the_model_predicts(part, monkeypatch):

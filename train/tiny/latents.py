@@ -1,4 +1,4 @@
-"""What the stages of the bold stack share: the backbone's size, latents of clips, windows of them."""
+"""Latents of rendered clips, as the backbone's stages are trained on them, and windows of them."""
 
 from __future__ import annotations
 
@@ -11,28 +11,14 @@ import torch
 from autoencoder import load_autoencoder
 from backbone import Backbone
 from common import Clips, to_video
-from text import make_tokenizer, tokenize
-from transformers import T5Tokenizer
+from text import tokenize
 
 from videopainter.files import replacing
 from videopainter.models.backbones.registry import backbone_of
 from videopainter.pipelines.conditioning import touched_latents
 
-MAX_TOKENS = 36
 SHORT_TOKENS = 24  # captions of one object
 WINDOW = 5  # tokens of 16x16 pixels
-SIZE = {"time_embed_dim": 32, "sample_width": 18, "sample_height": 12}
-
-
-def build_model(vocabulary: int) -> Backbone:
-    """4.5 M parameters: 8 blocks, 6 heads of 32; for 144x96 pixels."""
-    return Backbone(vocabulary, **SIZE, max_text_seq_length=MAX_TOKENS)
-
-
-def load_tokenizer(work: Path) -> T5Tokenizer:
-    """The tokenizer, trained on the captions of the stills when it is first asked for."""
-    captions = [words[k] for words in Clips(work, "stills").captions for k in ("full", "without")]
-    return make_tokenizer(captions, work / "tokenizer", MAX_TOKENS)
 
 
 class Window(NamedTuple):
