@@ -154,7 +154,7 @@ def test_a_cancelled_fill_goes_on_to_the_file_of_one_that_was_not(room, video, s
     assert open_video(one.comparison).width == 4 * WIDTH
     plan = whole.check_fill(FillSettings.from_json(SLOWLY))
     assert (plan.windows, plan.steps, plan.width) == (3, 24, 48) and plan.seconds > 0
-    assert "21 frames, 3 windows of 24 unguided steps at 48x32, about" in plan.summary
+    assert "21 frames, 3 windows of 24 guided steps at 48x32, about" in plan.summary
     cropped = FillSettings.from_json(SLOWLY | {"crop": "auto"})
     assert "at 48x32, around the hole if it is small" in whole.check_fill(cropped).summary
     assert whole.fill_run(cropped).sampling.crop == "auto"

@@ -111,7 +111,7 @@ PLAIN_COLOURS = np.array(
 def test_scenes_stay_what_they_were():
     """The tiny checkpoint and the demo are made of them."""
     frames = open_video(Path(__file__).parents[1] / "data" / "demo" / "video.mp4").read(0, 57)
-    clip = render_clip(800403, num_frames=57, height=240, width=360, pan=2.5, rich=True)
+    clip = render_clip(817093, num_frames=57, height=240, width=360, pan=2.5, rich=True, bold=True)
     assert np.abs(clip.frames.astype(int) - frames).mean() < 2
     plain = render_clip(800403, num_frames=41, height=128, width=192).frames[[0, 40], :126]
     colours = plain.reshape(2, 3, 42, 4, 48, 3).mean((2, 4))
