@@ -21,6 +21,7 @@ from videopainter.data.reshape import box_around
 from videopainter.data.video.reader import VideoWriter, open_video
 from videopainter.metrics.networks.clip_images import ClipImages
 from videopainter.runs import studio
+from videopainter.runs.weights import find_tiny
 
 OWN = "--video clip.mkv --mask mask.mkv --prompt waves --img_inpainting_model pipe --output_path out/result.mkv"
 QUICK = "--lossless --num_inference_steps 1 --inpainting_frames 5 --height 32 --width 48 --quiet"
@@ -130,6 +131,17 @@ def test_one_model_is_loaded_where_it_paints_first_frame_and_video(run, monkeypa
     monkeypatch.setattr(studio, "load_pipeline", lambda *args, **options: loads.append(1) or load(*args, **options))
     run("--img_inpainting_model", "backbone")
     assert RESULT.exists() and len(loads) == 1
+
+
+def test_painting_a_first_frame_leaves_nothing_in_the_video_model(run):
+    adapter = find_tiny() / "VideoPainterID" / "checkpoints"
+    own = ("--id_adapter_resample_learnable_path", str(adapter), "--prev_clip_weight", "1", "--cache", "taylorseer")
+    own += ("--num_inference_steps", "2")
+    run(*own, "--img_inpainting_model", "backbone", "--first_frame_candidates", "2", "--choose_first_frame", "2")
+    (chosen,) = Path("out/result.mkv.first_frames").iterdir()
+    painted = open_video(RESULT).read(0, 5)
+    run(*own, "--first_frame", str(chosen), "--overwrite")
+    np.testing.assert_array_equal(open_video(RESULT).read(0, 5), painted)
 
 
 def test_clip_chooses_what_is_most_alike_to_the_prompt(run):
