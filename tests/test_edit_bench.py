@@ -37,7 +37,10 @@ from videopainter.runs.plan import Job
 REPO = Path(__file__).resolve().parents[1]
 ROWS, FRAMES, HEIGHT, WIDTH = 4, 9, 32, 48
 KEY = "sk-secret-of-pairs"
-QUICK = "--num_inference_steps 1 --guidance_scale 1 --inpainting_frames 9 --height 32 --width 48 --quiet"
+QUICK = (
+    "--num_inference_steps 1 --guidance_scale 1 --inpainting_frames 9 --height 32 --width 48 --quiet "
+    "--img_inpainting_model opencv"
+)
 AUTO = "--video_editing_instruction auto --llm_model some --judge_model some --inpainting_sample_id 0-3"
 
 
