@@ -71,7 +71,7 @@ class Trainer:
             saved = torch.load(state, weights_only=True)
             self.model.load_state_dict(saved["model"])
             self.average.load_state_dict(saved["average"])
-            if "optimizers" in saved:  # not with weights from git (stages.py)
+            if "optimizers" in saved:  # not with weights from git (start.py)
                 for optimizer, stored in zip(self.optimizers, saved["optimizers"], strict=True):
                     optimizer.load_state_dict(stored)
             self.step = saved["step"]

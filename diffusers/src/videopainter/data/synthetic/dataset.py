@@ -58,7 +58,10 @@ class SyntheticLook:
     rich: bool = switch(
         False, "Fine textures, and objects that touch the ground. The tiny checkpoint was trained without."
     )
-    bold: bool = switch(False, "One or two large, slow objects of one colour each, and short captions.")
+    bold: bool = switch(
+        False,
+        "One or two large, slow objects of one colour each, and short captions: as the tiny checkpoint was trained.",
+    )
     crf: int = flag(
         12,
         "Quality of the H.264 files: 0 is the best, 12 suits small clips, 18 large ones, 51 the worst.",
