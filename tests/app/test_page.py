@@ -261,12 +261,14 @@ def test_a_stopped_run_goes_on_and_another_session_and_a_reload_see_their_own(vi
     page, other = visit(), visit(color_scheme="dark", width=1920)
     page.locator("#vp-examples button", has_text="Describe the hole").click()
     says(page, "Choose what is to happen")
+    page.locator("#vp-plan", has_text="8 guided steps").wait_for()  # the example's, which come after it
     page.get_by_role("button", name="Advanced settings").click()
     page.get_by_label("number input for Steps").fill("60")
     page.keyboard.press("Tab")
-    page.locator("#vp-plan", has_text="60").wait_for()
+    page.locator("#vp-plan", has_text="60 guided steps").wait_for()
     page.locator("#vp-start").click()
-    page.locator(".vp-more", has_text=re.compile(r"[1-9]\d* of \d+ steps")).wait_for()
+    # A worker imports torch, loads a model and encodes 57 frames first.
+    page.locator(".vp-more", has_text=re.compile(r"[1-9]\d* of \d+ steps")).wait_for(timeout=240_000)
 
     upload(other)  # while the first one is at work
     says(other, "Mark what is to be painted")

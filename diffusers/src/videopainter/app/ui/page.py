@@ -39,9 +39,9 @@ def build_page(projects: Projects, desk: Desk, served: Served, options: AppOptio
     ) as blocks:
         page = _layout(projects, options)
         wiring = Wiring(blocks, page, projects, desk, options)
-        wire_video(wiring, served, examples)
+        opened = wire_video(wiring, served, examples)
         wire_mask(wiring)
-        wire_fill(wiring)
+        wire_fill(wiring, opened)
         wire_result(wiring, served)
         wire_jobs(wiring, served, tiles(examples))
         add_api(projects, desk, served)

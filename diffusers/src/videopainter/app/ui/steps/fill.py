@@ -17,8 +17,8 @@ from videopainter.errors import InputError
 TEXTS = ("instruction", "prompt", "image_prompt")
 
 
-def wire_fill(wiring: Wiring) -> None:
-    """Ties the controls of step 3."""
+def wire_fill(wiring: Wiring, opened: Sequence[Any]) -> None:
+    """Ties the controls of step 3; after the events of `opened` it may be the step that is shown."""
     page, step = wiring.page, wiring.page.fill
     controls = list(step.settings.values())
 
@@ -89,7 +89,8 @@ def wire_fill(wiring: Wiring) -> None:
     wiring.on_part(step.first_frames.pick, choose, [step.first_frame])
     wiring.on(step.own_frame.upload, own_frame, [step.own_frame], always={step.own_frame: None})
     wiring.on(page.tabs.select, planned, controls, follows=True)
-    wiring.on(page.status.next, planned, controls, follows=True)  # a tab that the server selects says nothing
+    for event in (page.status.next, *(one.then for one in opened)):  # a tab that the server selects says nothing
+        wiring.on(event, planned, controls, follows=True)
 
 
 def settings_from(values: Mapping[str, Any]) -> dict[str, Any]:

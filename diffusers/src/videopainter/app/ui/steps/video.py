@@ -18,8 +18,8 @@ from videopainter.app.ui.wiring import Page, Visit, Wiring
 from videopainter.errors import InputError
 
 
-def wire_video(wiring: Wiring, served: Served, examples: Sequence[Example]) -> None:
-    """Ties the controls of step 1."""
+def wire_video(wiring: Wiring, served: Served, examples: Sequence[Example]) -> list[Any]:
+    """Ties the controls of step 1. Returns the events after which a project is there that was not."""
     page, step = wiring.page, wiring.page.video
     known = {example.key: example for example in examples}
 
@@ -102,8 +102,7 @@ def wire_video(wiring: Wiring, served: Served, examples: Sequence[Example]) -> N
 
     # `input`, `upload` and `click` are what users do; nothing here listens for `change`, which outputs cause as well.
     wiring.on(step.upload.upload, upload, [step.upload], always={step.upload: None})
-    wiring.on_part(step.examples.pick, example)
-    wiring.on_part(step.mine.pick, reopen)
+    opened = [wiring.on_part(step.examples.pick, example), wiring.on_part(step.mine.pick, reopen)]
     wiring.on_part(step.mine.drop, remove)
     for number in (step.start, step.stop):
         wiring.on(number.submit, span, [step.start, step.stop])
@@ -112,6 +111,7 @@ def wire_video(wiring: Wiring, served: Served, examples: Sequence[Example]) -> N
     wiring.on(step.to_here.click, to_here)
     wiring.on(step.whole.click, whole)
     wiring.on(step.anew.click, anew)
+    return opened
 
 
 def project_controls(visit: Visit, page: Page, served: Served) -> dict[Any, Any]:
