@@ -141,3 +141,13 @@ def test_guidance_goes_beyond_what_an_empty_prompt_gives(part, monkeypatch):
     how = {"steps": 4, "guidance": 2.0, "no_tokens": no_tokens}
     painted = paintings.paint(None, paintings.build_scheduler(), tokens, clean, mask, **how)
     torch.testing.assert_close(painted, torch.full_like(clean, 1.75), atol=0.05, rtol=0)
+
+
+def test_a_tokenizer_does_not_say_where_it_was_trained(part, tmp_path):
+    captions = [
+        f"A {colour} ball stands still over yellow sand under a grey sky." for colour in ("red", "blue", "green")
+    ]
+    part("text").make_tokenizer(captions, tmp_path / "tokenizer")
+    for folder in (tmp_path / "tokenizer", ROOT / "ckpt/tiny/CogVideoX-5b-I2V/tokenizer"):
+        content = (folder / "spiece.model").read_bytes()
+        assert b"captions.txt" not in content and b"tokenizer/spiece" not in content

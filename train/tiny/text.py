@@ -8,6 +8,7 @@ from pathlib import Path
 
 import sentencepiece
 from common import Clips
+from sentencepiece import sentencepiece_model_pb2
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 MAX_TOKENS = 36  # the longest captions fit
@@ -45,12 +46,22 @@ def make_tokenizer(captions: list[str], folder: Path) -> T5Tokenizer:
         num_threads=1,
     )
     (folder / "spiece.vocab").unlink()
+    forget_places(folder / "spiece.model")
     config = {"tokenizer_class": "T5Tokenizer", "model_max_length": MAX_TOKENS, "extra_ids": 0, "legacy": True}
     config |= {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2))
     tokenizer = T5Tokenizer.from_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return tokenizer
+
+
+def forget_places(file: Path) -> None:
+    """A model says where its text lay and where it was written; others need not know."""
+    model = sentencepiece_model_pb2.ModelProto()
+    model.ParseFromString(file.read_bytes())
+    for name in ("input", "model_prefix"):
+        model.trainer_spec.ClearField(name)
+    file.write_bytes(model.SerializeToString())
 
 
 def build_text_encoder(vocabulary: int) -> T5EncoderModel:
