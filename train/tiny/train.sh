@@ -2,7 +2,7 @@
 # Makes ckpt/tiny from nothing: renders clips, trains VAE, text encoder and backbone, then branch and ID adapter with the
 # two scripts that train the large ones, puts all together, and measures it.
 #   bash train/tiny/train.sh [WORK_FOLDER]
-# Finished stages are skipped and a training goes on at its last checkpoint. Some five hours on one CPU core. With
+# Finished stages are skipped and a training goes on at its last checkpoint. Hours on one CPU core. With
 # START=ckpt/tiny VAE, text encoder and backbone are that checkpoint's, and only branch and adapter are trained.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
